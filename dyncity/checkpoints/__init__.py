@@ -1,0 +1,1 @@
+"""The checkpoints that the package ships."""

@@ -1,0 +1,87 @@
+"""What a scene is asked to be: command and trajectory, their values, encoding and validation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import get_args, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dyncity.errors import InputError
+
+Command = Literal["static", "forward", "left", "right"]
+COMMANDS: tuple[str, ...] = get_args(Command)
+
+# Thresholds on the whole clip, not the release's per-frame multipliers (0.0025 rad, 0.03 m), under
+# which one 0.2 degree sample would mean "left". A lane change turns less than 10 degrees.
+TURN_YAW = np.deg2rad(10.0)
+STATIC_DISTANCE = 1.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Conditions:
+    """The conditions of one scene; None where nothing is asked.
+
+    Attributes:
+        command: what the ego does (paper section 4, "command").
+        trajectory: float64 ``[t, 3]`` x, y (metres) and yaw (radians, unwrapped) of the ego in each
+            frame, relative to its first pose (x forward, y left). The first row is zero.
+    """
+
+    command: Command | None = None
+    trajectory: NDArray[np.float64] | None = None
+
+    def __post_init__(self) -> None:
+        if self.command is not None and self.command not in COMMANDS:
+            raise InputError("command", f"found {self.command!r}", f"use one of {', '.join(COMMANDS)}")
+        if self.trajectory is not None:
+            object.__setattr__(self, "trajectory", check_trajectory(self.trajectory))
+
+
+def check_trajectory(trajectory: NDArray[np.floating], where: str = "trajectory") -> NDArray[np.float64]:
+    """The trajectory as float64 ``[t, 3]``, yaw unwrapped, moved to start at (0, 0, 0).
+
+    Raises:
+        InputError: on another shape or on numbers that are not finite.
+    """
+    array = np.array(trajectory, dtype=np.float64)
+    if array.ndim != 2 or array.shape[1] != 3 or len(array) < 1:
+        raise InputError(where, f"found shape {array.shape}", "give one row x, y, yaw a frame")
+    if not np.isfinite(array).all():
+        raise InputError(where, "found a number that is not finite", "give finite metres and radians")
+    array[:, 2] = np.unwrap(array[:, 2])
+    x, y, yaw = array[0]
+    dx, dy = array[:, 0] - x, array[:, 1] - y
+    cos, sin = np.cos(yaw), np.sin(yaw)
+    return np.stack([cos * dx + sin * dy, cos * dy - sin * dx, array[:, 2] - yaw], axis=1)
+
+
+def poses_from_trajectory(trajectory: NDArray[np.floating]) -> NDArray[np.float64]:
+    """``[t, 3]`` x, y, yaw -> ``[t, 4, 4]`` ego-to-world poses in the plane."""
+    x, y, yaw = np.asarray(trajectory, np.float64).T
+    poses = np.tile(np.eye(4), (len(x), 1, 1))
+    poses[:, 0, 0] = poses[:, 1, 1] = np.cos(yaw)
+    poses[:, 1, 0], poses[:, 0, 1] = np.sin(yaw), -np.sin(yaw)
+    poses[:, 0, 3], poses[:, 1, 3] = x, y
+    return poses
+
+
+def trajectory_from_poses(poses: NDArray[np.floating]) -> NDArray[np.float64]:
+    """``[t, 4, 4]`` ego-to-world -> ``[t, 3]`` x, y, yaw relative to the first pose, yaw unwrapped."""
+    relative = np.linalg.inv(poses[0]) @ poses
+    yaw = np.unwrap(np.arctan2(relative[:, 1, 0], relative[:, 0, 0]))
+    return np.stack([relative[:, 0, 3], relative[:, 1, 3], yaw], axis=1)
+
+
+def command_from_trajectory(trajectory: NDArray[np.floating]) -> Command:
+    """The command that a trajectory ``[t, 3]`` carries out.
+
+    Left or right where the yaw leaves +-10 degrees, by the first side left; else forward where the ego
+    ever gets further than 1 m from its start; else static.
+    """
+    turned = np.flatnonzero(np.abs(trajectory[:, 2]) > TURN_YAW)
+    if len(turned):
+        return "left" if trajectory[turned[0], 2] > 0 else "right"
+    moved = np.hypot(trajectory[:, 0], trajectory[:, 1]).max() > STATIC_DISTANCE
+    return "forward" if moved else "static"

@@ -1,0 +1,283 @@
+"""The configuration: frozen dataclasses, loaded strictly, written out in full.
+
+A preset (``dyncity.presets``) is a function that returns a Config. A YAML or JSON file and
+``--set a.b=c`` override single values; an unknown key or a wrong type is an error that names the key.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import types
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Union
+
+import yaml
+
+from dyncity.errors import InputError
+from dyncity.grid import GridSpec
+
+
+@dataclass(frozen=True, slots=True)
+class ClipConfig:
+    """What the model sees of a scene.
+
+    Attributes:
+        frames: frames t of a clip.
+        planes: "world": one grid for all frames, fixed to the world at the anchor's pose
+            (``dyncity.anchoring``); "ego": a grid that moves with the ego, as published.
+        margin: voxels by which the world-fixed grid exceeds the export window on each side, (x, y).
+    """
+
+    frames: int
+    planes: Literal["world", "ego"] = "world"
+    margin: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class VAEConfig:
+    """The HexPlane VAE (paper section 3).
+
+    Attributes:
+        channels: C, width of the encoder.
+        stem: "conv": a 3x3x3 convolution and a residual pair at full resolution, then the halving
+            (published); "patch": a strided convolution does the halving at once (cheaper).
+        temporal_encoder: a second encoder, told the frame index, feeds the temporal planes (published).
+        projection: "attention" (published) or "linear", learned linear maps of the reduced axes.
+        downsample: factors along t, x, y, z; t only for the temporal planes.
+        latent_channels: channels of each latent plane.
+        query_channels: Q, channels of the planes in Expansion & Squeeze.
+        hidden_low, hidden_high: decoder channels before and after upsampling.
+        kl_weight: weight of the KL term.
+        class_weight_power: class weights are frequency ** -power, scaled to a mean of 1 over voxels.
+    """
+
+    channels: int = 16
+    stem: Literal["conv", "patch"] = "conv"
+    temporal_encoder: bool = True
+    projection: Literal["attention", "linear"] = "attention"
+    downsample: tuple[int, int, int, int] = (2, 2, 2, 2)
+    latent_channels: int = 16
+    query_channels: int = 64
+    hidden_low: int = 128
+    hidden_high: int = 32
+    kl_weight: float = 0.0015
+    class_weight_power: float = 1 / 3
+
+
+@dataclass(frozen=True, slots=True)
+class DiTConfig:
+    """The diffusion transformer (paper section 4).
+
+    Attributes:
+        width, depth, heads: size of the transformer.
+        patch: edge of a square patch of the padded rollout.
+        path_plane: draw the ego path into the xy plane as an input channel (world-fixed planes).
+        drop_condition: probability to drop a condition of a training sample.
+    """
+
+    width: int = 384
+    depth: int = 16
+    heads: int = 8
+    patch: int = 2
+    path_plane: bool = False
+    drop_condition: float = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingConfig:
+    """Drawing latents: steps of the solver and scale of classifier-free guidance (1 is none)."""
+
+    steps: int = 20
+    cfg_scale: float = 2.0
+    micro_batch: int = 8
+
+
+@dataclass(frozen=True, slots=True)
+class TrainConfig:
+    """One training run.
+
+    Attributes:
+        steps: optimiser steps.
+        batch: clips a step over all workers.
+        lr: peak learning rate, warmed up over ``warmup`` steps, then cosine to a tenth.
+        ema: decay of the averaged weights, which are what a run ships.
+        decoded_frames: VAE only: frames of a clip that are decoded in a step (0: all).
+        eval_every, checkpoint_every: in steps.
+        seed: root seed of batches, noise and weights.
+    """
+
+    steps: int
+    batch: int
+    lr: float
+    warmup: int = 100
+    ema: float = 0.999
+    weight_decay: float = 0.0
+    clip_grad: float = 1.0
+    decoded_frames: int = 0
+    eval_every: int = 500
+    checkpoint_every: int = 500
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """All that is configured. ``grid`` is the ego-centred window that scenes are exported in."""
+
+    preset: str
+    grid: GridSpec
+    clip: ClipConfig
+    taxonomy: str
+    vae: VAEConfig
+    dit: DiTConfig
+    sampling: SamplingConfig
+    train_vae: TrainConfig
+    train_dit: TrainConfig
+
+    def __post_init__(self) -> None:
+        if self.clip.planes == "ego" and self.clip.margin != (0, 0):
+            raise InputError("clip.margin", f"found {self.clip.margin}", "use 0,0 where clip.planes is ego")
+        for name, count, factor in zip("txyz", self.clip_shape, self.vae.downsample, strict=True):
+            if count % factor:
+                raise InputError(
+                    "vae.downsample", f"{factor} does not divide {name} = {count}", "choose factors that do"
+                )
+        if self.dit.width % self.dit.heads:
+            raise InputError("dit.heads", f"{self.dit.heads} does not divide width {self.dit.width}", "fix one")
+
+    @property
+    def clip_grid(self) -> GridSpec:
+        """The grid that the model works in."""
+        return self.grid.padded(self.clip.margin)
+
+    @property
+    def clip_shape(self) -> tuple[int, int, int, int]:
+        """(t, x, y, z) of a clip in the model's grid."""
+        return (self.clip.frames, *self.clip_grid.shape)
+
+
+def to_dict(value: Any) -> Any:
+    """A configuration as plain JSON values."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_dict(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, tuple | list):
+        return [to_dict(v) for v in value]
+    return value
+
+
+def _convert(kind: Any, value: Any, key: str, where: str) -> Any:
+    """``value`` as ``kind``, or InputError naming the key."""
+    if dataclasses.is_dataclass(kind):
+        return from_dict(kind, value, where, key)
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Literal:
+        if value in args:
+            return value
+        raise InputError(where, f"{key} is {value!r}", f"use one of {', '.join(map(str, args))}")
+    if origin in (Union, types.UnionType):
+        if value is None and type(None) in args:
+            return None
+        return _convert(next(a for a in args if a is not type(None)), value, key, where)
+    if origin is tuple and isinstance(value, list | tuple) and len(value) == len(args):
+        return tuple(_convert(a, v, key, where) for a, v in zip(args, value, strict=True))
+    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if kind in (int, bool, str) and type(value) is kind:
+        return value
+    name = f"a list of {len(args)}" if origin is tuple else getattr(kind, "__name__", str(kind))
+    raise InputError(where, f"{key} is {value!r}", f"give {name}")
+
+
+def from_dict(kind: Any, values: Any, where: str, prefix: str = "") -> Any:
+    """A configuration dataclass from plain values, strictly.
+
+    Args:
+        kind: the dataclass.
+        values: a mapping with a value for every field without a default.
+        where: the file or option that errors name.
+        prefix: the dotted key of ``values`` itself.
+
+    Raises:
+        InputError: unknown or missing keys, wrong types; the message names the key.
+    """
+    if not isinstance(values, dict):
+        raise InputError(where, f"{prefix or 'the whole'} is {type(values).__name__}", "give a mapping of keys")
+    fields = {f.name: f for f in dataclasses.fields(kind)}
+    hints = typing.get_type_hints(kind)
+    for key in values:
+        if key not in fields:
+            close = difflib.get_close_matches(str(key), fields, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(fields)}"
+            raise InputError(where, f"unknown key {'.'.join(filter(None, (prefix, str(key))))!r}", hint)
+    given = {}
+    for name, field in fields.items():
+        key = ".".join(filter(None, (prefix, name)))
+        if name in values:
+            given[name] = _convert(hints[name], values[name], key, where)
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            raise InputError(where, f"key {key!r} is missing", "add it")
+    return kind(**given)
+
+
+def read_config(path: Path) -> Config:
+    """Config from a ``config.json`` that ``write_config`` wrote."""
+    try:
+        values = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise InputError(path, "there is no such file", "give a folder that holds config.json") from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(path, f"not readable as JSON ({error})", "restore the file") from None
+    return from_dict(Config, values, str(path))
+
+
+def config_json(config: Config) -> str:
+    """The configuration in full, as JSON text."""
+    return json.dumps(to_dict(config), indent=2) + "\n"
+
+
+def override(config: Config, settings: list[str], file: Path | None = None) -> Config:
+    """``config`` with a YAML or JSON file and then ``a.b=c`` settings laid over it.
+
+    Raises:
+        InputError: a file that is not a mapping, an unknown key, a wrong type.
+    """
+    values = to_dict(config)
+    if file is not None:
+        try:
+            loaded = yaml.safe_load(file.read_text())
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise InputError(file, f"not readable as YAML ({error})", "give a YAML or JSON file") from None
+        if not isinstance(loaded, dict):
+            raise InputError(file, f"found {type(loaded).__name__}", "give a mapping of keys")
+        _merge(values, loaded)
+        config = from_dict(Config, values, str(file))
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals:
+            raise InputError("--set", f"found {setting!r}", "write it as a.b=c")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise InputError(
+                "--set", f"found {setting!r}", "write the value as YAML, e.g. 3 or [1, 2]"
+            ) from None
+        *parents, last = key.split(".")
+        node: dict[str, Any] = {last: value}
+        for parent in reversed(parents):
+            node = {parent: node}
+        values = to_dict(config)
+        _merge(values, node)
+        config = from_dict(Config, values, "--set")
+    return config
+
+
+def _merge(values: dict[str, Any], changes: dict[str, Any]) -> None:
+    """Lay ``changes`` over ``values``, mapping by mapping, in place."""
+    for key, change in changes.items():
+        if isinstance(change, dict) and isinstance(values.get(key), dict):
+            _merge(values[key], change)
+        else:
+            values[key] = change

@@ -1,0 +1,1 @@
+"""Sources of scenes, and the engine that makes a corpus of them."""
