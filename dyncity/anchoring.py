@@ -1,0 +1,120 @@
+"""World-fixed clips: ego-centred frames into one grid, and ego-centred windows cut back out.
+
+A plane of a HexPlane that drops t can hold only what does not move, so the grid of a clip is fixed to
+the world at the pose of its middle frame, t // 2: that halves the travel the grid has to cover.
+All look-ups take the voxel that holds the centre of the wanted voxel (nearest neighbour).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dyncity.conditions import Conditions, command_from_trajectory, trajectory_from_poses
+from dyncity.errors import InputError
+from dyncity.grid import GridSpec
+from dyncity.scene import UNKNOWN, OccupancyScene
+from dyncity.taxonomy import taxonomy
+
+_FILL = {"semantics": UNKNOWN, "instances": 0, "mask_lidar": 0, "mask_camera": 0}
+
+
+def _look_up(
+    arrays: dict[str, NDArray], source: GridSpec, target: GridSpec, target_to_source: NDArray[np.float64]
+) -> dict[str, NDArray]:
+    """One frame: ``[x, y, z]`` arrays on ``source`` read at the voxel centres of ``target``."""
+    points = target.centers() @ target_to_source[:3, :3].T + target_to_source[:3, 3]
+    index, inside = source.index(points)
+    flat = np.ravel_multi_index(tuple(np.moveaxis(index, -1, 0)), source.shape)
+    return {
+        name: np.where(inside, array.reshape(-1)[flat], array.dtype.type(_FILL[name]))
+        for name, array in arrays.items()
+    }
+
+
+def _resampled(
+    scene: OccupancyScene, grid: GridSpec, grid_poses: NDArray[np.float64], anchor: int | None
+) -> OccupancyScene:
+    """The scene on another grid placed by ``grid_poses`` ``[t, 4, 4]`` (grid-to-world)."""
+    source_poses = scene.grid_poses()
+    names = [name for name in _FILL if getattr(scene, name) is not None]
+    frames = []
+    for t in range(scene.frames):
+        step = np.linalg.inv(source_poses[t]) @ grid_poses[t]
+        arrays = {name: getattr(scene, name)[t] for name in names}
+        frames.append(_look_up(arrays, scene.grid, grid, step))
+    stacked = {name: np.stack([frame[name] for frame in frames]) for name in names}
+    grid = replace(grid, frame_rate=scene.grid.frame_rate)
+    return replace(scene, grid=grid, anchor=anchor, **stacked)
+
+
+def ego_windows(scene: OccupancyScene, grid: GridSpec) -> OccupancyScene:
+    """The scene as ego-centred frames on ``grid``, cut out along its own poses.
+
+    Voxels that the scene's grid does not cover are unknown (255), not free.
+    """
+    return _resampled(scene, grid, scene.poses, None)
+
+
+def clip_of(scene: OccupancyScene, start: int, frames: int) -> OccupancyScene:
+    """Frames ``[start, start + frames)`` as a scene of their own, its world the first of them.
+
+    Raises:
+        InputError: when the scene has too few frames, or is anchored at another frame.
+    """
+    if start < 0 or start + frames > scene.frames:
+        raise InputError(
+            f"scene {scene.scene_id}",
+            f"has {scene.frames} frames, {start}..{start + frames - 1} were asked for",
+            f"use clips of at most {scene.frames} frames",
+        )
+    if start == 0 and frames == scene.frames:
+        return scene
+    if scene.anchor is not None:
+        raise InputError(f"scene {scene.scene_id}", "is fixed to the world as a whole", "use all its frames")
+    end = start + frames
+    poses = np.linalg.inv(scene.poses[start]) @ scene.poses[start:end]
+    poses[0] = np.eye(4)
+    trajectory = trajectory_from_poses(poses)
+    cut = {name: getattr(scene, name)[start:end] for name in _FILL if getattr(scene, name) is not None}
+    return replace(
+        scene,
+        poses=poses,
+        timestamps_us=scene.timestamps_us[start:end],
+        conditions=Conditions(command_from_trajectory(trajectory), trajectory),
+        boxes=None,
+        **cut,
+    )
+
+
+def anchored(scene: OccupancyScene, grid: GridSpec) -> OccupancyScene:
+    """The scene in one grid, fixed to the world at the pose of frame t // 2.
+
+    Ego-centred frames are resampled; then static classes that a frame did not see are filled in from
+    the nearest frame in time that saw them. Movers stay only where they were seen, and what nothing
+    says anything about stays unknown (255), to be masked out of losses and metrics.
+    """
+    anchor = scene.frames // 2
+    poses = np.broadcast_to(scene.poses[anchor], scene.poses.shape)
+    if scene.anchor is not None:
+        if scene.anchor == anchor and replace(scene.grid, frame_rate=grid.frame_rate) == grid:
+            return scene
+        return _resampled(scene, grid, poses, anchor)
+    fixed = _resampled(scene, grid, poses, anchor)
+    return replace(fixed, semantics=complete_static(fixed.semantics, fixed.taxonomy))
+
+
+def complete_static(semantics: NDArray[np.uint8], labels: str) -> NDArray[np.uint8]:
+    """Fill unknown voxels of world-fixed ``[t, x, y, z]`` semantics with static classes of other frames."""
+    space = taxonomy(labels)
+    static = np.ones(256, bool)
+    static[[space.free, UNKNOWN, *space.movers]] = False
+    filled = semantics.copy()
+    frames = len(semantics)
+    for t in range(frames):
+        for other in sorted(range(frames), key=lambda k: abs(k - t))[1:]:
+            seen = semantics[other]
+            np.copyto(filled[t], seen, where=(filled[t] == UNKNOWN) & static[seen])
+    return filled
