@@ -1,0 +1,264 @@
+"""Pictures of scenes: one frame, a scene over time, a contact sheet. The same scene gives the same bytes."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from dyncity.errors import InputError
+from dyncity.grid import GridSpec
+from dyncity.scene import UNKNOWN, OccupancyScene
+from dyncity.taxonomy import Taxonomy, taxonomy
+from exporters.isometric import BACKGROUND, View, draw_voxels, fit_view
+
+INK = (38, 40, 46)
+PATH = (255, 176, 0)
+CAR = (4.6, 1.9, 1.5)  # length, width, height of the ego marker, metres
+MAX_SCENES = 16
+
+
+def render_scene(scene: OccupancyScene, frame: int = 0, size: tuple[int, int] = (640, 480)) -> Image.Image:
+    """One frame seen from behind and above: forward is up and to the right.
+
+    Free and unknown voxels are not drawn. The dark box with the arrow is the ego vehicle, the line its path.
+
+    Args:
+        scene: ego-centred or world-fixed (then the ego moves through the picture).
+        frame: number of the frame.
+        size: (width, height) in pixels.
+
+    Raises:
+        InputError: the scene has no such frame.
+    """
+    labels, solid, space = _frame(scene, frame)
+    view = fit_view(scene.grid, size)
+    canvas = Image.fromarray(draw_voxels(labels, solid, space.palette(), view))
+    path, ego = _ego(scene, frame)
+    draw = ImageDraw.Draw(canvas)
+    _draw_path(draw, view.project(_voxels(scene.grid, path)), max(2, view.canvas[0] // 170))
+    _draw_car(draw, scene.grid, view, ego)
+    return _fitted(canvas, size)
+
+
+def render_top(scene: OccupancyScene, frame: int = 0, size: tuple[int, int] = (480, 480)) -> Image.Image:
+    """One frame from straight above: forward is up, left is left; higher surfaces are lighter.
+
+    Raises:
+        InputError: the scene has no such frame.
+    """
+    labels, solid, space = _frame(scene, frame)
+    nx, ny, nz = labels.shape
+    top = nz - 1 - solid[:, :, ::-1].argmax(axis=2)
+    color = space.palette()[np.take_along_axis(labels, top[:, :, None], axis=2)[:, :, 0]].astype(np.float32)
+    color *= (0.86 + 0.14 * top / max(nz - 1, 1))[:, :, None]
+    color[~solid.any(axis=2)] = BACKGROUND
+    # Forward is up and left is left: both axes of the array run against the screen's.
+    image = Image.fromarray(color.astype(np.uint8)[::-1, ::-1])
+    scale = max(1, int(2 * min(size[0] / ny, size[1] / nx)))
+    image = image.resize((ny * scale, nx * scale), Image.Resampling.NEAREST)
+    path, ego = _ego(scene, frame)
+    length, width, _ = CAR
+    outline = np.array([(1, 0), (0.4, 1), (-1, 1), (-1, -1), (0.4, -1)]) * (length / 2, width / 2)
+    corners = ego[:3, :2] @ outline.T + ego[:3, 3:]
+
+    def screen(points: NDArray[np.float64]) -> NDArray[np.float64]:
+        at = _voxels(scene.grid, points)
+        return np.stack([(ny - at[:, 1]) * scale, (nx - at[:, 0]) * scale], axis=1)
+
+    draw = ImageDraw.Draw(image)
+    _draw_path(draw, screen(path), max(2, image.width // 160))
+    draw.polygon(_points(screen(corners.T)), fill=INK, outline="white", width=max(1, image.width // 300))
+    return _fitted(image, size)
+
+
+def contact_sheet(
+    scenes: Iterable[OccupancyScene],
+    path: Path,
+    columns: int = 4,
+    title: str = "",
+    tile: tuple[int, int] = (360, 280),
+) -> None:
+    """Write a PNG with the middle frames of the first 16 scenes, captions, and the classes that occur.
+
+    Args:
+        scenes: any number; no more than ``MAX_SCENES`` are taken from the iterable.
+        path: the PNG to write (whole or not at all).
+        columns: tiles a row.
+        title: a line at the top; by default the number of scenes.
+        tile: (width, height) of a tile in pixels.
+
+    Raises:
+        InputError: there are no scenes.
+    """
+    tiles, occurring, space = [], np.zeros(256, bool), ""
+    for scene in islice(scenes, MAX_SCENES):
+        tiles.append((render_scene(scene, scene.frames // 2, tile), _caption(scene)))
+        occurring |= np.bincount(scene.semantics.reshape(-1), minlength=256) > 0
+        space = scene.taxonomy
+    if not tiles:
+        raise InputError(path, "no scenes to draw", "give a corpus with at least one scene")
+    text = title or f"DynCity: {len(tiles)} scenes"
+    _save_png(_sheet(tiles, min(columns, len(tiles)), text, taxonomy(space), occurring), path)
+
+
+def write_png(scene: OccupancyScene, path: Path, size: tuple[int, int] = (520, 400)) -> None:
+    """Write a PNG of one scene: up to five frames over time and the last of them from above."""
+    frames = np.unique(np.linspace(0, scene.frames - 1, 5).round().astype(int)).tolist()
+    seconds = (scene.timestamps_us - scene.timestamps_us[0]) / 1e6
+    tiles = [(render_scene(scene, k, size), f"frame {k}, {seconds[k]:.1f} s") for k in frames]
+    tiles.append((render_top(scene, frames[-1], size), f"frame {frames[-1]} from above"))
+    occurring = np.bincount(scene.semantics.reshape(-1), minlength=256) > 0
+    space = taxonomy(scene.taxonomy)
+    _save_png(_sheet(tiles, min(3, len(tiles)), _caption(scene), space, occurring), path)
+
+
+def write_gif(
+    scene: OccupancyScene, path: Path, fps: float | None = None, size: tuple[int, int] = (640, 480)
+) -> None:
+    """Write the scene over time as a GIF that loops.
+
+    Args:
+        scene: the scene.
+        path: the GIF to write (whole or not at all).
+        fps: frames a second; by default those of the scene. GIF counts in hundredths of a second.
+        size: (width, height) in pixels.
+    """
+    frames = [render_scene(scene, k, size) for k in range(scene.frames)]
+    # One palette for all frames: colours do not flicker from frame to frame.
+    sample = Image.new("RGB", (size[0], size[1] * min(4, len(frames))))
+    for slot, k in enumerate(np.linspace(0, len(frames) - 1, min(4, len(frames))).round().astype(int)):
+        sample.paste(frames[k], (0, slot * size[1]))
+    palette = sample.quantize(255, method=Image.Quantize.MEDIANCUT)
+    reduced = [f.quantize(palette=palette, dither=Image.Dither.NONE) for f in frames]
+    buffer = io.BytesIO()
+    duration = max(20, round(100 / (fps or scene.grid.frame_rate)) * 10)
+    reduced[0].save(
+        buffer, "GIF", save_all=True, append_images=reduced[1:], duration=duration, loop=0, optimize=False
+    )
+    _write(path, buffer.getvalue())
+
+
+def _frame(scene: OccupancyScene, frame: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_], Taxonomy]:
+    """Labels ``[x, y, z]`` of a frame, which of them are drawn, and their label space."""
+    if not 0 <= frame < scene.frames:
+        raise InputError(f"scene {scene.scene_id}", f"has no frame {frame}", f"use 0 to {scene.frames - 1}")
+    space = taxonomy(scene.taxonomy)
+    labels = scene.semantics[frame]
+    return labels, (labels != space.free) & (labels != UNKNOWN), space
+
+
+def _ego(scene: OccupancyScene, frame: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The path ``[t, 3]`` and the ego pose ``[4, 4]`` of a frame, in the frame of its grid."""
+    relative = np.linalg.inv(scene.grid_poses()[frame]) @ scene.poses
+    path = relative[:, :3, 3] + (0.0, 0.0, 0.1)
+    return path, relative[frame]
+
+
+def _voxels(grid: GridSpec, points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Points ``[n, 3]`` in metres as ``[n, 3]`` in voxels."""
+    return (points - grid.origin) / grid.voxel_size
+
+
+def _points(pixels: NDArray[np.float64]) -> list[tuple[float, float]]:
+    return [(float(x), float(y)) for x, y in pixels]
+
+
+def _draw_path(draw: ImageDraw.ImageDraw, pixels: NDArray[np.float64], width: int) -> None:
+    """The path as a line with a dark rim and a dot a frame."""
+    line = _points(pixels)
+    if np.abs(pixels - pixels[0]).max() < width:
+        return
+    draw.line(line, fill=INK, width=width + 2 * max(1, width // 3), joint="curve")
+    draw.line(line, fill=PATH, width=width, joint="curve")
+    for x, y in line:
+        draw.circle((x, y), width, fill=PATH, outline=INK)
+
+
+def _draw_car(draw: ImageDraw.ImageDraw, grid: GridSpec, view: View, ego: NDArray[np.float64]) -> None:
+    """The ego vehicle as a dark box with a white outline and an arrow on its roof."""
+    half = np.array(CAR) / 2
+    signs = np.array([(x, y, z) for x in (-1, 1) for y in (-1, 1) for z in (0, 2)], np.float64)
+    corners = view.project(_voxels(grid, (signs * half) @ ego[:3, :3].T + ego[:3, 3]))
+    camera = ego[:3, :3].T @ (view.towards_camera * grid.voxel_size)
+    width = max(1, view.canvas[0] // 500)
+    order = {0: (0, 1, 3, 2), 1: (4, 5, 7, 6), 2: (0, 1, 5, 4), 3: (2, 3, 7, 6), 4: (1, 3, 7, 5)}
+    normals = ((-1, 0, 0), (1, 0, 0), (0, -1, 0), (0, 1, 0), (0, 0, 1))
+    for face, normal in enumerate(normals):
+        if np.dot(camera, normal) > 0:
+            shade = (64, 68, 78) if normal[2] else INK
+            draw.polygon(_points(corners[list(order[face])]), fill=shade, outline="white", width=width)
+    arrow = np.array([(0.8, 0, 2), (-0.1, 0.7, 2), (-0.1, 0.25, 2), (-0.8, 0.25, 2)])
+    arrow = np.concatenate([arrow, arrow[:0:-1] * (1, -1, 1)])
+    roof = view.project(_voxels(grid, (arrow * half) @ ego[:3, :3].T + ego[:3, 3]))
+    draw.polygon(_points(roof), fill="white")
+
+
+def _fitted(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """The image scaled to fit, centred on a background of ``size``."""
+    scale = min(size[0] / image.width, size[1] / image.height)
+    inner = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    result = Image.new("RGB", size, BACKGROUND)
+    scaled = image.resize(inner, Image.Resampling.LANCZOS)
+    result.paste(scaled, ((size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2))
+    return result
+
+
+def _caption(scene: OccupancyScene) -> str:
+    command = scene.conditions.command
+    return f"{scene.scene_id} - {command}" if command else scene.scene_id
+
+
+def _sheet(
+    tiles: Sequence[tuple[Image.Image, str]],
+    columns: int,
+    title: str,
+    space: Taxonomy,
+    occurring: NDArray[np.bool_],
+) -> Image.Image:
+    """Tiles with captions in rows, a title above, the classes that occur below."""
+    gap, line = 12, 24
+    width, height = tiles[0][0].size
+    rows = -(-len(tiles) // columns)
+    drawn = [i for i in range(len(space)) if occurring[i] and i != space.free]
+    total = columns * (width + gap) + gap
+    entry = 190
+    entries = max(1, (total - 2 * gap) // entry)
+    legend = -(-len(drawn) // entries) * line
+    sheet = Image.new("RGB", (total, 44 + rows * (height + line + gap) + legend + gap), BACKGROUND)
+    draw = ImageDraw.Draw(sheet)
+    draw.text((gap, 12), title, fill=INK, font=ImageFont.load_default(20))
+    small = ImageFont.load_default(14)
+    for number, (tile, caption) in enumerate(tiles):
+        x = gap + number % columns * (width + gap)
+        y = 44 + number // columns * (height + line + gap)
+        sheet.paste(tile, (x, y))
+        draw.text((x + 2, y + height + 3), caption, fill=INK, font=small)
+    for number, index in enumerate(drawn):
+        x = gap + number % entries * entry
+        y = 44 + rows * (height + line + gap) + number // entries * line
+        draw.rectangle((x, y + 2, x + 14, y + 16), fill=space.colors[index], outline=INK)
+        draw.text((x + 22, y), space.classes[index].replace("_", " "), fill=INK, font=small)
+    return sheet
+
+
+def _save_png(image: Image.Image, path: Path) -> None:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    _write(path, buffer.getvalue())
+
+
+def _write(path: Path, content: bytes) -> None:
+    """The whole file or none: written under a temporary name, then renamed."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
