@@ -1,0 +1,84 @@
+"""Fixtures that any test may use: ``make_scene``, small random scenes with every optional part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dyncity.conditions import (
+    Conditions,
+    command_from_trajectory,
+    poses_from_trajectory,
+    trajectory_from_poses,
+)
+from dyncity.grid import GridSpec
+from dyncity.scene import Boxes, OccupancyScene
+from dyncity.taxonomy import taxonomy
+
+SMALL_GRID = GridSpec((8, 6, 4), (0.8, 0.8, 0.8), (-3.2, -2.4, -1.2), 5.0)
+
+
+def random_boxes(rng: np.random.Generator, frames: int, classes: int, count: int) -> Boxes:
+    """``count`` boxes in random frames, in order of frames."""
+    return Boxes(
+        frame=np.sort(rng.integers(0, frames, count)).astype(np.int32),
+        track=rng.integers(1, 60, count).astype(np.int32),
+        label=rng.integers(0, classes, count).astype(np.uint8),
+        center=rng.normal(0, 10, (count, 3)).astype(np.float32),
+        size=rng.uniform(0.5, 5, (count, 3)).astype(np.float32),
+        yaw=rng.uniform(-3, 3, count).astype(np.float32),
+    )
+
+
+def random_scene(
+    seed: int = 0,
+    frames: int = 4,
+    grid: GridSpec = SMALL_GRID,
+    labels: str = "native",
+    columns: tuple[str, ...] = (),
+    **changes: Any,
+) -> OccupancyScene:
+    """A scene of random voxels (a few unknown) along a curved path; the same seed, the same scene.
+
+    Args:
+        seed: decides all values and, unless ``scene_id`` is given, the name.
+        frames, grid, labels: of the scene.
+        columns: which of mask_lidar, mask_camera, instances, boxes it has.
+        changes: fields of OccupancyScene to replace.
+    """
+    rng = np.random.default_rng(seed)
+    shape = (frames, *grid.shape)
+    classes = len(taxonomy(labels))
+    semantics = rng.integers(0, classes, shape, dtype=np.uint8)
+    semantics[rng.random(shape) < 0.1] = 255
+    steps = np.arange(frames)[:, None] * np.array([[1.3, 0.1, 0.05]]) * rng.uniform(0, 1)
+    poses = poses_from_trajectory(steps)
+    trajectory = trajectory_from_poses(poses)
+    fields: dict[str, Any] = {
+        "scene_id": f"scene-{seed:06d}",
+        "semantics": semantics,
+        "poses": poses,
+        "grid": grid,
+        "taxonomy": labels,
+        "timestamps_us": np.arange(frames, dtype=np.int64) * round(1e6 / grid.frame_rate),
+        "conditions": Conditions(command_from_trajectory(trajectory), trajectory),
+        "provenance": {"generator": "random", "seed": seed},
+    }
+    if "mask_lidar" in columns:
+        fields["mask_lidar"] = rng.integers(0, 2, shape, dtype=np.uint8)
+    if "mask_camera" in columns:
+        fields["mask_camera"] = rng.integers(0, 2, shape, dtype=np.uint8)
+    if "instances" in columns:
+        fields["instances"] = rng.integers(0, 60_000, shape, dtype=np.uint16)
+    if "boxes" in columns:
+        fields["boxes"] = random_boxes(rng, frames, classes, int(rng.integers(0, 12)))
+    return OccupancyScene(**(fields | changes))
+
+
+@pytest.fixture
+def make_scene() -> Callable[..., OccupancyScene]:
+    """``make_scene(seed, frames=4, grid=..., labels="native", columns=(), **fields)``."""
+    return random_scene
