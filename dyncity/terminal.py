@@ -1,0 +1,117 @@
+"""What long work shows: a bar on a terminal, a line every five seconds elsewhere; small tables."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+_EVERY = 5.0  # seconds between lines where stderr is not a terminal
+
+
+class ProgressLine:
+    """Progress of one piece of work on stderr; a context manager.
+
+    Args:
+        what: the verb, e.g. ``generate``.
+        unit: what is counted, e.g. ``scenes``.
+        total: how many there will be; 0 where that is not known.
+
+    Note:
+        Without a terminal a thread of its own prints the lines, so that they come even while the work
+        itself waits for something.
+    """
+
+    def __init__(self, what: str, unit: str, total: int = 0) -> None:
+        self.what, self.unit, self.total = what, unit, total
+        self.done, self.note = 0, "starting"
+        self._first = 0  # what was there before this run, e.g. when it resumes
+        self._start = time.monotonic()
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._bar: Progress | None = None
+
+    def __enter__(self) -> ProgressLine:
+        self._start = time.monotonic()
+        if sys.stderr.isatty():
+            self._bar = Progress(
+                TextColumn(self.what),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn(self.unit),
+                TextColumn("{task.fields[note]}", style="dim"),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+            )
+            self._task = self._bar.add_task(self.what, total=self.total or None, note=self.note)
+            self._bar.start()
+        else:
+            self._thread = threading.Thread(target=self._tick, daemon=True)
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        if self._bar is not None:
+            self._bar.stop()
+        if self._thread is not None:
+            self._thread.join()
+            if kind is None:
+                print(self.line(), file=sys.stderr, flush=True)  # noqa: T201
+
+    def update(self, done: int, total: int | None = None, note: str = "") -> None:
+        """Say how far the work is.
+
+        Args:
+            done: units done so far, those of an interrupted run before included.
+            total: how many there will be, where that has changed.
+            note: a few words or figures, e.g. ``loss 0.31``.
+        """
+        if self.note == "starting":
+            self._first, self._start = done, time.monotonic()
+        self.done, self.note = done, note
+        self.total = self.total if total is None else total
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, total=self.total or None, note=note)
+
+    def line(self) -> str:
+        """The progress as one line of text."""
+        seconds = time.monotonic() - self._start
+        parts = [f"{self.what}: {self.done}{f'/{self.total}' if self.total else ''} {self.unit}"]
+        new = self.done - self._first
+        if new > 0 and seconds > 0:
+            rate = new / seconds
+            parts.append(f"{rate:.2f} {self.unit}/s" if rate >= 0.1 else f"{1 / rate:.0f} s each")
+            if self.total > self.done:
+                parts.append(f"{_clock((self.total - self.done) / rate)} left")
+        parts.append(f"{_clock(seconds)} so far")
+        return ", ".join([*parts, self.note] if self.note else parts)
+
+    def _tick(self) -> None:
+        while not self._ended.wait(_EVERY):
+            print(self.line(), file=sys.stderr, flush=True)  # noqa: T201
+
+
+def _clock(seconds: float) -> str:
+    """Seconds as ``8 s`` or ``2:05 min``."""
+    whole = round(seconds)
+    return f"{whole} s" if whole < 60 else f"{whole // 60}:{whole % 60:02d} min"
+
+
+def show_table(rows: Sequence[Sequence[object]], title: str = "", header: Sequence[str] = ()) -> None:
+    """Print a small table on stdout, plain where stdout is not a terminal."""
+    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+    table = Table(title=title or None, box=None, show_header=bool(header), pad_edge=False, title_justify="left")
+    for name in header or [""] * max(map(len, rows), default=0):
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*map(str, row))
+    console.print(table, markup=False, emoji=False) if rows else None

@@ -1,0 +1,43 @@
+"""A trajectory from a file: JSON, NumPy or CSV rows of x, y, yaw."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dyncity.conditions import check_trajectory
+from dyncity.errors import InputError
+
+
+def read_trajectory(path: Path, frames: int) -> NDArray[np.float64]:
+    """float64 ``[t, 3]`` x, y (metres), yaw (radians), moved to start at (0, 0, 0).
+
+    Args:
+        path: ``.json`` (a list of rows), ``.npy`` (an array) or ``.csv`` (a header line may come first).
+        frames: number of rows that there have to be: one a frame.
+
+    Raises:
+        InputError: no such file, another kind of file, not numbers, another number of rows.
+    """
+    if path.suffix not in (".json", ".npy", ".csv"):
+        raise InputError(path, "not a kind of file that is read here", "give .json, .npy or .csv")
+    try:
+        if path.suffix == ".json":
+            rows = np.array(json.loads(path.read_text()), dtype=np.float64)
+        elif path.suffix == ".npy":
+            rows = np.asarray(np.load(path, allow_pickle=False), dtype=np.float64)
+        else:
+            lines = path.read_text().strip().splitlines()
+            header = bool(lines) and any(c.isalpha() and c not in "eE" for c in lines[0])
+            rows = np.array([line.split(",") for line in lines[header:]], dtype=np.float64)
+    except FileNotFoundError:
+        raise InputError(path, "there is no such file", "give a file with rows x, y, yaw") from None
+    except (OSError, ValueError, TypeError, EOFError) as error:
+        raise InputError(path, f"not rows of numbers ({error})", "give one row x, y, yaw a frame") from None
+    trajectory = check_trajectory(rows, str(path))
+    if len(trajectory) != frames:
+        raise InputError(path, f"has {len(trajectory)} rows", f"give {frames}, one a frame of a scene")
+    return trajectory
