@@ -1,0 +1,1 @@
+"""Objectives and samplers over latent rollouts."""

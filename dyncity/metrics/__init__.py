@@ -1,0 +1,1 @@
+"""Measures of reconstructions and of generated scenes that need no pretrained network."""

@@ -1,0 +1,143 @@
+"""A checkpoint folder: ``model.safetensors``, ``config.json``, ``README.md``. Nothing in it can run code.
+
+The tensors are named ``vae.*`` and, in a checkpoint that can generate, ``dit.*`` and ``latent.*`` (mean
+and standard deviation of each plane and channel). Sampling needs no other file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import uuid
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from dyncity.config import Config, config_json, read_config
+from dyncity.errors import InputError
+from dyncity.hexplane import PLANES
+from dyncity.models.dit import DiT
+from dyncity.models.vae import HexPlaneVAE
+from dyncity.taxonomy import taxonomy
+
+WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
+
+
+@dataclass(frozen=True)
+class LatentScale:
+    """Mean and standard deviation of the latent planes, each ``[6, c]`` in the order of ``PLANES``."""
+
+    mean: Tensor
+    std: Tensor
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A loaded checkpoint; ``dit`` and ``scale`` are None where only a VAE was trained."""
+
+    config: Config
+    vae: HexPlaneVAE
+    dit: DiT | None
+    scale: LatentScale | None
+
+
+def build_vae(config: Config) -> HexPlaneVAE:
+    """The VAE of a configuration, with fresh weights."""
+    return HexPlaneVAE(config.vae, config.clip_shape, len(taxonomy(config.taxonomy)))
+
+
+def build_dit(config: Config) -> DiT:
+    """The DiT of a configuration, with fresh weights."""
+    t, x, y, z = (n // f for n, f in zip(config.clip_shape, config.vae.downsample, strict=True))
+    return DiT(config.dit, config.vae.latent_channels, (t, x, y, z), config.clip.frames)
+
+
+def shipped_checkpoint() -> Path:
+    """The folder of the checkpoint that comes with the package."""
+    return Path(str(resources.files("dyncity.checkpoints"))) / "tiny"
+
+
+def weights_digest(folder: Path) -> str:
+    """sha256 of the weights of a checkpoint, in hex."""
+    try:
+        with (folder / WEIGHTS).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(
+            folder / WEIGHTS, f"not readable ({error.strerror})", "give a folder that holds a checkpoint"
+        ) from None
+
+
+def save_checkpoint(folder: Path, config: Config, tensors: dict[str, Tensor], card: str) -> None:
+    """Write the three files, each under a temporary name first, so that a reader sees old or new."""
+    folder.mkdir(parents=True, exist_ok=True)
+    mark = uuid.uuid4().hex[:8]
+    weights = folder / f".{WEIGHTS}.{mark}"
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, weights)
+    os.replace(weights, folder / WEIGHTS)
+    for name, text in ((CONFIG, config_json(config)), (CARD, card)):
+        part = folder / f".{name}.{mark}"
+        part.write_text(text)
+        os.replace(part, folder / name)
+
+
+def load_checkpoint(folder: Path, device: torch.device | str = "cpu") -> Checkpoint:
+    """Read a checkpoint folder strictly.
+
+    Raises:
+        InputError: missing or damaged files; tensors missing, unexpected or of another shape.
+    """
+    config = read_config(folder / CONFIG)
+    tensors = _read_tensors(folder / WEIGHTS)
+    vae = build_vae(config)
+    has_dit = any(name.startswith("dit.") for name in tensors)
+    dit = build_dit(config) if has_dit else None
+    expected: dict[str, tuple[int, ...]] = _shapes("vae", vae)
+    if dit is not None:
+        stat = (len(PLANES), config.vae.latent_channels)
+        expected |= _shapes("dit", dit) | {"latent.mean": stat, "latent.std": stat}
+    _check(tensors, expected, folder / WEIGHTS)
+    _fill("vae", vae, tensors)
+    scale = None
+    if dit is not None:
+        _fill("dit", dit, tensors)
+        scale = LatentScale(tensors["latent.mean"].to(device), tensors["latent.std"].to(device))
+        dit.eval().to(device)
+    return Checkpoint(config, vae.eval().to(device), dit, scale)
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a safetensors file as float32."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError:
+        raise InputError(path, "there is no such file", "give a folder that holds a checkpoint") from None
+    except (SafetensorError, OSError) as error:
+        raise InputError(path, f"not a safetensors file ({error})", "restore the file") from None
+
+
+def _shapes(prefix: str, module: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {f"{prefix}.{name}": tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+
+
+def _check(tensors: dict[str, Tensor], expected: dict[str, tuple[int, ...]], path: Path) -> None:
+    fix = "use the config.json that was written with these weights"
+    for name in expected.keys() - tensors.keys():
+        raise InputError(path, f"tensor {name} is missing", fix)
+    for name, tensor in tensors.items():
+        if name not in expected:
+            raise InputError(path, f"unexpected tensor {name}", fix)
+        if tuple(tensor.shape) != expected[name]:
+            raise InputError(path, f"{name} has shape {list(tensor.shape)}, not {list(expected[name])}", fix)
+
+
+def _fill(prefix: str, module: nn.Module, tensors: dict[str, Tensor]) -> None:
+    start = len(prefix) + 1
+    own = {name[start:]: tensor for name, tensor in tensors.items() if name.startswith(f"{prefix}.")}
+    module.load_state_dict(own)

@@ -1,0 +1,114 @@
+"""Conditions as tensors: what ``dyncity.conditions`` says, encoded for the DiT."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dyncity.conditions import COMMANDS
+from dyncity.grid import GridSpec
+
+NO_COMMAND = len(COMMANDS)
+PATH_CHANNELS = 2
+_PATH_SIGMA = 1.2  # metres: about half a lane
+
+
+@dataclass(frozen=True)
+class ConditionBatch:
+    """Encoded conditions of b samples. ``drop`` and absence are the same thing: all zeros.
+
+    Attributes:
+        command: int64 ``[b]``, ``NO_COMMAND`` where none.
+        trajectory: ``[b, 3 t]`` x, y (in 10 m) and yaw (radians) relative to the first frame.
+        has_trajectory: ``[b]`` 1 where there is one.
+        path: ``[b, 2, x, y]`` the ego path drawn into the latent xy plane, zeros where none.
+    """
+
+    command: Tensor
+    trajectory: Tensor
+    has_trajectory: Tensor
+    path: Tensor
+
+    def dropped(self, command: Tensor, trajectory: Tensor, path: Tensor) -> ConditionBatch:
+        """A copy without the conditions marked True in the three ``[b]`` masks."""
+        keep = (~trajectory).to(self.trajectory.dtype)
+        return ConditionBatch(
+            torch.where(command, NO_COMMAND, self.command),
+            self.trajectory * keep[:, None],
+            self.has_trajectory * keep,
+            self.path * (~path).to(self.path.dtype)[:, None, None, None],
+        )
+
+    def none(self) -> ConditionBatch:
+        """As many samples with no condition at all."""
+        every = torch.ones(len(self.command), dtype=torch.bool, device=self.command.device)
+        return self.dropped(every, every, every)
+
+    def followed_by(self, other: ConditionBatch) -> ConditionBatch:
+        """The samples of both, these first."""
+        return ConditionBatch(
+            torch.cat([self.command, other.command]),
+            torch.cat([self.trajectory, other.trajectory]),
+            torch.cat([self.has_trajectory, other.has_trajectory]),
+            torch.cat([self.path, other.path]),
+        )
+
+    def to(self, device: torch.device) -> ConditionBatch:
+        """The same on another device."""
+        return ConditionBatch(*(getattr(self, f).to(device) for f in self.__dataclass_fields__))
+
+
+def draw_path(trajectory: NDArray[np.float64], grid: GridSpec, factors: tuple[int, int]) -> NDArray[np.float32]:
+    """The ego path in the xy plane of a world-fixed clip, ``[2, x, y]``.
+
+    Channel 0 falls off with the distance to the path (a Gaussian of 1.2 m), channel 1 is channel 0 times
+    the share of the clip that has passed at the nearest point of the path, so that direction and speed
+    can be read off.
+
+    Args:
+        trajectory: ``[t, 3]`` relative to the first frame.
+        grid: the grid of the clip, placed by the pose of frame t // 2.
+        factors: halvings of the latent plane along x and y.
+    """
+    x0, y0, yaw = trajectory[len(trajectory) // 2]
+    cos, sin = np.cos(yaw), np.sin(yaw)
+    moved = trajectory[:, :2] - (x0, y0)
+    points = moved @ np.array([[cos, -sin], [sin, cos]])
+    fine = np.linspace(0, len(points) - 1, 8 * (len(points) - 1) + 1)
+    path = np.stack([np.interp(fine, np.arange(len(points)), points[:, i]) for i in (0, 1)], axis=1)
+    centers = [grid.axis(i).reshape(-1, f).mean(1) for i, f in enumerate(factors)]
+    squared = (centers[0][:, None, None] - path[:, 0]) ** 2 + (centers[1][None, :, None] - path[:, 1]) ** 2
+    nearest = squared.argmin(-1)
+    near = np.exp(-np.take_along_axis(squared, nearest[..., None], -1)[..., 0] / (2 * _PATH_SIGMA**2))
+    return np.stack([near, near * fine[nearest] / max(len(points) - 1, 1)]).astype(np.float32)
+
+
+def encode_conditions(
+    commands: list[str | None],
+    trajectories: list[NDArray[np.float64] | None],
+    frames: int,
+    grid: GridSpec,
+    factors: tuple[int, int],
+) -> ConditionBatch:
+    """Conditions of b samples as a batch; trajectories are ``[t, 3]``."""
+    b = len(commands)
+    shape = (grid.shape[0] // factors[0], grid.shape[1] // factors[1])
+    vectors = np.zeros((b, frames, 3), np.float32)
+    paths = np.zeros((b, PATH_CHANNELS, *shape), np.float32)
+    present = np.zeros(b, np.float32)
+    for i, trajectory in enumerate(trajectories):
+        if trajectory is not None:
+            vectors[i] = trajectory * (0.1, 0.1, 1.0)
+            paths[i] = draw_path(trajectory, grid, factors)
+            present[i] = 1
+    ids = [NO_COMMAND if c is None else COMMANDS.index(c) for c in commands]
+    return ConditionBatch(
+        torch.tensor(ids),
+        torch.from_numpy(vectors.reshape(b, -1)),
+        torch.from_numpy(present),
+        torch.from_numpy(paths),
+    )

@@ -1,0 +1,162 @@
+"""The diffusion transformer over padded rollouts (paper section 4; blocks as in DiT, Peebles & Xie 2023).
+
+Letters: b samples, c latent channels, h w the rollout, n tokens that hold a plane, d width, p patch edge.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from dyncity.conditions import COMMANDS
+from dyncity.config import DiTConfig
+from dyncity.errors import InputError
+from dyncity.hexplane import rollout_mask, rollout_shape
+from dyncity.models.attention import Backend, attend
+from dyncity.models.conditioning import PATH_CHANNELS, ConditionBatch
+
+_TIME_WAVES = 256
+
+
+class TimeEmbedding(nn.Module):
+    """A diffusion time -> sinusoids (cosines first) -> MLP."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(nn.Linear(_TIME_WAVES, width), nn.SiLU(), nn.Linear(width, width))
+
+    def forward(self, time: Tensor) -> Tensor:
+        """``[b]`` on the scale 0 to 1000 -> ``[b, d]``."""
+        half = _TIME_WAVES // 2
+        frequencies = torch.exp(-math.log(10_000) * torch.arange(half, device=time.device) / half)
+        angles = time[:, None].float() * frequencies
+        return self.mlp(torch.cat([angles.cos(), angles.sin()], dim=-1))
+
+
+class Block(nn.Module):
+    """A transformer block with adaLN-Zero: shift, scale, gate for attention, then for the MLP."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm1 = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
+        self.norm2 = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.GELU(approximate="tanh"), nn.Linear(4 * width, width)
+        )
+        self.modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
+
+    def forward(self, x: Tensor, condition: Tensor, backend: Backend) -> Tensor:
+        """``[b, n, d]`` tokens and ``[b, 1, d]`` condition -> ``[b, n, d]``."""
+        shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(condition).chunk(6, dim=-1)
+        y = self.norm1(x) * (1 + scale1) + shift1
+        q, k, v = rearrange(self.qkv(y), "b n (s h d) -> s b h n d", s=3, h=self.heads)
+        y = rearrange(attend(q, k, v, backend), "b h n d -> b n (h d)")
+        x = x + gate1 * self.out(y)
+        return x + gate2 * self.mlp(self.norm2(x) * (1 + scale2) + shift2)
+
+
+class LastLayer(nn.Module):
+    """Modulated norm and the map from tokens to patches."""
+
+    def __init__(self, width: int, out: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
+        self.modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
+        self.linear = nn.Linear(width, out)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """``[b, n, d]`` -> ``[b, n, out]``."""
+        shift, scale = self.modulation(condition).chunk(2, dim=-1)
+        return self.linear(self.norm(x) * (1 + scale) + shift)
+
+
+class DiT(nn.Module):
+    """Predicts the objective's target for a noised rollout under conditions.
+
+    The modulation is the same for all tokens of a sample and is computed once a sample. Padding of the
+    rollout has no tokens. The ego path enters as further input channels of the xy plane.
+
+    Args:
+        config: sizes and choices.
+        channels: latent channels c.
+        latent: (t, x, y, z) of the latent planes.
+        frames: frames of a clip, the length of a trajectory.
+    """
+
+    def __init__(
+        self, config: DiTConfig, channels: int, latent: tuple[int, int, int, int], frames: int
+    ) -> None:
+        super().__init__()
+        p, d = config.patch, config.width
+        for axis, size in zip("txyz", latent, strict=True):
+            if size % p:
+                raise InputError("dit.patch", f"{p} does not divide the latent {axis} = {size}", "use one that does")
+        self.patch, self.channels, self.latent, self.path_plane = p, channels, latent, config.path_plane
+        self.backend: Backend = "sdpa"
+        h, w = rollout_shape(latent)
+        self.rows, self.columns = h // p, w // p
+        self.embed = nn.Linear((channels + (PATH_CHANNELS if config.path_plane else 0)) * p * p, d)
+        self.time = TimeEmbedding(d)
+        # The last row of the table is "no command" and stays zero.
+        self.command = nn.Embedding(len(COMMANDS) + 1, d, padding_idx=len(COMMANDS))
+        self.trajectory = nn.Sequential(
+            nn.Linear(3 * frames, d), nn.ReLU(), nn.Linear(d, d), nn.ReLU(), nn.Linear(d, d)
+        )
+        self.blocks = nn.ModuleList(Block(d, config.heads) for _ in range(config.depth))
+        self.last = LastLayer(d, channels * p * p)
+        mask = rearrange(rollout_mask(latent)[0, 0], "(h p) (w q) -> (h w) (p q)", p=p, q=p).amax(1)
+        self.register_buffer("kept", mask.nonzero()[:, 0], persistent=False)
+        positions = position_embedding(d, self.rows, self.columns)
+        self.register_buffer("positions", positions[self.kept], persistent=False)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+        nn.init.normal_(self.command.weight, std=0.02)
+        with torch.no_grad():
+            self.command.weight[-1].zero_()
+        for layer in (self.time.mlp[0], self.time.mlp[2]):
+            nn.init.normal_(layer.weight, std=0.02)
+        for module in (*self.blocks, self.last):  # adaLN-Zero: every block starts as the identity
+            nn.init.zeros_(module.modulation[1].weight)
+        nn.init.zeros_(self.last.linear.weight)
+
+    def forward(self, x: Tensor, time: Tensor, conditions: ConditionBatch) -> Tensor:
+        """``[b, c, h, w]`` rollout, ``[b]`` time (0 to 1000) -> ``[b, c, h, w]``, zero in the padding."""
+        b, p = len(x), self.patch
+        if self.path_plane:
+            path = x.new_zeros(b, PATH_CHANNELS, *x.shape[2:])
+            path[:, :, : self.latent[1], : self.latent[2]] = conditions.path
+            x = torch.cat([x, path], dim=1)
+        patches = rearrange(x, "b c (h p) (w q) -> b (h w) (c p q)", p=p, q=p)
+        tokens = self.embed(patches[:, self.kept]) + self.positions  # [b, n, d]
+        moved = self.trajectory(conditions.trajectory) * conditions.has_trajectory[:, None]
+        condition = (self.time(time) + self.command(conditions.command) + moved)[:, None]  # [b, 1, d]
+        for block in self.blocks:
+            tokens = block(tokens, condition, self.backend)
+        out = self.last(tokens, condition)  # [b, n, (p q c)]
+        square = out.new_zeros(b, self.rows * self.columns, out.shape[-1])
+        square[:, self.kept] = out
+        return rearrange(square, "b (h w) (p q c) -> b c (h p) (w q)", h=self.rows, p=p, q=p)
+
+
+def position_embedding(width: int, rows: int, columns: int) -> Tensor:
+    """Fixed 2D sin-cos positions ``[rows * columns, d]``: first half the column, second half the row."""
+    quarter = width // 4
+    frequencies = 1.0 / 10_000 ** (torch.arange(quarter, dtype=torch.float64) / quarter)
+
+    def waves(count: int) -> Tensor:
+        angles = torch.arange(count, dtype=torch.float64)[:, None] * frequencies
+        return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+    column = waves(columns)[None].expand(rows, -1, -1)
+    row = waves(rows)[:, None].expand(-1, columns, -1)
+    return torch.cat([column, row], dim=-1).reshape(rows * columns, width).float()

@@ -1,0 +1,84 @@
+"""The projection module: a feature volume loses the axes that a plane does not keep (paper section 3.2)."""
+
+from __future__ import annotations
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dyncity.models.blocks import Pointwise
+
+
+class LinearProjection(nn.Module):
+    """One learned linear map over all reduced positions: cheap, and position-dependent."""
+
+    def __init__(self, channels: int, reduced: int) -> None:
+        super().__init__()
+        self.map = nn.Linear(reduced * channels, channels)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """``[n, r, c]`` (r reduced positions for each of n kept ones) -> ``[n, c]``."""
+        return self.map(tokens.flatten(1))
+
+
+class AttentionLayer(nn.Module):
+    """A pre-norm transformer layer: attention without qkv bias, then an MLP with exact GELU."""
+
+    def __init__(self, channels: int, heads: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.norm1, self.norm2 = nn.LayerNorm(channels), nn.LayerNorm(channels)
+        self.qkv = nn.Linear(channels, 3 * channels, bias=False)
+        self.out = nn.Linear(channels, channels)
+        self.mlp = nn.Sequential(nn.Linear(channels, hidden), nn.GELU(), nn.Linear(hidden, channels))
+
+    def forward(self, x: Tensor, queries: int | None = None) -> Tensor:
+        """``[n, r, c]`` -> ``[n, queries, c]``, the first ``queries`` positions (None: all)."""
+        q, k, v = rearrange(self.qkv(self.norm1(x)), "n r (s h d) -> s n h r d", s=3, h=self.heads)
+        dropout = self.dropout if self.training else 0.0
+        mixed = F.scaled_dot_product_attention(q[:, :, :queries], k, v, dropout_p=dropout)
+        x = x[:, :queries] + self.out(rearrange(mixed, "n h r d -> n r (h d)"))
+        return x + self.mlp(self.norm2(x))
+
+
+class AttentionProjection(nn.Module):
+    """A small transformer over the reduced positions and one learned token; the FIRST position is kept."""
+
+    def __init__(
+        self, channels: int, reduced: int, heads: int = 2, hidden: int = 32, depth: int = 2, dropout: float = 0.1
+    ) -> None:
+        super().__init__()
+        self.token = nn.Parameter(0.02 * torch.randn(1, 1, channels))
+        self.positions = nn.Parameter(0.02 * torch.randn(1, reduced + 1, channels))
+        self.layers = nn.ModuleList(AttentionLayer(channels, heads, hidden, dropout) for _ in range(depth))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """``[n, r, c]`` -> ``[n, c]``."""
+        x = torch.cat([tokens, self.token.expand(len(tokens), -1, -1)], dim=1) + self.positions
+        for layer in self.layers[:-1]:
+            x = layer(x)
+        # Only position 0 is used, so the last layer answers one query.
+        return self.layers[-1](x, queries=1)[:, 0]
+
+
+class Projection(nn.Module):
+    """Reduce some axes of ``[b, t, x, y, z, c]`` (or ``[b, x, y, z, c]``) and mix the channels."""
+
+    def __init__(self, kind: str, channels: int, source: str, kept: str, size: dict[str, int]) -> None:
+        super().__init__()
+        gone = [axis for axis in source if axis not in kept]
+        reduced = 1
+        for axis in gone:
+            reduced *= size[axis]
+        self.axes, self.kept, self.size = (" ".join(source), " ".join(gone)), kept, size
+        self.reduce = (LinearProjection if kind == "linear" else AttentionProjection)(channels, reduced)
+        self.mix = nn.Sequential(Pointwise(channels, channels), nn.Tanh(), Pointwise(channels, channels))
+
+    def forward(self, volume: Tensor) -> Tensor:
+        """``[b, <source axes>, c]`` -> ``[b, c, <kept axes>]``."""
+        source, gone = self.axes
+        kept = " ".join(self.kept)
+        tokens = rearrange(volume, f"b {source} c -> (b {kept}) ({gone}) c")
+        sizes = {axis: self.size[axis] for axis in self.kept}
+        return self.mix(rearrange(self.reduce(tokens), f"(b {kept}) c -> b c {kept}", **sizes))

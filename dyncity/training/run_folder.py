@@ -1,0 +1,147 @@
+"""A training run on disk: configuration, metrics, resumable state, and the checkpoint it ships.
+
+``RUN/config.json``, ``RUN/metrics.jsonl``, ``RUN/checkpoints/step-N/`` (the state to resume from, written
+under a temporary name and renamed; the last two are kept), and the averaged weights as
+``RUN/model.safetensors`` with a card, so that a run is a checkpoint folder.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from dyncity.config import Config, config_json, read_config
+from dyncity.errors import InputError
+
+_KEPT = 2
+
+
+def prepare_run(out: Path, config: Config, *, resume: bool, overwrite: bool) -> None:
+    """Make or check the folder of a run before anything is launched.
+
+    Raises:
+        InputError: the folder exists and neither option says what to do, is no run, or was started
+            under another configuration.
+    """
+    if out.exists():
+        is_run = (out / "config.json").is_file() and (out / "checkpoints").is_dir()
+        if any(out.iterdir()) if out.is_dir() else True:
+            if not (resume or overwrite):
+                raise InputError(out, "already exists", "use --resume or --overwrite, or another --out")
+            if not is_run:
+                raise InputError(out, "exists and is not a training run", "give another --out")
+        if resume and is_run:
+            if read_config(out / "config.json") != config:
+                raise InputError(
+                    out / "config.json", "was started under another configuration", "resume with the same settings"
+                )
+            return
+        if overwrite and is_run:
+            shutil.rmtree(out)
+    try:
+        (out / "checkpoints").mkdir(parents=True, exist_ok=True)
+        (out / "config.json").write_text(config_json(config))
+    except OSError as error:
+        raise InputError(out, f"cannot be written ({error.strerror})", "give a folder you may write to") from None
+
+
+@contextmanager
+def sole_writer(out: Path, patience: float = 90.0) -> Iterator[None]:
+    """Hold the run for one writer: the workers of a killed driver live on for some seconds.
+
+    Raises:
+        InputError: another process still writes after ``patience`` seconds.
+    """
+    with (out / ".lock").open("w") as file:
+        deadline = time.monotonic() + patience
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise InputError(out, "another process is training this run", "wait for it or stop it") from None
+                time.sleep(0.5)
+        yield
+
+
+def save_state(out: Path, step: int, tensors: dict[str, Tensor]) -> None:
+    """Write the state after ``step`` steps: a reader finds it whole or not at all."""
+    folder = out / "checkpoints"
+    part = folder / f".part-{uuid.uuid4().hex[:8]}"
+    part.mkdir()
+    save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, part / "state.safetensors")
+    with (part / "state.safetensors").open("rb") as file:
+        os.fsync(file.fileno())
+    target = folder / f"step-{step:08d}"
+    if target.exists():
+        shutil.rmtree(part)
+        return
+    os.replace(part, target)
+    for old in sorted(folder.glob("step-*"))[:-_KEPT]:
+        shutil.rmtree(old, ignore_errors=True)
+    for left in folder.glob(".part-*"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def load_state(out: Path) -> tuple[int, dict[str, Tensor]] | None:
+    """The newest state that can be read, as (step, tensors), or None."""
+    for folder in sorted((out / "checkpoints").glob("step-*"), reverse=True):
+        try:
+            return int(folder.name.removeprefix("step-")), load_file(folder / "state.safetensors")
+        except (SafetensorError, OSError, ValueError):
+            continue
+    return None
+
+
+def truncate_metrics(out: Path, step: int) -> None:
+    """Drop the lines of ``metrics.jsonl`` after ``step``: they will be written again."""
+    path = out / "metrics.jsonl"
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text().splitlines():
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line + "\n")
+        except (json.JSONDecodeError, KeyError, TypeError):
+            continue
+    part = out / f".metrics.{uuid.uuid4().hex[:8]}"
+    part.write_text("".join(kept))
+    os.replace(part, path)
+
+
+def log_metrics(out: Path, metrics: dict[str, float | int]) -> None:
+    """Append one line to ``metrics.jsonl``."""
+    with (out / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps(metrics) + "\n")
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer, names: list[str]) -> dict[str, Tensor]:
+    """The moments of Adam by parameter name, as plain tensors."""
+    tensors = {}
+    for name, parameter in zip(names, optimizer.param_groups[0]["params"], strict=True):
+        for key, value in optimizer.state.get(parameter, {}).items():
+            tensors[f"optimizer.{key}.{name}"] = value
+    return tensors
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, names: list[str], tensors: dict[str, Tensor]) -> None:
+    """The inverse of ``optimizer_tensors``."""
+    for name, parameter in zip(names, optimizer.param_groups[0]["params"], strict=True):
+        for key in ("step", "exp_avg", "exp_avg_sq"):
+            stored = tensors.get(f"optimizer.{key}.{name}")
+            if stored is not None:
+                optimizer.state[parameter][key] = stored if key == "step" else stored.to(parameter.device)
