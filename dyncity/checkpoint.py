@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from dyncity.config import Config, config_json, read_config
+from dyncity.diffusion.latent_scale import LatentScale
 from dyncity.errors import InputError
 from dyncity.hexplane import PLANES
 from dyncity.models.dit import DiT
@@ -26,14 +27,6 @@ from dyncity.models.vae import HexPlaneVAE
 from dyncity.taxonomy import taxonomy
 
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
-
-
-@dataclass(frozen=True)
-class LatentScale:
-    """Mean and standard deviation of the latent planes, each ``[6, c]`` in the order of ``PLANES``."""
-
-    mean: Tensor
-    std: Tensor
 
 
 @dataclass(frozen=True)
@@ -53,8 +46,7 @@ def build_vae(config: Config) -> HexPlaneVAE:
 
 def build_dit(config: Config) -> DiT:
     """The DiT of a configuration, with fresh weights."""
-    t, x, y, z = (n // f for n, f in zip(config.clip_shape, config.vae.downsample, strict=True))
-    return DiT(config.dit, config.vae.latent_channels, (t, x, y, z), config.clip.frames)
+    return DiT(config.dit, config.vae.latent_channels, config.latent_shape, config.clip.frames)
 
 
 def shipped_checkpoint() -> Path:

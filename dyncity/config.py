@@ -158,6 +158,12 @@ class Config:
         """(t, x, y, z) of a clip in the model's grid."""
         return (self.clip.frames, *self.clip_grid.shape)
 
+    @property
+    def latent_shape(self) -> tuple[int, int, int, int]:
+        """(t, x, y, z) of the latent planes."""
+        t, x, y, z = (n // f for n, f in zip(self.clip_shape, self.vae.downsample, strict=True))
+        return (t, x, y, z)
+
 
 def to_dict(value: Any) -> Any:
     """A configuration as plain JSON values."""

@@ -95,7 +95,9 @@ class DiT(nn.Module):
         p, d = config.patch, config.width
         for axis, size in zip("txyz", latent, strict=True):
             if size % p:
-                raise InputError("dit.patch", f"{p} does not divide the latent {axis} = {size}", "use one that does")
+                raise InputError(
+                    "dit.patch", f"{p} does not divide the latent {axis} = {size}", "use one that does"
+                )
         self.patch, self.channels, self.latent, self.path_plane = p, channels, latent, config.path_plane
         self.backend: Backend = "sdpa"
         h, w = rollout_shape(latent)

@@ -46,7 +46,13 @@ class AttentionProjection(nn.Module):
     """A small transformer over the reduced positions and one learned token; the FIRST position is kept."""
 
     def __init__(
-        self, channels: int, reduced: int, heads: int = 2, hidden: int = 32, depth: int = 2, dropout: float = 0.1
+        self,
+        channels: int,
+        reduced: int,
+        heads: int = 2,
+        hidden: int = 32,
+        depth: int = 2,
+        dropout: float = 0.1,
     ) -> None:
         super().__init__()
         self.token = nn.Parameter(0.02 * torch.randn(1, 1, channels))

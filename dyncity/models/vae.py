@@ -69,7 +69,11 @@ class Encoder(nn.Module):
             {p: Projection(kind, c, "txyz" if "t" in p else "xyz", p, size) for p in PLANES}
         )
         self.halve_time = nn.ModuleDict(
-            {p: nn.Conv2d(c, c, (ft, 1), stride=(ft, 1)) if ft > 1 else nn.Identity() for p in PLANES if "t" in p}
+            {
+                p: nn.Conv2d(c, c, (ft, 1), stride=(ft, 1)) if ft > 1 else nn.Identity()
+                for p in PLANES
+                if "t" in p
+            }
         )
 
     def forward(self, ids: Tensor) -> Planes:
@@ -194,7 +198,9 @@ class HexPlaneVAE(nn.Module):
         self.shape, self.classes, self.latent_channels = shape, classes, config.latent_channels
         self.latent_shape: Shape = tuple(n // f for n, f in zip(shape, config.downsample, strict=True))  # type: ignore[assignment]
         self.encoder = Encoder(config, shape, classes)
-        self.to_latent = nn.ModuleDict({p: Pointwise(config.channels, 2 * config.latent_channels) for p in PLANES})
+        self.to_latent = nn.ModuleDict(
+            {p: Pointwise(config.channels, 2 * config.latent_channels) for p in PLANES}
+        )
         self.decoder = Decoder(config, shape, classes)
 
     def encode(self, ids: Tensor) -> Posterior:

@@ -54,7 +54,9 @@ class Clips:
             found, want = getattr(grid, name), getattr(wanted, name)
             if not np.allclose(found, want):
                 raise InputError(
-                    folder, f"{name} is {found}, the model's is {want}", "use the preset that the corpus was made with"
+                    folder,
+                    f"{name} is {found}, the model's is {want}",
+                    "use the preset that the corpus was made with",
                 )
         self._table = label_map(self.corpus.taxonomy, config.taxonomy)
         self._scenes: OrderedDict[str, OccupancyScene] = OrderedDict()
@@ -65,7 +67,9 @@ class Clips:
             starts = 1 if self.corpus.anchor is not None else length - frames + 1
             self._clips += [(scene_id, start) for start in range(max(starts, 0))]
         if not self._clips:
-            raise InputError(folder, f"no scene has {frames} frames", "use a longer corpus or a shorter clip.frames")
+            raise InputError(
+                folder, f"no scene has {frames} frames", "use a longer corpus or a shorter clip.frames"
+            )
 
     def __len__(self) -> int:
         return len(self._clips)

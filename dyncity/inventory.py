@@ -1,0 +1,117 @@
+"""What a folder holds, in a few rows: a corpus, a checkpoint or a training run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from dyncity.config import read_config
+from dyncity.errors import InputError
+from dyncity.grid import GridSpec
+
+Rows = list[tuple[str, str]]
+
+
+def describe(folder: Path) -> Rows:
+    """Names and values of what a folder holds.
+
+    Raises:
+        InputError: no such folder, or one that holds none of the three.
+    """
+    if not folder.is_dir():
+        raise InputError(folder, "there is no such folder", "give a corpus, a checkpoint or a training run")
+    if (folder / "manifest.json").exists():
+        return _corpus(folder)
+    if (folder / "checkpoints").is_dir():
+        return _run(folder) + (_checkpoint(folder) if (folder / "model.safetensors").exists() else [])
+    if (folder / "model.safetensors").exists():
+        return _configuration(folder) + _checkpoint(folder)
+    raise InputError(
+        folder, "neither a corpus nor a checkpoint nor a run", "give a folder that a dyncity verb wrote"
+    )
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"
+
+
+def _grid(grid: GridSpec) -> str:
+    shape, edges = ("x".join(f"{n:g}" for n in values) for values in (grid.shape, grid.voxel_size))
+    low, high = (",".join(f"{v:g}" for v in corner) for corner in (grid.origin, grid.upper))
+    return f"{shape} voxels of {edges} m, [{low}] to [{high}), {grid.frame_rate:g} Hz"
+
+
+def _corpus(folder: Path) -> Rows:
+    from dyncity.datasets.corpus import open_corpus
+
+    corpus = open_corpus(folder)
+    manifest, plan = corpus.manifest, corpus.manifest.plan
+    counts = f"{manifest.written} written, {manifest.failed} failed of {manifest.requested} requested"
+    rows = [
+        ("kind", "corpus"),
+        ("scenes", counts if manifest.complete else f"{counts}; not finished, --resume goes on"),
+        ("frames", str(sum(s.frames for s in manifest.shards))),
+        ("shards", f"{len(manifest.shards)}, {_size(sum(s.bytes for s in manifest.shards))}"),
+        ("grid", _grid(corpus.grid)),
+        ("frames are", "centred on the ego" if corpus.anchor is None else f"fixed at frame {corpus.anchor}"),
+        ("labels", corpus.taxonomy),
+    ]
+    rows += [(key, str(plan[key])) for key in ("generator", "seed", "command", "container") if key in plan]
+    return [*rows, ("fingerprint", manifest.fingerprint[:16])]
+
+
+def _configuration(folder: Path) -> Rows:
+    config = read_config(folder / "config.json")
+    return [
+        ("preset", config.preset),
+        ("grid", _grid(config.grid)),
+        ("clip", f"{config.clip.frames} frames, planes fixed to the {config.clip.planes}"),
+        ("labels", config.taxonomy),
+    ]
+
+
+def _checkpoint(folder: Path) -> Rows:
+    from safetensors import SafetensorError, safe_open
+
+    from dyncity.checkpoint import weights_digest
+
+    path = folder / "model.safetensors"
+    counts: dict[str, int] = {}
+    try:
+        with safe_open(path, framework="numpy") as file:
+            for name in file.keys():  # noqa: SIM118
+                size = 1
+                for n in file.get_slice(name).get_shape():
+                    size *= n
+                part = name.split(".")[0]
+                counts[part] = counts.get(part, 0) + size
+    except (SafetensorError, OSError) as error:
+        raise InputError(path, f"not a safetensors file ({error})", "restore the file") from None
+    parts = [
+        f"{counts[p] / 1e6:.2f} M in the {name}" for p, name in (("vae", "VAE"), ("dit", "DiT")) if p in counts
+    ]
+    return [
+        ("checkpoint", "VAE and DiT: generates" if "dit" in counts else "VAE alone: encodes"),
+        ("weights", f"{', '.join(parts)}; {_size(path.stat().st_size)}"),
+        ("sha256", weights_digest(folder)),
+    ]
+
+
+def _run(folder: Path) -> Rows:
+    states = sorted((folder / "checkpoints").glob("step-*"))
+    rows = [("kind", "training run"), *_configuration(folder)]
+    rows.append(("last state", states[-1].name if states else "none yet"))
+    path = folder / "metrics.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    if lines:
+        try:
+            last = json.loads(lines[-1])
+            text = ", ".join(f"{k} {v:.4g}" for k, v in last.items() if isinstance(v, int | float))
+        except (json.JSONDecodeError, AttributeError):
+            text = "its last line is not JSON"
+        rows.append(("last metrics", text))
+    return rows

@@ -1,0 +1,173 @@
+"""Training the DiT: rectified flow on normalised latent rollouts, conditions dropped at random."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dyncity.checkpoint import build_dit, load_checkpoint, save_checkpoint, weights_digest
+from dyncity.conditions import COMMANDS
+from dyncity.config import Config, to_dict
+from dyncity.diffusion.flow import TIME_SCALE, interpolate, logit_normal_times
+from dyncity.diffusion.latent_scale import LatentScale
+from dyncity.errors import InputError
+from dyncity.hexplane import PLANES, planes_of, rollout_mask
+from dyncity.models.conditioning import ConditionBatch, encode_conditions
+from dyncity.models.dit import DiT
+from dyncity.seeding import Purpose, stream
+from dyncity.training.card import dit_card
+from dyncity.training.clips import batch_numbers
+from dyncity.training.latents import Latents, open_latents
+from dyncity.training.loop import Metrics, Place, optimise
+
+_STATISTICS_CLIPS = 1000
+_EVALUATED_CLIPS = 64
+
+
+@dataclass(frozen=True)
+class DiTBatch:
+    """The rows of one worker: normalised rollouts and noise ``[r, c, h, w]``, times ``[r]``, conditions."""
+
+    data: Tensor
+    noise: Tensor
+    time: Tensor
+    conditions: ConditionBatch
+    share: float
+
+
+class DiTObjective(nn.Module):
+    """The DiT together with the flow-matching loss, masked to the planes."""
+
+    def __init__(self, dit: DiT) -> None:
+        super().__init__()
+        self.dit = dit
+        self.register_buffer("mask", rollout_mask(dit.latent), persistent=False)
+
+    def forward(self, batch: DiTBatch) -> dict[str, Tensor]:
+        """The mean squared error of the velocity over plane elements."""
+        noised, velocity = interpolate(batch.data, batch.noise, batch.time)
+        guess = self.dit(noised, batch.time * TIME_SCALE, batch.conditions)
+        squared = (guess - velocity).square() * self.mask
+        elements = self.mask.sum() * guess.shape[1]
+        return {"loss": squared.sum() / elements / batch.share}
+
+
+def latent_scale(latents: Latents) -> LatentScale:
+    """Mean and standard deviation of each plane and channel, ``[6, c]``, over up to 1000 training clips."""
+    numbers = latents.train[:: max(1, len(latents.train) // _STATISTICS_CLIPS)]
+    planes = planes_of(
+        torch.from_numpy(latents.rollout[numbers].astype(np.float32)), latents.config.latent_shape
+    )
+    mean = torch.stack([planes[p].mean(dim=(0, 2, 3)) for p in PLANES])
+    std = torch.stack([planes[p].std(dim=(0, 2, 3)) for p in PLANES]).clamp(min=1e-4)
+    return LatentScale(mean, std)
+
+
+def drop_conditions(conditions: ConditionBatch, rng: np.random.Generator, probability: float) -> ConditionBatch:
+    """Drop all conditions of a sample with ``probability`` (guidance needs that), then each by itself."""
+    b = len(conditions.command)
+    everything = rng.random(b) < probability
+    masks = [torch.from_numpy(everything | (rng.random(b) < probability)) for _ in range(3)]
+    return conditions.dropped(*masks)
+
+
+def fit_dit(
+    config: Config, data: Path, vae: Path, out: Path, place: Place, report: Callable[[Metrics], None]
+) -> None:
+    """Train the DiT of ``config`` on latents; ``out`` is prepared by ``run_folder.prepare_run``.
+
+    The run ships VAE and DiT in one checkpoint, ready for ``dyncity generate``.
+
+    Raises:
+        InputError: the latents do not come from this VAE or do not fit the configuration.
+    """
+    settings, seed = config.train_dit, config.train_dit.seed
+    latents = open_latents(data)
+    if latents.vae_sha256 != weights_digest(vae):
+        raise InputError(data, "was encoded by another VAE than --vae", "encode again with this VAE")
+    _same_clips(config, latents.config, data)
+    checkpoint = load_checkpoint(vae)
+    torch.manual_seed(seed)
+    dit = build_dit(config)
+    scale = latent_scale(latents)
+    mean, std = scale.maps(config.latent_shape)
+    order = np.array(latents.train)[stream(seed, 0, Purpose.TRAIN_BATCH).permutation(len(latents.train))]
+    rows = place.rows(settings.batch)
+
+    def batch_of(numbers: list[int], index: int, drop: float, share: float) -> DiTBatch:
+        """Rows ``numbers``; row i draws from the stream ``index[i]``."""
+        rollouts = torch.from_numpy(latents.rollout[numbers].astype(np.float32))
+        streams = [stream(seed, index + k, Purpose.TRAIN_NOISE) for k in range(len(numbers))]
+        noise = np.stack([s.standard_normal(rollouts.shape[1:], dtype=np.float32) for s in streams])
+        normal = torch.tensor([s.standard_normal() for s in streams], dtype=torch.float32)
+        conditions = encode_conditions(
+            [COMMANDS[c] for c in latents.command[numbers]],
+            list(latents.trajectory[numbers]),
+            config.clip.frames,
+            config.clip_grid,
+            config.vae.downsample[1:3],
+        )
+        conditions = drop_conditions(conditions, streams[0], drop) if drop else conditions
+        return DiTBatch(
+            ((rollouts - mean) / std).to(place.device),
+            torch.from_numpy(noise).to(place.device),
+            logit_normal_times(normal).to(place.device),
+            conditions.to(place.device),
+            share,
+        )
+
+    def train_batch(step: int) -> DiTBatch:
+        numbers = batch_numbers(order, step, settings.batch)
+        parts = [
+            batch_of([int(numbers[row])], step * settings.batch + row, config.dit.drop_condition, 1.0)
+            for row in rows
+        ]
+        return _joined(parts, settings.batch / place.world)
+
+    held = latents.held[:_EVALUATED_CLIPS]
+    held_out = batch_of(held, 2**62, 0.0, float(len(held))) if place.rank == 0 else None
+
+    def evaluate(objective: nn.Module) -> Metrics:
+        with torch.inference_mode():
+            return {"held_out_loss": round(float(objective(held_out)["loss"]), 5)}
+
+    def ship(objective: nn.Module, metrics: Metrics) -> None:
+        tensors = {f"vae.{n}": t for n, t in checkpoint.vae.state_dict().items()}
+        tensors |= {f"dit.{n}": t for n, t in objective.dit.state_dict().items()}  # type: ignore[union-attr]
+        tensors |= {"latent.mean": scale.mean, "latent.std": scale.std}
+        save_checkpoint(out, config, tensors, dit_card(config, latents.plan, metrics))
+
+    optimise(
+        out=out,
+        config=settings,
+        objective=DiTObjective(dit),
+        place=place,
+        batch_of=train_batch,
+        evaluate=evaluate,
+        ship=ship,
+        report=report,
+    )
+
+
+def _joined(parts: list[DiTBatch], share: float) -> DiTBatch:
+    conditions = parts[0].conditions
+    for part in parts[1:]:
+        conditions = conditions.followed_by(part.conditions)
+    joined = replace(parts[0], conditions=conditions, share=share)
+    tensors = {name: torch.cat([getattr(p, name) for p in parts]) for name in ("data", "noise", "time")}
+    return replace(joined, **tensors)
+
+
+def _same_clips(config: Config, encoded: Config, data: Path) -> None:
+    for name in ("grid", "clip", "taxonomy", "vae"):
+        if to_dict(getattr(config, name)) != to_dict(getattr(encoded, name)):
+            raise InputError(
+                data,
+                f"was encoded under another {name!r} configuration",
+                "train the DiT with the VAE's configuration",
+            )

@@ -1,0 +1,160 @@
+"""Encoding a corpus: the latent rollouts that the DiT is trained on.
+
+``LATENTS/rollout.npy`` float16 ``[n, c, h, w]``, ``trajectory.npy`` float64 ``[n, t, 3]``, ``command.npy``
+uint8 ``[n]`` (``COMMANDS``), ``latents.json`` (clips, held-out clips, sha256 of the VAE), ``config.json``.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dyncity.checkpoint import Checkpoint, load_checkpoint, weights_digest
+from dyncity.conditions import COMMANDS
+from dyncity.config import Config, config_json, read_config
+from dyncity.errors import InputError
+from dyncity.hexplane import rollout, rollout_shape
+from dyncity.training.clips import Clip, Clips
+
+
+@dataclass(frozen=True)
+class Latents:
+    """A folder of encoded clips, its arrays mapped into memory."""
+
+    config: Config
+    rollout: NDArray[np.float16]
+    trajectory: NDArray[np.float64]
+    command: NDArray[np.uint8]
+    train: list[int]
+    held: list[int]
+    vae_sha256: str
+    plan: dict[str, Any]
+
+
+def encode_corpus(
+    data: Path,
+    vae: Path,
+    out: Path,
+    *,
+    overwrite: bool = False,
+    batch: int = 4,
+    device: str = "cpu",
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> int:
+    """Encode all clips of a corpus to latent means; the number of clips.
+
+    Args:
+        data: a corpus.
+        vae: a checkpoint or a run of ``train vae``.
+        out: the folder to write; it appears when it is complete.
+        overwrite: replace a folder of latents that is there.
+        batch: clips at a time.
+        device: where to compute.
+        report: called with clips done and all clips.
+
+    Raises:
+        InputError: bad input, or ``out`` exists.
+    """
+    if out.exists() and not (overwrite and (out / "latents.json").is_file()):
+        raise InputError(out, "already exists", "use --overwrite on latents, or another --out")
+    checkpoint = load_checkpoint(vae, device)
+    clips = Clips(data, checkpoint.config)
+    part = out.with_name(f".{out.name}.part-{uuid.uuid4().hex[:8]}")
+    try:
+        part.mkdir(parents=True)
+        _write(part, clips, checkpoint, weights_digest(vae), batch, device, report)
+        if out.exists():
+            shutil.rmtree(out)
+        part.rename(out)
+    except OSError as error:
+        raise InputError(
+            out, f"cannot be written ({error.strerror})", "free space or give another --out"
+        ) from None
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return len(clips)
+
+
+def _write(
+    folder: Path,
+    clips: Clips,
+    checkpoint: Checkpoint,
+    digest: str,
+    batch: int,
+    device: str,
+    report: Callable[[int, int], None],
+) -> None:
+    config, vae, total = checkpoint.config, checkpoint.vae, len(clips)
+    height, width = rollout_shape(vae.latent_shape)
+    shape = (total, vae.latent_channels, height, width)
+    rollouts = np.lib.format.open_memmap(folder / "rollout.npy", "w+", np.float16, shape)
+    trajectories = np.zeros((total, config.clip.frames, 3))
+    commands = np.zeros(total, np.uint8)
+    starts = list(range(0, total, batch))
+
+    def load(start: int) -> list[Clip]:
+        return [clips[i] for i in range(start, min(start + batch, total))]
+
+    with ThreadPoolExecutor(1) as ahead, torch.inference_mode():
+        upcoming = ahead.submit(load, 0)
+        for start in starts:
+            loaded = upcoming.result()
+            if start + batch < total:
+                upcoming = ahead.submit(load, start + batch)
+            ids = torch.from_numpy(np.stack([clip.ids for clip in loaded])).to(device)
+            end = start + len(loaded)
+            rollouts[start:end] = rollout(vae.encode(ids).mean).cpu().numpy()
+            trajectories[start:end] = [clip.trajectory for clip in loaded]
+            commands[start:end] = [COMMANDS.index(clip.command) for clip in loaded]
+            report(end, total)
+    rollouts.flush()
+    np.save(folder / "trajectory.npy", trajectories)
+    np.save(folder / "command.npy", commands)
+    train, held = clips.split()
+    facts = {
+        "clips": total,
+        "held_out": len(held),
+        "vae_sha256": digest,
+        "train": train,
+        "held": held,
+        "data": clips.corpus.manifest.plan,
+    }
+    (folder / "latents.json").write_text(json.dumps(facts, indent=1) + "\n")
+    (folder / "config.json").write_text(config_json(config))
+
+
+def open_latents(folder: Path) -> Latents:
+    """Open a folder that ``encode_corpus`` wrote.
+
+    Raises:
+        InputError: missing, damaged or mismatched files.
+    """
+    config = read_config(folder / "config.json")
+    try:
+        facts = json.loads((folder / "latents.json").read_text())
+        arrays = {
+            name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+            for name in ("rollout", "trajectory", "command")
+        }
+        latents = Latents(
+            config, **arrays, train=list(facts["train"]), held=list(facts["held"]),
+            vae_sha256=str(facts["vae_sha256"]), plan=dict(facts["data"]),
+        )  # fmt: skip
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(folder, f"not a folder of latents ({error})", "make it by dyncity encode") from None
+    n = len(latents.rollout)
+    numbers = [*latents.train, *latents.held]
+    shapes_fit = latents.trajectory.shape == (n, config.clip.frames, 3) and latents.command.shape == (n,)
+    if not shapes_fit or not numbers or not all(type(i) is int and 0 <= i < n for i in numbers):
+        raise InputError(folder, "its arrays do not belong together", "make it anew by dyncity encode")
+    return latents

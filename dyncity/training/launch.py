@@ -1,0 +1,247 @@
+"""Running the loops: in this process, or on workers of Ray Train (one of the two files that import Ray)."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dyncity.config import Config, config_json, from_dict
+from dyncity.errors import InputError
+from dyncity.training.clips import Clips
+from dyncity.training.dit_loop import fit_dit
+from dyncity.training.latents import open_latents
+from dyncity.training.loop import Metrics, Place
+from dyncity.training.run_folder import prepare_run, sole_writer
+from dyncity.training.vae_loop import fit_vae
+
+Report = Callable[[Metrics], None]
+_QUIET = {
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+}
+_MAX_FAILURES = 8
+
+
+def train_vae(
+    config: Config,
+    data: Path,
+    out: Path,
+    *,
+    workers: tuple[int, int] = (0, 0),
+    gpus_per_worker: float = 0.0,
+    address: str = "local",
+    resume: bool = False,
+    overwrite: bool = False,
+    report: Report = lambda metrics: None,
+) -> None:
+    """Train a VAE on a corpus.
+
+    Args:
+        config: what to train.
+        data: the corpus.
+        out: the folder of the run, on storage that all workers share.
+        workers: least and most workers; (0, 0) trains in this process without Ray.
+        gpus_per_worker: 0 trains on CPUs.
+        address: "local" starts Ray here; else the cluster's.
+        resume, overwrite: what to do with a run that is there.
+        report: called with each line of metrics.
+
+    Raises:
+        InputError: bad input; nothing is left behind.
+    """
+    Clips(data, config)  # fail before a run folder exists
+    job = {"kind": "vae", "data": str(data.absolute()), "out": str(out.absolute())}
+    _launch(config, job, out, workers, gpus_per_worker, address, resume, overwrite, report)
+
+
+def train_dit(
+    config: Config,
+    data: Path,
+    vae: Path,
+    out: Path,
+    *,
+    workers: tuple[int, int] = (0, 0),
+    gpus_per_worker: float = 0.0,
+    address: str = "local",
+    resume: bool = False,
+    overwrite: bool = False,
+    report: Report = lambda metrics: None,
+) -> None:
+    """Train a DiT on latents that ``vae`` encoded; the arguments are those of ``train_vae``."""
+    open_latents(data)
+    job = {
+        "kind": "dit", "data": str(data.absolute()), "vae": str(vae.absolute()), "out": str(out.absolute())
+    }  # fmt: skip
+    _launch(config, job, out, workers, gpus_per_worker, address, resume, overwrite, report)
+
+
+def _fit(config: Config, job: dict[str, str], place: Place, report: Report) -> None:
+    """One worker's whole run."""
+    out = Path(job["out"])
+    if job["kind"] == "vae":
+        fit_vae(config, Path(job["data"]), out, place, report)
+    else:
+        fit_dit(config, Path(job["data"]), Path(job["vae"]), out, place, report)
+
+
+def _launch(
+    config: Config,
+    job: dict[str, str],
+    out: Path,
+    workers: tuple[int, int],
+    gpus_per_worker: float,
+    address: str,
+    resume: bool,
+    overwrite: bool,
+    report: Report,
+) -> None:
+    settings = config.train_vae if job["kind"] == "vae" else config.train_dit
+    if workers[1] > settings.batch:
+        raise InputError(
+            "--workers", f"{workers[1]} workers for a batch of {settings.batch}",
+            f"use at most {settings.batch}, or raise train_{job['kind']}.batch by --set",
+        )  # fmt: skip
+    fresh = not out.exists()
+    prepare_run(out, config, resume=resume, overwrite=overwrite)
+    try:
+        if workers == (0, 0):
+            torch.set_num_threads(os.cpu_count() or 1)
+            device = torch.device("cuda" if gpus_per_worker > 0 else "cpu")
+            with sole_writer(out, patience=0.0):
+                _fit(config, job, Place(device=device), report)
+        else:
+            _fit_on_ray(config, job, out, workers, gpus_per_worker, address, report)
+    except InputError:
+        if fresh and not any((out / "checkpoints").iterdir()):
+            shutil.rmtree(out, ignore_errors=True)
+        raise
+
+
+def _fit_on_ray(
+    config: Config,
+    job: dict[str, str],
+    out: Path,
+    workers: tuple[int, int],
+    gpus_per_worker: float,
+    address: str,
+    report: Report,
+) -> None:
+    """Run the loop on Ray Train workers; this process follows ``metrics.jsonl``.
+
+    State lives in ``out``, not in Ray's own checkpoints: those count only once the controller has polled
+    them, ours once they are renamed. A worker that dies is replaced and the group goes on from there.
+    """
+    os.environ.update({k: v for k, v in _QUIET.items() if k not in os.environ})
+    if address == "local":
+        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    import ray
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    cpus = os.cpu_count() or 1
+    least, most = workers
+    local = {"num_cpus": max(cpus, most)} if address == "local" else {}
+    ray.init(
+        address=address, include_dashboard=False if address == "local" else None, log_to_driver=False,
+        logging_level="ERROR", ignore_reinit_error=True, **local,
+    )  # fmt: skip
+    storage = tempfile.mkdtemp(prefix="dyncity-train-") if address == "local" else str(out / ".ray")
+    threads = max(1, cpus // most)
+    trainer = TorchTrainer(
+        _worker,
+        train_loop_config={"config": config_json(config), "job": job, "threads": threads},
+        scaling_config=ScalingConfig(
+            num_workers=most if least == most else (least, most),  # type: ignore[arg-type]
+            use_gpu=gpus_per_worker > 0,
+            resources_per_worker={"CPU": 1, **({"GPU": gpus_per_worker} if gpus_per_worker > 0 else {})},
+        ),
+        run_config=RunConfig(
+            name="run", storage_path=storage, failure_config=FailureConfig(max_failures=_MAX_FAILURES)
+        ),
+    )
+    outcome: list[BaseException] = []
+
+    def fit() -> None:
+        try:
+            trainer.fit()
+        except BaseException as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=fit, daemon=True)
+    try:
+        thread.start()
+        _follow(out / "metrics.jsonl", thread, report)
+    finally:
+        ray.shutdown()
+        shutil.rmtree(storage, ignore_errors=True)
+    if outcome:
+        raise _cause(out, outcome[0])
+
+
+def _cause(out: Path, error: BaseException) -> BaseException:
+    """The InputError that a worker left in the run, or the error of the trainer."""
+    path = out / ".error.json"
+    if path.exists():
+        found = json.loads(path.read_text())
+        path.unlink()
+        return InputError(found["where"], found["found"], found["fix"])
+    return error
+
+
+def _worker(settings: dict[str, Any]) -> None:
+    """The function that Ray Train runs on every worker."""
+    import ray.train
+    from ray.train.torch import get_device, prepare_model
+
+    torch.set_num_threads(settings["threads"])
+    config = from_dict(Config, json.loads(settings["config"]), "config.json")
+    context = ray.train.get_context()
+    rank, world = context.get_world_rank(), context.get_world_size()
+    out = Path(settings["job"]["out"])
+    place = Place(rank, world, get_device(), prepare_model if world > 1 else lambda module: module)
+    try:
+        if rank == 0:
+            with sole_writer(out):
+                _barrier(world)
+                _fit(config, settings["job"], place, lambda metrics: None)
+        else:
+            _barrier(world)
+            _fit(config, settings["job"], place, lambda metrics: None)
+    except InputError as error:
+        (out / ".error.json").write_text(
+            json.dumps({"where": error.where, "found": error.found, "fix": error.fix})
+        )
+        raise
+
+
+def _barrier(world: int) -> None:
+    """All ranks read the same newest state: nobody starts before rank 0 alone holds the run."""
+    if world > 1:
+        torch.distributed.barrier()
+
+
+def _follow(path: Path, thread: threading.Thread, report: Report) -> None:
+    """Report new lines of ``metrics.jsonl`` while the trainer runs."""
+    seen = sum(1 for _ in path.open()) if path.exists() else 0
+    while True:
+        alive = thread.is_alive()
+        lines = path.read_text().splitlines() if path.exists() else []
+        seen = min(seen, len(lines))
+        for line in lines[seen:]:
+            report(json.loads(line))
+        seen = len(lines)
+        if not alive:
+            return
+        time.sleep(1.0)

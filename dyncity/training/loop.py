@@ -1,0 +1,181 @@
+"""The optimisation loop that both trainings share: averaged weights, metrics, resumable state."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from dyncity.config import TrainConfig
+from dyncity.errors import InputError
+from dyncity.training.run_folder import (
+    load_state,
+    log_metrics,
+    optimizer_tensors,
+    restore_optimizer,
+    save_state,
+    truncate_metrics,
+)
+
+Metrics = dict[str, float | int]
+LOG_EVERY = 20
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where this process stands among the workers of a run.
+
+    Attributes:
+        rank, world: its number and how many there are; rank 0 evaluates and writes.
+        device: what it computes on.
+        wrap: makes a module average its gradients over the workers (DDP); the identity for one.
+    """
+
+    rank: int = 0
+    world: int = 1
+    device: torch.device = torch.device("cpu")
+    wrap: Callable[[nn.Module], nn.Module] = lambda module: module
+
+    def rows(self, batch: int) -> range:
+        """The rows of a global batch that this worker computes.
+
+        Raises:
+            InputError: more workers than rows.
+        """
+        if self.world > batch:
+            raise InputError(
+                "--workers",
+                f"{self.world} workers for a batch of {batch}",
+                "use fewer, or raise the batch by --set",
+            )
+        return range(self.rank, batch, self.world)
+
+
+def learning_rate(step: int, config: TrainConfig) -> float:
+    """Linear warm-up, then a cosine down to a tenth."""
+    if step < config.warmup:
+        return config.lr * (step + 1) / config.warmup
+    progress = (step - config.warmup) / max(1, config.steps - config.warmup)
+    return config.lr * (0.1 + 0.45 * (1 + math.cos(math.pi * min(progress, 1.0))))
+
+
+def optimise(
+    *,
+    out: Path,
+    config: TrainConfig,
+    objective: nn.Module,
+    place: Place,
+    batch_of: Callable[[int], Any],
+    evaluate: Callable[[nn.Module], Metrics],
+    ship: Callable[[nn.Module, Metrics], None],
+    report: Callable[[Metrics], None],
+) -> None:
+    """Train ``objective`` for ``config.steps`` steps, from the newest state in ``out`` if there is one.
+
+    Args:
+        out: the folder of the run (``run_folder.prepare_run``).
+        config: steps, rates, averaging, how often to evaluate and to save.
+        objective: ``forward(batch)`` returns a dict of losses, "loss" the one to minimise, scaled so
+            that the mean over the workers is the mean over the global batch.
+        place: this process among the workers.
+        batch_of: the rows of this worker for a step; depends on (seed, step) and the place alone, and is
+            called one step ahead in a thread.
+        evaluate: metrics of a copy of ``objective`` that holds the averaged weights (rank 0 only).
+        ship: writes a checkpoint of the averaged weights (rank 0 only).
+        report: called with each line of metrics (rank 0 only).
+
+    Raises:
+        FloatingPointError: the loss is no longer finite.
+    """
+    objective = objective.to(place.device)
+    averaged = copy.deepcopy(objective).eval().requires_grad_(False)
+    names = [name for name, _ in objective.named_parameters()]
+    optimizer = torch.optim.AdamW(
+        objective.parameters(), lr=config.lr, betas=(0.9, 0.99), weight_decay=config.weight_decay
+    )
+    first, metrics = _resume(out, objective, averaged, optimizer, names), {}
+    if place.rank == 0:
+        truncate_metrics(out, first)
+    parallel = place.wrap(objective)
+    started, prefetch = time.monotonic(), ThreadPoolExecutor(1)
+    upcoming = prefetch.submit(batch_of, first)
+    for step in range(first, config.steps):
+        batch = upcoming.result()
+        if step + 1 < config.steps:
+            upcoming = prefetch.submit(batch_of, step + 1)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, config)
+        losses = parallel(batch)
+        optimizer.zero_grad(set_to_none=True)
+        losses["loss"].backward()
+        nn.utils.clip_grad_norm_(objective.parameters(), config.clip_grad)
+        optimizer.step()
+        _average(averaged, objective, min(config.ema, (1 + step) / (10 + step)))
+        done = step + 1
+        last = done == config.steps
+        if done % LOG_EVERY == 0 or last:
+            values = _mean_over_workers(losses, place.world)
+            if not math.isfinite(values["loss"]):
+                raise FloatingPointError(f"the loss is {values['loss']} at step {done}; lower lr and resume")
+            rate = (done - first) / (time.monotonic() - started)
+            metrics = {"step": done, "steps": config.steps, **values, "steps_per_second": round(rate, 4)}
+        if place.rank != 0:
+            continue
+        if done % config.eval_every == 0 or last:
+            metrics = {**metrics, "step": done, "steps": config.steps, **evaluate(averaged)}
+        if done % LOG_EVERY == 0 or done % config.eval_every == 0 or last:
+            log_metrics(out, metrics)
+            report(metrics)
+        if done % config.checkpoint_every == 0 or last:
+            ship(averaged, metrics)
+            save_state(out, done, _state(objective, averaged, optimizer, names))
+    prefetch.shutdown()
+
+
+def _average(averaged: nn.Module, objective: nn.Module, decay: float) -> None:
+    with torch.no_grad():
+        for mean, value in zip(averaged.parameters(), objective.parameters(), strict=True):
+            mean.lerp_(value, 1 - decay)
+
+
+def _mean_over_workers(losses: dict[str, Tensor], world: int) -> dict[str, float]:
+    values = torch.stack([value.detach().float() for value in losses.values()])
+    if world > 1:
+        dist.all_reduce(values)
+        values = values / world
+    return {name: round(float(value), 5) for name, value in zip(losses, values, strict=True)}
+
+
+def _state(
+    objective: nn.Module, averaged: nn.Module, optimizer: torch.optim.Optimizer, names: list[str]
+) -> dict[str, Tensor]:
+    return (
+        {f"weights.{n}": t for n, t in objective.named_parameters()}
+        | {f"averaged.{n}": t for n, t in averaged.named_parameters()}
+        | optimizer_tensors(optimizer, names)
+    )
+
+
+def _resume(
+    out: Path, objective: nn.Module, averaged: nn.Module, optimizer: torch.optim.Optimizer, names: list[str]
+) -> int:
+    """Load the newest state, if any; the number of steps already done."""
+    found = load_state(out)
+    if found is None:
+        return 0
+    step, tensors = found
+    with torch.no_grad():
+        for prefix, module in (("weights", objective), ("averaged", averaged)):
+            for name, parameter in module.named_parameters():
+                parameter.copy_(tensors[f"{prefix}.{name}"])
+    restore_optimizer(optimizer, names, tensors)
+    return step

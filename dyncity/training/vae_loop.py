@@ -1,0 +1,159 @@
+"""Training the VAE: cross entropy + Lovasz-softmax + KL on clips of a corpus (paper section 3.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dyncity.checkpoint import build_vae, save_checkpoint
+from dyncity.config import Config
+from dyncity.hexplane import PLANES, Planes, plane_shapes
+from dyncity.metrics.reconstruction import class_iou, confusion, mapped, mean_iou
+from dyncity.models.losses import class_weights, reconstruction_loss
+from dyncity.models.vae import HexPlaneVAE, kl_divergence
+from dyncity.seeding import Purpose, stream
+from dyncity.taxonomy import label_map, taxonomy
+from dyncity.training.card import vae_card
+from dyncity.training.clips import Clips, batch_numbers
+from dyncity.training.loop import Metrics, Place, optimise
+
+_COUNTED_CLIPS = 200
+_EVALUATED_CLIPS = 24
+_LOVASZ_VOXELS = 16_384
+
+
+@dataclass(frozen=True)
+class VAEBatch:
+    """The rows of one worker: ids ``[r, t, x, y, z]``, noise planes ``[r, ...]``, frames ``[f]``,
+    Lovasz voxels ``[n]``, and the size of the global batch over the number of workers.
+    """
+
+    ids: Tensor
+    noise: Planes
+    frames: Tensor
+    voxels: Tensor
+    share: float
+
+
+class VAEObjective(nn.Module):
+    """The VAE together with what it is trained on."""
+
+    def __init__(self, vae: HexPlaneVAE, weights: Tensor, kl_weight: float) -> None:
+        super().__init__()
+        self.vae, self.kl_weight = vae, kl_weight
+        self.register_buffer("class_weights", weights, persistent=False)
+
+    def forward(self, batch: VAEBatch) -> dict[str, Tensor]:
+        """The losses of this worker's rows; each clip counts alike, whatever its unknown voxels."""
+        posterior = self.vae.encode(batch.ids)
+        logits = self.vae.logits(posterior.sample(batch.noise), batch.frames)
+        ce, lovasz = logits.new_zeros(()), logits.new_zeros(())
+        for row, ids in enumerate(batch.ids):
+            terms = reconstruction_loss(logits[row], ids[batch.frames], self.class_weights, batch.voxels)
+            ce, lovasz = ce + terms[0], lovasz + terms[1]
+        kl = kl_divergence(posterior) * len(batch.ids)
+        loss = ce + lovasz + self.kl_weight * kl
+        return {
+            name: value / batch.share
+            for name, value in {"loss": loss, "ce": ce, "lovasz": lovasz, "kl": kl}.items()
+        }
+
+
+def fit_vae(config: Config, data: Path, out: Path, place: Place, report: Callable[[Metrics], None]) -> None:
+    """Train the VAE of ``config`` on a corpus; ``out`` is prepared by ``run_folder.prepare_run``.
+
+    Raises:
+        InputError: the corpus does not fit the configuration.
+    """
+    settings, seed = config.train_vae, config.train_vae.seed
+    clips, held_clips = Clips(data, config), Clips(data, config)
+    train, held = clips.split()
+    torch.manual_seed(seed)
+    vae = build_vae(config)
+    order = np.array(train)[stream(seed, 0, Purpose.TRAIN_BATCH).permutation(len(train))]
+    counts = _class_counts(clips, order[:_COUNTED_CLIPS], vae.classes)
+    weights = class_weights(torch.from_numpy(counts), config.vae.class_weight_power)
+    shapes = plane_shapes(vae.latent_shape)
+    rows = place.rows(settings.batch)
+
+    def batch_of(step: int) -> VAEBatch:
+        numbers = batch_numbers(order, step, settings.batch)
+        noise = [_plane_noise(seed, step * settings.batch + row, shapes, vae.latent_channels) for row in rows]
+        drawn = stream(seed, step, Purpose.TRAIN_DROP)
+        count = settings.decoded_frames or config.clip.frames
+        frames = np.sort(drawn.permutation(config.clip.frames)[:count])
+        voxels = drawn.integers(0, len(frames) * config.clip_grid.voxels, _LOVASZ_VOXELS)
+        return VAEBatch(
+            torch.from_numpy(np.stack([clips[numbers[row]].ids for row in rows])).to(place.device),
+            {p: torch.stack([n[p] for n in noise]).to(place.device) for p in PLANES},
+            torch.from_numpy(frames).to(place.device),
+            torch.from_numpy(voxels).to(place.device),
+            settings.batch / place.world,
+        )
+
+    held_out = [held_clips[i].ids for i in held[:_EVALUATED_CLIPS]] if place.rank == 0 else []
+
+    def evaluate(objective: nn.Module) -> Metrics:
+        return reconstruction_metrics(objective.vae, held_out, config.taxonomy, place.device)  # type: ignore[arg-type]
+
+    def ship(objective: nn.Module, metrics: Metrics) -> None:
+        tensors = {f"vae.{name}": t for name, t in objective.vae.state_dict().items()}  # type: ignore[union-attr]
+        save_checkpoint(out, config, tensors, vae_card(config, clips.corpus.manifest.plan, metrics))
+
+    optimise(
+        out=out,
+        config=settings,
+        objective=VAEObjective(vae, weights, config.vae.kl_weight),
+        place=place,
+        batch_of=batch_of,
+        evaluate=evaluate,
+        ship=ship,
+        report=report,
+    )
+
+
+def reconstruction_metrics(
+    vae: HexPlaneVAE, clips: list[np.ndarray], labels: str, device: torch.device
+) -> Metrics:
+    """mIoU of reconstructions from the means, in the model's classes and, from native, CarlaSC's ten.
+
+    Args:
+        vae: in evaluation mode.
+        clips: uint8 ``[t, x, y, z]`` each.
+        labels: the label space of the clips.
+        device: where the VAE is.
+    """
+    space = taxonomy(labels)
+    matrix = np.zeros((len(space), len(space)), np.int64)
+    with torch.inference_mode():
+        for ids in clips:
+            batch = torch.from_numpy(ids)[None].to(device)
+            guess = vae.decode(vae.encode(batch).mean)[0].cpu().numpy()
+            matrix += confusion(ids, guess, len(space))
+    metrics: Metrics = {"miou": round(mean_iou(matrix, space), 4)}
+    target = "carlasc"
+    if labels == "native":
+        matrix, space = mapped(matrix, label_map(labels, target), len(taxonomy(target))), taxonomy(target)
+    if labels in ("native", target):
+        metrics["miou_carlasc"] = round(mean_iou(matrix, space), 4)
+        for name, value in zip(space.classes, class_iou(matrix), strict=True):
+            if np.isfinite(value) and name != "free":
+                metrics[f"iou_{name}"] = round(float(value), 4)
+    return metrics
+
+
+def _class_counts(clips: Clips, numbers: np.ndarray, classes: int) -> np.ndarray:
+    counts = np.zeros(256, np.int64)
+    for number in numbers:
+        counts += np.bincount(clips[int(number)].ids.reshape(-1), minlength=256)
+    return counts[:classes]
+
+
+def _plane_noise(seed: int, index: int, shapes: dict[str, tuple[int, int]], channels: int) -> Planes:
+    rng = stream(seed, index, Purpose.TRAIN_NOISE)
+    return {p: torch.from_numpy(rng.standard_normal((channels, *shapes[p]), dtype=np.float32)) for p in PLANES}
