@@ -63,9 +63,7 @@ class Sweep:
     offset: NDArray[np.float64]
 
 
-def transforms(
-    quaternion: NDArray[np.float64], translation: NDArray[np.float64], where: Path
-) -> NDArray[np.float64]:
+def transforms(quaternion: NDArray[np.float64], translation: NDArray[np.float64], where: Path) -> NDArray[np.float64]:
     """``[n, 4]`` qw, qx, qy, qz and ``[n, 3]`` metres -> ``[n, 4, 4]``.
 
     Raises:
@@ -139,9 +137,7 @@ class Log:
         if len(size) and (size.min() <= 0 or size.max() > MAX_BOX):
             raise InputError(path, f"a cuboid measures {size.min():.3g} to {size.max():.3g} m", RESTORE)
         known = "num_interior_pts" in table.schema.names
-        points = (
-            stack(table, ("num_interior_pts",), np.int64)[:, 0] if known else np.ones(len(others), np.int64)
-        )
+        points = stack(table, ("num_interior_pts",), np.int64)[:, 0] if known else np.ones(len(others), np.int64)
         return Cuboids(
             time=timestamps(table, path)[others],
             track=np.array(table["track_uuid"].to_pylist(), dtype=object)[others],

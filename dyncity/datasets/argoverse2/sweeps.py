@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 from dyncity.datasets.argoverse2.ground_map import GroundMap
 from dyncity.datasets.argoverse2.log import NANOSECONDS, Log, Sweep
-from dyncity.datasets.argoverse2.tracks import Placed, Tracks
+from dyncity.datasets.argoverse2.tracks import Tracks
 from dyncity.errors import InputError
 
 UNSEEN, PASSED, HIT = 0, 1, 2
 ABOVE_GROUND = 0.3  # metres; what is lower is the ground itself, a curb, or a raster's error
-CUBOID_MARGIN = np.array([0.25, 0.25, 0.25])  # metres around cuboids: their points, and motion blur
+CUBOID_MARGIN = 0.25  # metres around cuboids: their points, and motion blur
 EGO_BODY = (np.array([-1.2, -1.1, -0.4]), np.array([4.1, 1.1, 1.5]))  # corners in the ego frame, metres
 MAX_WORLD_CELLS = 2_000_000_000
 
@@ -36,7 +36,7 @@ class WorldCells:
     def keys(self, points: NDArray[np.floating]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Flat cell numbers of city points ``[n, 3]`` and whether they lie inside, both ``[n]``."""
         index = np.floor((points - self.origin) / self.size)
-        inside = ((index >= 0) & (index < self.state.shape)).all(axis=1)
+        inside = np.asarray(np.logical_and(index >= 0, index < self.state.shape).all(axis=1))
         _, ny, nz = self.state.shape
         x, y, z = np.where(inside[:, None], index, 0).astype(np.int64).T
         return (x * ny + y) * nz + z, inside
@@ -84,10 +84,10 @@ def accumulate(
         points = sweep.points @ pose[:3, :3].T + pose[:3, 3]
         origins = _ray_origins(log, sweep, pose, mount)
         _pass_rays(world, origins, points)
-        static = ~_in_ego(sweep.points) & _above(ground, points)
+        keys, static = world.keys(points)
+        static &= ~_in_ego(sweep.points) & _above(ground, points)
         static[static] = ~_in_cuboids(points[static], tracks, sweep.time)
-        keys, inside = world.keys(points[static])
-        cells, counts = np.unique(keys[inside], return_counts=True)
+        cells, counts = np.unique(keys[static], return_counts=True)
         hit_keys.append(cells)
         hit_points.append(counts)
         sweeps += 1
@@ -107,9 +107,7 @@ def hit_sweeps(sweeps: int) -> int:
     return 1 + min(2, sweeps // 5)
 
 
-def _ray_origins(
-    log: Log, sweep: Sweep, pose: NDArray[np.float64], mount: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def _ray_origins(log: Log, sweep: Sweep, pose: NDArray[np.float64], mount: NDArray[np.float64]) -> NDArray[np.float64]:
     """Where the LiDAR was when it measured each point, city frame ``[n, 3]``.
 
     Points are compensated to the time of the sweep, the sensor is not: it drove on meanwhile.
@@ -159,7 +157,7 @@ def _pass_body(world: WorldCells, pose: NDArray[np.float64]) -> None:
 
 
 def _in_ego(points: NDArray[np.float32]) -> NDArray[np.bool_]:
-    return ((points >= EGO_BODY[0]) & (points <= EGO_BODY[1])).all(axis=1)
+    return np.asarray(np.logical_and(points >= EGO_BODY[0], points <= EGO_BODY[1]).all(axis=1))
 
 
 def _above(ground: GroundMap, points: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -171,13 +169,12 @@ def _above(ground: GroundMap, points: NDArray[np.float64]) -> NDArray[np.bool_]:
 def _in_cuboids(points: NDArray[np.float64], tracks: Tracks, time: int) -> NDArray[np.bool_]:
     """Which points lie in a cuboid: of the annotated times before and after, or one that stands still."""
     inside = np.zeros(len(points), bool)
+    order = np.argsort(points[:, 0], kind="stable")
+    along = points[order, 0]
     for placed in (tracks.around(time), tracks.still):
         for row in range(len(placed)):
-            center, reach = placed.city_from_box[row, :3, 3], np.linalg.norm(placed.size[row]) / 2 + 1
-            near = np.flatnonzero((np.abs(points[:, :2] - center[:2]) < reach).all(axis=1))
-            inside[near] |= _holds(placed, row, points[near])
+            reach = np.linalg.norm(placed.size[row] / 2 + CUBOID_MARGIN)
+            x = placed.city_from_box[row, 0, 3]
+            near = order[slice(*np.searchsorted(along, (x - reach, x + reach)))]
+            inside[near] |= placed.holds(row, points[near], CUBOID_MARGIN)
     return inside
-
-
-def _holds(placed: Placed, row: int, points: NDArray[np.float64]) -> NDArray[np.bool_]:
-    return placed.holds(row, points, CUBOID_MARGIN)

@@ -37,13 +37,12 @@ class Placed:
         """Some of the rows."""
         return Placed(self.track[rows], self.label[rows], self.city_from_box[rows], self.size[rows])
 
-    def holds(
-        self, row: int, points: NDArray[np.floating], grow: NDArray[np.float64] | float = 0.0
-    ) -> NDArray[np.bool_]:
-        """Which city points ``[n, 3]`` lie in cuboid ``row``, grown by ``grow`` metres on every side."""
+    def holds(self, row: int, points: NDArray[np.floating], grow: float = 0.0) -> NDArray[np.bool_]:
+        """Which city points ``[..., 3]`` lie in cuboid ``row``, grown by ``grow`` metres on every side."""
         pose = self.city_from_box[row]
-        local = (points - pose[:3, 3]) @ pose[:3, :3]
-        return (np.abs(local) <= self.size[row] / 2 + grow).all(axis=1)
+        local = np.abs((points - pose[:3, 3]) @ pose[:3, :3])
+        x, y, z = self.size[row] / 2 + grow
+        return (local[..., 0] <= x) & (local[..., 1] <= y) & (local[..., 2] <= z)
 
 
 @dataclass(frozen=True, slots=True)

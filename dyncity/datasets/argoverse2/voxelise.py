@@ -57,9 +57,7 @@ def read_world(log: Log, grid: GridSpec) -> RecordedWorld:
     city_from_grid = city_from_ego @ lowered
     cells = None
     if log.sweep_files:
-        corners = np.array(np.meshgrid(*zip(grid.origin, grid.upper, strict=True), indexing="ij")).reshape(
-            3, -1
-        )
+        corners = np.array(np.meshgrid(*zip(grid.origin, grid.upper, strict=True), indexing="ij")).reshape(3, -1)
         reached = city_from_grid[:, :3, :3] @ corners + city_from_grid[:, :3, 3:]
         bounds = (reached.min(axis=(0, 2)), reached.max(axis=(0, 2)))
         cells = accumulate(log, ground, tracks, bounds, grid.voxel_size, log.city_from_ego(log.times))
@@ -142,7 +140,7 @@ def _frame(
     height, surface = world.ground.sample(points[:, :2])
     above = points[:, 2] - height  # NaN where the ground is not known: compares as False below
     half = world.grid.voxel_size[2] / 2
-    flat, tracks_flat = semantics.reshape(-1), instances.reshape(-1)
+    flat = semantics.reshape(-1)
     flat[:] = UNKNOWN
     current = world.tracks.at(time)
     if world.assume_clear:
@@ -150,8 +148,9 @@ def _frame(
         # What stands still and has no cuboid at this time (hidden, out of range) is likely still there.
         hidden = world.tracks.still.take(~np.isin(world.tracks.still.track, current.track))
         for row in range(len(hidden)):
-            if _near(hidden, row, pose, world.grid):
-                flat[hidden.holds(row, points)] = UNKNOWN
+            block = _block(hidden, row, pose, world.grid)
+            if block is not None:
+                semantics[block][hidden.holds(row, points.reshape(*world.grid.shape, 3)[block])] = UNKNOWN
     if world.cells is not None:
         state = world.cells.lookup(points)
         flat[state == PASSED] = FREE
@@ -162,7 +161,8 @@ def _frame(
 
     fixed = world.tracks.still.take(np.isin(world.tracks.still.track, world.tracks.fixed))
     moving = current.take(~np.isin(current.track, world.tracks.fixed))
-    painted = [_paint(p, world.grid, pose, points, is_ground, flat, tracks_flat) for p in (fixed, moving)]
+    points, is_ground = points.reshape(*world.grid.shape, 3), is_ground.reshape(world.grid.shape)
+    painted = [_paint(p, world.grid, pose, points, is_ground, semantics, instances) for p in (fixed, moving)]
     return _join(painted)
 
 
@@ -175,7 +175,7 @@ def _paint(
     semantics: NDArray[np.uint8],
     instances: NDArray[np.uint16],
 ) -> Placed:
-    """Draw cuboids into the flat frame, large ones first; those that lie in the window.
+    """Draw cuboids into a frame ``[x, y, z]``, large ones first; those that lie in the window.
 
     A cuboid takes the voxels whose centres it holds, but not the ground's: it stands on the road. One
     that holds no such centre (thin, low) takes the voxel that its own centre lies in.
@@ -183,27 +183,33 @@ def _paint(
     shown = []
     volume = placed.size.prod(axis=1)
     for row in np.lexsort((placed.track, -volume)):
-        if not _near(placed, row, pose, grid):
+        block = _block(placed, row, pose, grid)
+        if block is None:
             continue
-        inside = placed.holds(row, points) & ~is_ground
-        voxels = np.flatnonzero(inside)
-        if not len(voxels):
-            center = pose[:3, :3].T @ (placed.city_from_box[row, :3, 3] - pose[:3, 3])
-            index, within = grid.index(center)
+        inside = placed.holds(row, points[block]) & ~is_ground[block]
+        if not inside.any():
+            index, within = grid.index(_in_grid(placed, row, pose))
             if not within:
                 continue
-            voxels = np.array([np.ravel_multi_index(tuple(index), grid.shape)])
-        semantics[voxels] = placed.label[row]
-        instances[voxels] = placed.track[row]
+            block, inside = tuple(slice(i, i + 1) for i in index), np.ones((1, 1, 1), bool)
+        semantics[block][inside] = placed.label[row]
+        instances[block][inside] = placed.track[row]
         shown.append(row)
     return placed.take(np.array(sorted(shown), np.intp))
 
 
-def _near(placed: Placed, row: int, pose: NDArray[np.float64], grid: GridSpec) -> bool:
-    """Whether a cuboid can touch the window at ``pose``."""
-    center = pose[:3, :3].T @ (placed.city_from_box[row, :3, 3] - pose[:3, 3])
-    reach = np.linalg.norm(placed.size[row]) / 2
-    return bool((center + reach >= grid.origin).all() and (center - reach <= grid.upper).all())
+def _in_grid(placed: Placed, row: int, pose: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The centre of a cuboid in the grid's frame, ``[3]``."""
+    return pose[:3, :3].T @ (placed.city_from_box[row, :3, 3] - pose[:3, 3])
+
+
+def _block(placed: Placed, row: int, pose: NDArray[np.float64], grid: GridSpec) -> tuple[slice, ...] | None:
+    """The voxels of the window at ``pose`` that a cuboid can touch, or None."""
+    center, reach = _in_grid(placed, row, pose), np.linalg.norm(placed.size[row]) / 2
+    low = np.floor((center - reach - grid.origin) / grid.voxel_size).astype(np.int64)
+    high = np.floor((center + reach - grid.origin) / grid.voxel_size).astype(np.int64) + 1
+    low, high = np.maximum(low, 0), np.minimum(high, grid.shape)
+    return tuple(map(slice, low, high)) if (low < high).all() else None
 
 
 def _join(parts: list[Placed]) -> Placed:
