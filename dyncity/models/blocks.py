@@ -39,24 +39,24 @@ class Pointwise(nn.Module):
         return torch.baddbmm(self.bias[:, None], weight, x.flatten(2)).unflatten(2, x.shape[2:])
 
 
-def conv3(channels: int, out: int) -> nn.Conv3d:
-    """A 3x3x3 convolution that keeps the size, its border replicated."""
-    return nn.Conv3d(channels, out, 3, padding=1, padding_mode="replicate")
+def conv3(channels: int, out: int, padding_mode: str) -> nn.Conv3d:
+    """A 3x3x3 convolution that keeps the size; ``padding_mode`` says what lies beyond the border."""
+    return nn.Conv3d(channels, out, 3, padding=1, padding_mode=padding_mode)
 
 
 class ResidualPair(nn.Module):
-    """Two layers with instance norm and leaky ReLU, added to their input."""
+    """Two layers of one kind added to their input: layer, norm, leaky ReLU, layer, norm.
 
-    def __init__(self, channels: int, kernel: int = 3) -> None:
+    Args:
+        first, second: convolutions that keep channels and size.
+        channels: of their output.
+        last: what follows the second norm (the decoder has a leaky ReLU there, the encoder nothing).
+    """
+
+    def __init__(self, first: nn.Module, second: nn.Module, channels: int, last: nn.Module) -> None:
         super().__init__()
-        layers = [conv3(channels, channels) if kernel == 3 else Pointwise(channels, channels) for _ in range(2)]
         self.layers = nn.Sequential(
-            layers[0],
-            InstanceNorm(channels),
-            nn.LeakyReLU(0.1),
-            layers[1],
-            InstanceNorm(channels),
-            nn.LeakyReLU(0.1),
+            first, InstanceNorm(channels), nn.LeakyReLU(0.1), second, InstanceNorm(channels), last
         )
 
     def forward(self, x: Tensor) -> Tensor:

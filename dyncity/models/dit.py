@@ -45,9 +45,7 @@ class Block(nn.Module):
         self.norm1 = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
         self.norm2 = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
         self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.mlp = nn.Sequential(
-            nn.Linear(width, 4 * width), nn.GELU(approximate="tanh"), nn.Linear(4 * width, width)
-        )
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(approximate="tanh"), nn.Linear(4 * width, width))
         self.modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
 
     def forward(self, x: Tensor, condition: Tensor, backend: Backend) -> Tensor:
@@ -88,16 +86,12 @@ class DiT(nn.Module):
         frames: frames of a clip, the length of a trajectory.
     """
 
-    def __init__(
-        self, config: DiTConfig, channels: int, latent: tuple[int, int, int, int], frames: int
-    ) -> None:
+    def __init__(self, config: DiTConfig, channels: int, latent: tuple[int, int, int, int], frames: int) -> None:
         super().__init__()
         p, d = config.patch, config.width
         for axis, size in zip("txyz", latent, strict=True):
             if size % p:
-                raise InputError(
-                    "dit.patch", f"{p} does not divide the latent {axis} = {size}", "use one that does"
-                )
+                raise InputError("dit.patch", f"{p} does not divide the latent {axis} = {size}", "use one that does")
         self.patch, self.channels, self.latent, self.path_plane = p, channels, latent, config.path_plane
         self.backend: Backend = "sdpa"
         h, w = rollout_shape(latent)

@@ -39,16 +39,23 @@ class VoxelEncoder(nn.Module):
     def __init__(self, config: VAEConfig, frames: int, tells_time: bool) -> None:
         super().__init__()
         c, factors = config.channels, config.downsample[1:]
-        self.time_bias = nn.Embedding(frames, c) if tells_time else None
-        self.stem = nn.Sequential(conv3(c, c), ResidualPair(c)) if config.stem == "conv" else nn.Identity()
-        self.halve = nn.Sequential(nn.Conv3d(c, c, factors, stride=factors), InstanceNorm(c), ResidualPair(c))
 
-    def forward(self, volume: Tensor, frames: int) -> Tensor:
-        """``[(b t), c, x, y, z]`` -> ``[(b t), c, x', y', z']``."""
+        def pair() -> ResidualPair:
+            return ResidualPair(conv3(c, c, "replicate"), conv3(c, c, "replicate"), c, nn.Identity())
+
+        halve = [nn.Conv3d(c, c, factors, stride=factors), InstanceNorm(c), pair()]
+        layers = [conv3(c, c, "replicate"), pair(), *halve] if config.stem == "conv" else halve
+        self.first, self.rest = layers[0], nn.Sequential(*layers[1:])
+        # One-hot frame channels in the input, under replicated borders, are one bias a frame here.
+        self.time_bias = nn.Parameter(torch.zeros(frames, c)) if tells_time else None
+
+    def forward(self, volume: Tensor) -> Tensor:
+        """``[b, t, c, x, y, z]`` -> ``[b, t, c, x', y', z']``."""
+        b = len(volume)
+        hidden = self.first(volume.flatten(0, 1))
         if self.time_bias is not None:
-            # One-hot frame channels under replicated borders are a bias a frame.
-            volume = volume + self.time_bias.weight.repeat(len(volume) // frames, 1)[..., None, None, None]
-        return self.halve(self.stem(volume))
+            hidden = hidden + self.time_bias.repeat(b, 1)[..., None, None, None]
+        return self.rest(hidden).unflatten(0, (b, -1))
 
 
 class Encoder(nn.Module):
@@ -65,27 +72,20 @@ class Encoder(nn.Module):
         self.spatial = VoxelEncoder(config, t, tells_time=False)
         self.temporal = VoxelEncoder(config, t, tells_time=True) if config.temporal_encoder else None
         self.over_time = Projection(kind, c, "txyz", "xyz", size)
-        self.project = nn.ModuleDict(
-            {p: Projection(kind, c, "txyz" if "t" in p else "xyz", p, size) for p in PLANES}
-        )
+        self.project = nn.ModuleDict({p: Projection(kind, c, "txyz" if "t" in p else "xyz", p, size) for p in PLANES})
         self.halve_time = nn.ModuleDict(
-            {
-                p: nn.Conv2d(c, c, (ft, 1), stride=(ft, 1)) if ft > 1 else nn.Identity()
-                for p in PLANES
-                if "t" in p
-            }
+            {p: nn.Conv2d(c, c, (ft, 1), stride=(ft, 1)) if ft > 1 else nn.Identity() for p in PLANES if "t" in p}
         )
 
     def forward(self, ids: Tensor) -> Planes:
         """``[b, t, x, y, z]`` -> planes; ids of ``classes`` or more count as not observed."""
-        b, t = ids.shape[:2]
         known = ids.clamp(max=self.embedding.num_embeddings - 1).int()
-        volume = rearrange(self.embedding(known), "b t x y z c -> (b t) c x y z")
-        spatial = self.spatial(volume, t)
-        temporal = self.temporal(volume, t) if self.temporal is not None else spatial
-        still = self.over_time(rearrange(spatial, "(b t) c x y z -> b t x y z c", b=b))
+        volume = rearrange(self.embedding(known), "b t x y z c -> b t c x y z")
+        spatial = self.spatial(volume)
+        temporal = self.temporal(volume) if self.temporal is not None else spatial
+        still = self.over_time(rearrange(spatial, "b t c x y z -> b t x y z c"))
         still = rearrange(still, "b c x y z -> b x y z c")
-        moving = rearrange(temporal, "(b t) c x y z -> b t x y z c", b=b)
+        moving = rearrange(temporal, "b t c x y z -> b t x y z c")
         planes = {}
         for p in PLANES:
             plane = self.project[p](moving if "t" in p else still)  # [b, c, h, w]
@@ -125,7 +125,10 @@ class VoxelDecoder(nn.Module):
         super().__init__()
         low, high, factors = config.hidden_low, config.hidden_high, config.downsample[1:]
         self.expand = nn.Sequential(Pointwise(config.query_channels, low), nn.LeakyReLU(0.1))
-        self.mix = nn.Sequential(ResidualPair(low), ResidualPair(low, kernel=1))
+        self.mix = nn.Sequential(
+            ResidualPair(conv3(low, low, "zeros"), conv3(low, low, "zeros"), low, nn.LeakyReLU(0.1)),
+            ResidualPair(Pointwise(low, low), Pointwise(low, low), low, nn.LeakyReLU(0.1)),
+        )
         self.up = nn.ConvTranspose3d(low, high, factors, stride=factors)
         self.to_class = Pointwise(high, classes)
         self.positions = nn.ParameterList(
@@ -162,10 +165,7 @@ class Decoder(nn.Module):
         super().__init__()
         ft = config.downsample[0]
         self.planes = nn.ModuleDict(
-            {
-                p: PlaneDecoder(config.latent_channels, config.query_channels, (ft if "t" in p else 1, 1))
-                for p in PLANES
-            }
+            {p: PlaneDecoder(config.latent_channels, config.query_channels, (ft if "t" in p else 1, 1)) for p in PLANES}
         )
         self.voxels = VoxelDecoder(config, shape, classes)
 
@@ -198,9 +198,7 @@ class HexPlaneVAE(nn.Module):
         self.shape, self.classes, self.latent_channels = shape, classes, config.latent_channels
         self.latent_shape: Shape = tuple(n // f for n, f in zip(shape, config.downsample, strict=True))  # type: ignore[assignment]
         self.encoder = Encoder(config, shape, classes)
-        self.to_latent = nn.ModuleDict(
-            {p: Pointwise(config.channels, 2 * config.latent_channels) for p in PLANES}
-        )
+        self.to_latent = nn.ModuleDict({p: Pointwise(config.channels, 2 * config.latent_channels) for p in PLANES})
         self.decoder = Decoder(config, shape, classes)
 
     def encode(self, ids: Tensor) -> Posterior:

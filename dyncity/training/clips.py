@@ -67,9 +67,7 @@ class Clips:
             starts = 1 if self.corpus.anchor is not None else length - frames + 1
             self._clips += [(scene_id, start) for start in range(max(starts, 0))]
         if not self._clips:
-            raise InputError(
-                folder, f"no scene has {frames} frames", "use a longer corpus or a shorter clip.frames"
-            )
+            raise InputError(folder, f"no scene has {frames} frames", "use a longer corpus or a shorter clip.frames")
 
     def __len__(self) -> int:
         return len(self._clips)
@@ -82,9 +80,9 @@ class Clips:
         held = max(1, min(64, len(self._clips) // 20))
         scene, start = self._clips[-held]
         frames = self.config.clip.frames
-        train = [
-            i for i, (s, k) in enumerate(self._clips[:-held]) if s != scene or k + frames <= start
-        ] or list(range(len(self._clips)))
+        train = [i for i, (s, k) in enumerate(self._clips[:-held]) if s != scene or k + frames <= start] or list(
+            range(len(self._clips))
+        )
         return train, list(range(len(self._clips) - held, len(self._clips)))
 
     def __getitem__(self, number: int) -> Clip:

@@ -60,9 +60,7 @@ class DiTObjective(nn.Module):
 def latent_scale(latents: Latents) -> LatentScale:
     """Mean and standard deviation of each plane and channel, ``[6, c]``, over up to 1000 training clips."""
     numbers = latents.train[:: max(1, len(latents.train) // _STATISTICS_CLIPS)]
-    planes = planes_of(
-        torch.from_numpy(latents.rollout[numbers].astype(np.float32)), latents.config.latent_shape
-    )
+    planes = planes_of(torch.from_numpy(latents.rollout[numbers].astype(np.float32)), latents.config.latent_shape)
     mean = torch.stack([planes[p].mean(dim=(0, 2, 3)) for p in PLANES])
     std = torch.stack([planes[p].std(dim=(0, 2, 3)) for p in PLANES]).clamp(min=1e-4)
     return LatentScale(mean, std)
@@ -76,9 +74,7 @@ def drop_conditions(conditions: ConditionBatch, rng: np.random.Generator, probab
     return conditions.dropped(*masks)
 
 
-def fit_dit(
-    config: Config, data: Path, vae: Path, out: Path, place: Place, report: Callable[[Metrics], None]
-) -> None:
+def fit_dit(config: Config, data: Path, vae: Path, out: Path, place: Place, report: Callable[[Metrics], None]) -> None:
     """Train the DiT of ``config`` on latents; ``out`` is prepared by ``run_folder.prepare_run``.
 
     The run ships VAE and DiT in one checkpoint, ready for ``dyncity generate``.
@@ -124,8 +120,7 @@ def fit_dit(
     def train_batch(step: int) -> DiTBatch:
         numbers = batch_numbers(order, step, settings.batch)
         parts = [
-            batch_of([int(numbers[row])], step * settings.batch + row, config.dit.drop_condition, 1.0)
-            for row in rows
+            batch_of([int(numbers[row])], step * settings.batch + row, config.dit.drop_condition, 1.0) for row in rows
         ]
         return _joined(parts, settings.batch / place.world)
 

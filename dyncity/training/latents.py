@@ -77,9 +77,7 @@ def encode_corpus(
             shutil.rmtree(out)
         part.rename(out)
     except OSError as error:
-        raise InputError(
-            out, f"cannot be written ({error.strerror})", "free space or give another --out"
-        ) from None
+        raise InputError(out, f"cannot be written ({error.strerror})", "free space or give another --out") from None
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return len(clips)

@@ -220,9 +220,7 @@ def _worker(settings: dict[str, Any]) -> None:
             _barrier(world)
             _fit(config, settings["job"], place, lambda metrics: None)
     except InputError as error:
-        (out / ".error.json").write_text(
-            json.dumps({"where": error.where, "found": error.found, "fix": error.fix})
-        )
+        (out / ".error.json").write_text(json.dumps({"where": error.where, "found": error.found, "fix": error.fix}))
         raise
 
 

@@ -56,9 +56,7 @@ def prepare_run(out: Path, config: Config, *, resume: bool, overwrite: bool) -> 
         (out / "checkpoints").mkdir(parents=True, exist_ok=True)
         (out / "config.json").write_text(config_json(config))
     except OSError as error:
-        raise InputError(
-            out, f"cannot be written ({error.strerror})", "give a folder you may write to"
-        ) from None
+        raise InputError(out, f"cannot be written ({error.strerror})", "give a folder you may write to") from None
 
 
 @contextmanager
@@ -76,9 +74,7 @@ def sole_writer(out: Path, patience: float = 90.0) -> Iterator[None]:
                 break
             except OSError:
                 if time.monotonic() > deadline:
-                    raise InputError(
-                        out, "another process is training this run", "wait for it or stop it"
-                    ) from None
+                    raise InputError(out, "another process is training this run", "wait for it or stop it") from None
                 time.sleep(0.5)
         yield
 

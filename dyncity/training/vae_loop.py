@@ -59,8 +59,7 @@ class VAEObjective(nn.Module):
         kl = kl_divergence(posterior) * len(batch.ids)
         loss = ce + lovasz + self.kl_weight * kl
         return {
-            name: value / batch.share
-            for name, value in {"loss": loss, "ce": ce, "lovasz": lovasz, "kl": kl}.items()
+            name: value / batch.share for name, value in {"loss": loss, "ce": ce, "lovasz": lovasz, "kl": kl}.items()
         }
 
 
@@ -117,9 +116,7 @@ def fit_vae(config: Config, data: Path, out: Path, place: Place, report: Callabl
     )
 
 
-def reconstruction_metrics(
-    vae: HexPlaneVAE, clips: list[np.ndarray], labels: str, device: torch.device
-) -> Metrics:
+def reconstruction_metrics(vae: HexPlaneVAE, clips: list[np.ndarray], labels: str, device: torch.device) -> Metrics:
     """mIoU of reconstructions from the means, in the model's classes and, from native, CarlaSC's ten.
 
     Args:
