@@ -178,7 +178,7 @@ def difference(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> st
     for key in [*new, *(k for k in old if k not in new)]:
         name = f"{prefix}{key}"
         if key not in old or key not in new:
-    XX
+            return f"{name} is in one of them only"
         if isinstance(old[key], dict) and isinstance(new[key], dict):
             inner = difference(old[key], new[key], f"{name}.")
             if inner is not None:
