@@ -33,7 +33,7 @@ def park(
         for side in (-1, 1):
             if not s.parks(side):
                 continue
-            taken = rng.uniform(0.25, 0.85)
+            taken = rng.uniform(0.1, 0.65)
             across = s.edge(side) - side * PARKING_WIDTH / 2
             for lo, hi in stretches(city, number, side, 11.0):
                 at = lo + 3.5

@@ -125,7 +125,7 @@ class ProceduralCity:
         frames, rate = self.config.clip.frames, self.config.grid.frame_rate
         duration = (frames - 1) / rate
         reach = _reach(self.config.clip_grid)
-        extent = reach + TOP_SPEED * duration + 110.0
+        extent = reach + TOP_SPEED * duration + 75.0
         # Long clips on curved streets may turn without being told to: later attempts go straight.
         city = draw_roadmap(city_rng, extent, curved=attempt % 4 < 2)
         plan = self._plan(city, command, given, ego_rng, duration)

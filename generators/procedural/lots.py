@@ -52,19 +52,35 @@ class Lots:
     def _downtown(self, block: Block) -> None:
         rng, world = self.rng, self.world
         world.pave(str(rng.choice(["terrain", "parking", "sidewalk"])), *block.lo, *block.hi)
-        depth = min(float(rng.uniform(12, 18)), (block.hi[1] - block.lo[1]) / 2 - 1.5, (block.hi[0] - block.lo[0]) / 2 - 3)
+        # Half of the blocks are built up to the middle, the others keep a courtyard.
+        middle = (block.hi[1] - block.lo[1]) / 2
+        depth = middle if rng.random() < 0.5 else min(float(rng.uniform(14, 22)), middle)
+        depth = min(depth, 34.0, (block.hi[0] - block.lo[0]) / 2 - 3)
+        self._built_row(block, depth, (4.2, 7, 10, 13, 16, 20), (0.0, 0.0, 1.5))
+        self._garden(block, depth, 0.008)
+
+    def _terraced(self, block: Block) -> None:
+        """Houses wall to wall with front gardens and a shared green behind."""
+        depth = min(float(self.rng.uniform(14, 17)), (block.hi[1] - block.lo[1]) / 2)
+        self._built_row(block, depth, (5.6, 6.0, 6.4, 7.5, 8.0, 9.0), (2.0, 3.0, 4.0))
+        self._garden(block, depth, 0.012)
+
+    def _built_row(
+        self, block: Block, depth: float, heights: tuple[float, ...], setbacks: tuple[float, ...]
+    ) -> None:
+        """Buildings side by side along the four sides of a block."""
+        rng, world = self.rng, self.world
         for axis, side, lo, hi in self._rows(block, depth):
             at = lo
-            setback = float(rng.choice([0.0, 0.0, 1.5]))
+            setback = float(rng.choice(setbacks))
             while hi - at > 9:
-                width = float(rng.uniform(11, 24))
+                width = float(rng.uniform(13, 28))
                 if hi - at - width < 9:
                     width = hi - at
-                box = self._place(block, (axis, side), (at, at + width), (setback, depth - rng.uniform(0, 2)))
-                world.building(*box, float(rng.choice([4.2, 7, 10, 13, 16, 20], p=[0.12, 0.2, 0.26, 0.2, 0.14, 0.08])))
+                box = self._place(block, (axis, side), (at, at + width), (setback, depth))
+                world.building(*box, float(rng.choice(heights, p=(0.1, 0.2, 0.26, 0.2, 0.15, 0.09))))
                 # Neighbours share the wall between them, or leave an alley.
                 at += width - max(0.3, world.voxel) if rng.random() > 0.3 else width + rng.uniform(2.5, 6)
-        self._garden(block, depth, 0.008)
 
     def _garden(self, block: Block, border: float, density: float) -> None:
         """Trees in the middle of a block, ``density`` a square metre."""
@@ -82,7 +98,10 @@ class Lots:
             self.world.tree(u, v, 1.3 + 1.3 * draw[2], base, base + 1.8 + 3 * draw[4])
 
     def _suburb(self, block: Block) -> None:
-        rng, world = self.rng, self.world
+        rng = self.rng
+        if rng.random() < 0.4:
+            self._terraced(block)
+            return
         deep = (block.hi[1] - block.lo[1]) / 2
         depth = min(deep - 2, 26.0)
         edging = str(rng.choice(["vegetation", "fence", "none"], p=[0.4, 0.3, 0.3]))
@@ -153,10 +172,10 @@ class Lots:
         for ua, ub in ((u0, u0 + 0.4), (u1 - 0.4, u1)):
             world.fill("fence", ua, v0, ub, v1, 2.0)
         middle = v0 + (v1 - v0) * float(rng.uniform(0.42, 0.58))
-        for low, high in ((v0 + rng.uniform(5, 9), middle - 4), (middle + 4, v1 - rng.uniform(5, 9))):
+        for low, high in ((v0 + rng.uniform(4, 7), middle - 3), (middle + 3, v1 - rng.uniform(4, 7))):
             at = u0 + 5
             while u1 - at > 18:
-                width = min(float(rng.uniform(20, 38)), u1 - at - 5)
+                width = min(float(rng.uniform(26, 48)), u1 - at - 5)
                 world.building(at, low, at + width, high, float(rng.choice([5.0, 7.0, 9.0])))
                 if rng.random() < 0.7:
                     world.fill("other_object", at, low - 3.5, at + 6, low - 1.1, 2.6)

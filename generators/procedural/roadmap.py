@@ -196,10 +196,10 @@ def _centers(rng: np.random.Generator, ext: float, block: tuple[float, float]) -
 def _block_kind(rng: np.random.Generator, style: str) -> str:
     kinds = ("downtown", "suburb", "industrial", "park", "lot")
     shares = {
-        "downtown": (0.70, 0.0, 0.05, 0.12, 0.13),
-        "suburb": (0.05, 0.75, 0.0, 0.15, 0.05),
-        "industrial": (0.10, 0.05, 0.60, 0.05, 0.20),
-        "mixed": (0.35, 0.30, 0.10, 0.15, 0.10),
+        "downtown": (0.80, 0.0, 0.04, 0.08, 0.08),
+        "suburb": (0.12, 0.70, 0.0, 0.12, 0.06),
+        "industrial": (0.14, 0.04, 0.65, 0.05, 0.12),
+        "mixed": (0.45, 0.25, 0.10, 0.11, 0.09),
     }[style]
     return str(rng.choice(kinds, p=shares))
 
@@ -248,13 +248,11 @@ def draw_roadmap(rng: np.random.Generator, extent: float, curved: bool) -> RoadM
             city.junctions.append(Junction(a, b, tuple(arms), radius, crossings, signals, green))
     for low, high in zip(first[:-1], first[1:], strict=True):
         middle = (streets[low].center + streets[high].center) / 2
-        row = [k for k in second if streets[k].lo < middle < streets[k].hi]
-        for left, right in zip(row[:-1], row[1:], strict=True):
-            city.blocks.append(
-                Block(
-                    (streets[left].outer(1), streets[low].outer(1)),
-                    (streets[right].outer(-1), streets[high].outer(-1)),
-                    _block_kind(rng, style),
-                )
-            )
+        row = [streets[k] for k in second if streets[k].lo < middle < streets[k].hi]
+        starts = [-extent] + [s.outer(1) for s in row]
+        ends = [s.outer(-1) for s in row] + [extent]
+        for left, right in zip(starts, ends, strict=True):
+            if right - left > 25:
+                lo, hi = (left, streets[low].outer(1)), (right, streets[high].outer(-1))
+                city.blocks.append(Block(lo, hi, _block_kind(rng, style)))
     return city

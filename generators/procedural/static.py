@@ -81,6 +81,7 @@ class StaticWorld:
         self.voxel = max(grid.voxel_size[:2])
         self.res = min(0.4, *grid.voxel_size[:2])
         self.lo = np.floor(lo / self.res) * self.res
+        self._corner = (float(self.lo[0]), float(self.lo[1]))
         self.shape = tuple(int(n) for n in np.ceil((hi - self.lo) / self.res))
         self.hi = self.lo + np.array(self.shape) * self.res
         self.ground = np.full(self.shape, CLASS["terrain"], np.uint8)
@@ -94,9 +95,10 @@ class StaticWorld:
 
     def window(self, u0: float, v0: float, u1: float, v1: float) -> tuple[slice, slice]:
         """Slices of the cells whose centres lie in a canonical rectangle."""
-        ends = ((np.array([u0, v0, u1, v1]) - np.tile(self.lo, 2)) / self.res + 0.499).astype(np.int64)
-        a, b, c, d = np.clip(ends, 0, np.tile(self.shape, 2))
-        return slice(int(a), int(c)), slice(int(b), int(d))
+        (lu, lv), (nu, nv), res = self._corner, self.shape, self.res
+        a, c = (min(max(int((u - lu) / res + 0.499), 0), nu) for u in (u0, u1))
+        b, d = (min(max(int((v - lv) / res + 0.499), 0), nv) for v in (v0, v1))
+        return slice(a, c), slice(b, d)
 
     def coordinates(self, window: tuple[slice, slice]) -> tuple[Floats, Floats]:
         """Cell centres of a window as ``[n, 1]`` u and ``[1, m]`` v."""

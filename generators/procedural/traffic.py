@@ -37,7 +37,7 @@ class Driver:
 def spawn(city: RoadMap, plan: EgoPlan, world: StaticWorld, rng: np.random.Generator) -> list[Driver]:
     """Vehicles on all lanes of the visible streets and in the turns of its junctions."""
     found: list[Driver] = []
-    busy = float(rng.uniform(7, 28))
+    busy = float(rng.uniform(10, 40))
     for junction in city.junctions:
         found += _in_turns(city, plan, world, rng, junction)
     for number, street in enumerate(city.streets):
@@ -73,8 +73,10 @@ def _in_turns(
     found = []
     for side in (-1, 1):
         for sign in (-1, 1):
+            if rng.random() > 0.35:
+                continue
             path = plan.routes.turning(Lane(number, side, 0), junction, sign)
-            if path is not None and path.turn is not None and rng.random() < 0.4:
+            if path is not None and path.turn is not None:
                 s = float(rng.uniform(path.turn[0] - 6, path.turn[1] + 2))
                 found.append(_draw(rng, path, s, straight=False))
     return found
