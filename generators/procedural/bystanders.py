@@ -24,9 +24,7 @@ def heading(city: RoadMap, uv: Floats, direction: Floats) -> Floats:
     return np.concatenate([here, np.arctan2(delta[..., 1], delta[..., 0])[..., None]], axis=-1)
 
 
-def park(
-    city: RoadMap, world: StaticWorld, lots: list[Parked], rng: np.random.Generator, frames: int
-) -> Agents:
+def park(city: RoadMap, world: StaticWorld, lots: list[Parked], rng: np.random.Generator, frames: int) -> Agents:
     """Vehicles in the parking lanes, and those that ``lots`` says."""
     places = [p for p in lots if world.sees(p.uv, p.uv)]
     for number, s in enumerate(city.streets):
@@ -41,7 +39,9 @@ def park(
                     uv = (at, across) if s.axis == 0 else (across, at)
                     if world.sees(uv, uv) and rng.random() < taken:
                         d = float(s.direction(side))
-                        kind = str(rng.choice(["car", "other_vehicle", "motorcycle", "bicycle"], p=(0.86, 0.06, 0.04, 0.04)))
+                        kind = str(
+                            rng.choice(["car", "other_vehicle", "motorcycle", "bicycle"], p=(0.86, 0.06, 0.04, 0.04))
+                        )
                         places.append(Parked(uv, (d, 0.0) if s.axis == 0 else (0.0, d), kind))
                     at += float(rng.uniform(6.4, 7.5))
     if not places:

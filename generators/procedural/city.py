@@ -73,9 +73,7 @@ class ProceduralCity:
             raise InputError("frame", f"found {frame!r}", "use ego or world")
         low, high = config.grid.origin[2], config.grid.upper[2]
         if not low < -0.01 < high:
-            raise InputError(
-                "grid.origin", f"z runs from {low} to {high}", "let the grid hold the ground at z = 0"
-            )
+            raise InputError("grid.origin", f"z runs from {low} to {high}", "let the grid hold the ground at z = 0")
         self.config = config
         self.frame = frame
         self.micro_batch = micro_batch

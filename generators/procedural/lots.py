@@ -41,7 +41,9 @@ class Lots:
             rows += [(1, -1, v0 + depth, v1 - depth), (1, 1, v0 + depth, v1 - depth)]
         return rows
 
-    def _place(self, block: Block, row: tuple[int, int], along: tuple[float, float], into: tuple[float, float]) -> tuple[float, float, float, float]:
+    def _place(
+        self, block: Block, row: tuple[int, int], along: tuple[float, float], into: tuple[float, float]
+    ) -> tuple[float, float, float, float]:
         """(u0, v0, u1, v1) of a lot: ``along`` its row and ``into`` metres from the block's edge."""
         axis, side = row
         edge = (block.lo if side < 0 else block.hi)[1 - axis]
@@ -52,11 +54,11 @@ class Lots:
     def _downtown(self, block: Block) -> None:
         rng, world = self.rng, self.world
         world.pave(str(rng.choice(["terrain", "parking", "sidewalk"])), *block.lo, *block.hi)
-        # Half of the blocks are built up to the middle, the others keep a courtyard.
+        # Most blocks are built up to the middle, the others keep a courtyard.
         middle = (block.hi[1] - block.lo[1]) / 2
-        depth = middle if rng.random() < 0.5 else min(float(rng.uniform(14, 22)), middle)
+        depth = middle + world.voxel / 2 if rng.random() < 0.75 else min(float(rng.uniform(14, 22)), middle)
         depth = min(depth, 34.0, (block.hi[0] - block.lo[0]) / 2 - 3)
-        self._built_row(block, depth, (4.2, 7, 10, 13, 16, 20), (0.0, 0.0, 1.5))
+        self._built_row(block, depth, (5.6, 7, 10, 13, 16, 20), (0.0, 0.0, 1.5))
         self._garden(block, depth, 0.008)
 
     def _terraced(self, block: Block) -> None:
@@ -65,22 +67,27 @@ class Lots:
         self._built_row(block, depth, (5.6, 6.0, 6.4, 7.5, 8.0, 9.0), (2.0, 3.0, 4.0))
         self._garden(block, depth, 0.012)
 
-    def _built_row(
-        self, block: Block, depth: float, heights: tuple[float, ...], setbacks: tuple[float, ...]
-    ) -> None:
+    def _built_row(self, block: Block, depth: float, heights: tuple[float, ...], setbacks: tuple[float, ...]) -> None:
         """Buildings side by side along the four sides of a block."""
         rng, world = self.rng, self.world
+        wall = max(0.3, world.voxel)
         for axis, side, lo, hi in self._rows(block, depth):
-            at = lo
+            at, neighbour = lo, 0.0
             setback = float(rng.choice(setbacks))
             while hi - at > 9:
                 width = float(rng.uniform(13, 28))
                 if hi - at - width < 9:
                     width = hi - at
                 box = self._place(block, (axis, side), (at, at + width), (setback, depth))
-                world.building(*box, float(rng.choice(heights, p=(0.1, 0.2, 0.26, 0.2, 0.15, 0.09))))
-                # Neighbours share the wall between them, or leave an alley.
-                at += width - max(0.3, world.voxel) if rng.random() > 0.3 else width + rng.uniform(2.5, 6)
+                height = float(rng.choice(heights, p=(0.1, 0.2, 0.26, 0.2, 0.15, 0.09)))
+                world.building(*box, height)
+                if neighbour:
+                    # Behind a shared facade only what rises above the lower roof is a wall.
+                    shared = self._place(block, (axis, side), (at, at + wall), (setback + wall, depth - wall))
+                    world.party_wall(*shared, min(height, neighbour), max(height, neighbour))
+                adjoining = rng.random() > 0.3
+                neighbour = height if adjoining else 0.0
+                at += width - wall if adjoining else width + float(rng.uniform(2.5, 6))
 
     def _garden(self, block: Block, border: float, density: float) -> None:
         """Trees in the middle of a block, ``density`` a square metre."""
@@ -124,7 +131,11 @@ class Lots:
         length = min(hi - lo - drive - 3.2, float(rng.uniform(8, 13)))
         start = lo + drive + 1.6 + float(rng.uniform(0, 1)) * (hi - lo - drive - 3.2 - length)
         back = min(front + float(rng.uniform(7, 10)), depth - 1.5)
-        world.building(*self._place(block, row, (start, start + length), (front, back)), float(rng.uniform(3.0, 6.2)), float(rng.uniform(0.3, 0.6)))
+        world.building(
+            *self._place(block, row, (start, start + length), (front, back)),
+            float(rng.uniform(3.0, 6.2)),
+            float(rng.uniform(0.3, 0.6)),
+        )
         if drive:
             world.pave("parking", *self._place(block, row, (lo + 0.4, lo + drive), (0, front + 6)))
             if rng.random() < 0.6:
@@ -136,7 +147,12 @@ class Lots:
             world.fill(edging, *self._place(block, row, (lo + drive + 0.6, hi - 0.4), (0.5, 0.9)), height)
             world.fill(edging, *self._place(block, row, (hi - 0.4, hi), (0.5, depth)), height)
         for draw in rng.random((rng.poisson(1.2), 5)):
-            box = self._place(block, row, (lo + drive + 1.5 + draw[0] * (hi - lo - drive - 3), hi), (2.6 if draw[1] < 0.3 else min(back + 3, depth), depth))
+            box = self._place(
+                block,
+                row,
+                (lo + drive + 1.5 + draw[0] * (hi - lo - drive - 3), hi),
+                (2.6 if draw[1] < 0.3 else min(back + 3, depth), depth),
+            )
             self._tree(box[0], box[1] if row[1] < 0 or row[0] == 1 else box[3], draw)
 
     @staticmethod
@@ -192,6 +208,8 @@ class Lots:
                 if rng.random() < 0.4:
                     self.parked.append(Parked((float(u), float(v)), (0.0, 1.0 if row % 2 else -1.0), "car"))
         for draw in rng.random((12, 5)):
-            self._tree(u0 + 3 + draw[0] * (u1 - u0 - 6), v0 + 0.9 if draw[1] < 0.5 else v1 - 0.9, draw * (1, 1, 0, 1, 1))
+            self._tree(
+                u0 + 3 + draw[0] * (u1 - u0 - 6), v0 + 0.9 if draw[1] < 0.5 else v1 - 0.9, draw * (1, 1, 0, 1, 1)
+            )
         if rng.random() < 0.5:
             world.fill("vegetation", u0 + 0.5, v0 + 0.4, u1 - 8, v0 + 1.0, 1.1)

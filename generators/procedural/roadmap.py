@@ -164,7 +164,7 @@ class RoadMap:
 
 
 def _draw_street(rng: np.random.Generator, axis: int, center: float, ext: float, style: str, big: bool) -> Street:
-    wide = rng.random() < (0.5 if big else 0.15) * (1.5 if style == "downtown" else 0.8)
+    wide = rng.random() < (0.4 if big else 0.12) * (1.5 if style == "downtown" else 0.8)
     lanes = (2, 2) if wide else (1, 1)
     if rng.random() < 0.15:
         lanes = (2, 1) if rng.random() < 0.5 else (1, 2)
@@ -196,10 +196,10 @@ def _centers(rng: np.random.Generator, ext: float, block: tuple[float, float]) -
 def _block_kind(rng: np.random.Generator, style: str) -> str:
     kinds = ("downtown", "suburb", "industrial", "park", "lot")
     shares = {
-        "downtown": (0.80, 0.0, 0.04, 0.08, 0.08),
-        "suburb": (0.12, 0.70, 0.0, 0.12, 0.06),
-        "industrial": (0.14, 0.04, 0.65, 0.05, 0.12),
-        "mixed": (0.45, 0.25, 0.10, 0.11, 0.09),
+        "downtown": (0.84, 0.0, 0.04, 0.07, 0.05),
+        "suburb": (0.18, 0.66, 0.0, 0.11, 0.05),
+        "industrial": (0.20, 0.04, 0.64, 0.05, 0.07),
+        "mixed": (0.53, 0.22, 0.10, 0.10, 0.05),
     }[style]
     return str(rng.choice(kinds, p=shares))
 
@@ -212,7 +212,7 @@ def draw_roadmap(rng: np.random.Generator, extent: float, curved: bool) -> RoadM
         extent: streets reach from -extent to +extent, metres.
         curved: whether streets may bend.
     """
-    style = str(rng.choice(STYLES, p=(0.35, 0.3, 0.12, 0.23)))
+    style = str(rng.choice(STYLES, p=(0.4, 0.25, 0.1, 0.25)))
     bend = rng.random() < 0.5
     warp = Warp(
         shear=float(np.clip(rng.normal(0, 0.12), -0.2, 0.2) if rng.random() < 0.4 else 0.0),

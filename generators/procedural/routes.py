@@ -138,9 +138,7 @@ class Routes:
         outgoing = outgoing[(outgoing[:, end.axis] - arc[-1, end.axis]) * d2 > 0.3]
         here = city.along(junction, start.axis)
         stops = [
-            p
-            for j in city.on(lane.street)
-            if (p := self.stop(lane, j)) and (city.along(j, start.axis) - here) * d1 < 1
+            p for j in city.on(lane.street) if (p := self.stop(lane, j)) and (city.along(j, start.axis) - here) * d1 < 1
         ]
         points = np.concatenate([incoming, arc, outgoing])
         ends = ((float(arc[0, 0]), float(arc[0, 1])), (float(arc[-1, 0]), float(arc[-1, 1])))

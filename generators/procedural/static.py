@@ -137,6 +137,12 @@ class StaticWorld:
         roof = (CLASS["building"] * self.layers.count + layer) * self.layers.count + layer
         self.hanging[outer] = np.where(layer < self.layers.count, roof, 0)
 
+    def party_wall(self, u0: float, v0: float, u1: float, v1: float, low: float, high: float) -> None:
+        """Open the wall between two buildings up to the lower one's roof."""
+        window = self.window(u0, v0, u1, v1)
+        self.standing[window] = self.layers.column("building", low, high)
+        self.ground[window] = 0
+
     def tree(self, u: float, v: float, radius: float, base: float, top: float) -> None:
         """A tree: a trunk (thin) below an ellipsoid canopy from ``base`` to ``top`` metres."""
         window = self.window(u - radius, v - radius, u + radius, v + radius)

@@ -148,9 +148,7 @@ class Simulation:
         step: seconds a substep.
     """
 
-    def __init__(
-        self, plan: EgoPlan, drivers: list[Driver], walkers: Floats, ego: Floats | None, step: float
-    ) -> None:
+    def __init__(self, plan: EgoPlan, drivers: list[Driver], walkers: Floats, ego: Floats | None, step: float) -> None:
         everyone = [Driver(plan.path, plan.start, "car", SIZE, plan.desired), *drivers]
         everyone = [d for k, d in enumerate(everyone) if k == 0 or 3 < d.s < d.path.length - 3]
         paths = list({id(d.path): d.path for d in everyone}.values())
