@@ -1,0 +1,1 @@
+"""Readers: corpora, the torch data set of their clips, and driving logs."""

@@ -1,0 +1,231 @@
+"""The manifest of a corpus: its records, and reading it strictly.
+
+A manifest is input from outside. Nothing in it can name a file outside ``shards/``, and a damaged or
+made-up one is refused with a line that says where, in memory bounded by its size on disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import stat
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from dyncity.config import from_dict, to_dict
+from dyncity.errors import InputError
+
+FORMAT = "dyncity-corpus"
+VERSION = 1
+MANIFEST = "manifest.json"
+COMPANIONS = ("README.md", "config.json", "preview.png")
+MAX_MANIFEST_BYTES = 32 * 2**20
+
+_KEYS = ("format", "version", "plan", "fingerprint", "files", "shards", "sha256")
+_SHARD_NAME = re.compile(r"[0-9]{5,12}(\.parquet)?")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+EMPTY_DIGEST = hashlib.sha256(b"").hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class FailedScene:
+    """A scene that was asked for and could not be made: its number, root seed and the reason."""
+
+    index: int
+    seed: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ShardRecord:
+    """What the manifest says of one shard.
+
+    Attributes:
+        name: its name below ``shards/``: ``00007.parquet`` (a file) or ``00007`` (a folder of npz).
+        bytes: size, of all its files.
+        sha256: digest of the file, or of the folder (``docs/corpus-format.md``). A shard none of whose
+            scenes could be made has no file, 0 bytes and the digest of nothing.
+        first_scene: index of its first scene.
+        scenes: scenes written; its range is ``[first_scene, first_scene + scenes + failures)``.
+        frames: frames of all its scenes.
+        failures: the scenes of its range that are not in it.
+    """
+
+    name: str
+    bytes: int
+    sha256: str
+    first_scene: int
+    scenes: int
+    frames: int
+    failures: tuple[FailedScene, ...] = ()
+
+    @property
+    def end(self) -> int:
+        """The index after its last scene."""
+        return self.first_scene + self.scenes + len(self.failures)
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """The whole manifest.
+
+    Attributes:
+        plan: what was asked for; ``plan["num_scenes"]`` is the number of scenes requested.
+        fingerprint: digest of all that decides the bytes; a resume under another one is refused.
+        shards: by first scene, ranges apart from each other; gaps are shards not made yet.
+        files: sha256 of README.md, config.json, preview.png when the manifest was written.
+    """
+
+    plan: dict[str, Any]
+    fingerprint: str
+    shards: tuple[ShardRecord, ...]
+    files: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def requested(self) -> int:
+        """Scenes asked for."""
+        return int(self.plan["num_scenes"])
+
+    @property
+    def written(self) -> int:
+        """Scenes in the shards."""
+        return sum(s.scenes for s in self.shards)
+
+    @property
+    def failed(self) -> int:
+        """Scenes recorded as failed."""
+        return sum(len(s.failures) for s in self.shards)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every scene asked for is either written or recorded as failed."""
+        return self.requested == self.written + self.failed
+
+
+def manifest_json(manifest: Manifest) -> str:
+    """The manifest as JSON text; ``sha256`` is the digest of all the rest of it."""
+    body = {
+        "format": FORMAT,
+        "version": VERSION,
+        "plan": manifest.plan,
+        "fingerprint": manifest.fingerprint,
+        "files": dict(sorted(manifest.files.items())),
+        "shards": [to_dict(s) for s in manifest.shards],
+    }
+    return json.dumps(body | {"sha256": _digest(body)}, indent=1, allow_nan=False) + "\n"
+
+
+def _digest(body: dict[str, Any]) -> str:
+    """sha256 of the body in canonical JSON (sorted keys, no spaces)."""
+    text = json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a corpus folder, read strictly.
+
+    Raises:
+        InputError: no folder, no manifest, no JSON, another version, unknown or missing keys, names
+            that are not those of shards, negative sizes, ranges that overlap or exceed the plan, a
+            digest that is not that of the contents.
+    """
+    path = Path(folder) / MANIFEST
+    values = _read_json(Path(folder), path)
+    where = str(path)
+    if values.get("format") != FORMAT:
+        raise InputError(where, "it is not the manifest of a corpus", "give a folder that dyncity wrote")
+    if values.get("version") != VERSION:
+        raise InputError(where, f"found format version {values.get('version')!r}", f"this reads {VERSION}")
+    manifest = _checked(values, where)
+    body = {key: value for key, value in values.items() if key != "sha256"}
+    if values["sha256"] != _digest(body):
+        raise InputError(where, "its sha256 is not that of its contents", "restore it; it was changed")
+    return manifest
+
+
+def _read_json(folder: Path, path: Path) -> dict[str, Any]:
+    """The JSON mapping in ``path``; anything else is an InputError."""
+    if not folder.is_dir():
+        raise InputError(folder, "there is no such folder", "give the folder of a corpus")
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        raise InputError(folder, "there is no manifest.json in it", "give the folder of a corpus") from None
+    except OSError as error:
+        raise InputError(path, f"not readable ({error.strerror})", "check the file") from None
+    if not stat.S_ISREG(status.st_mode):
+        raise InputError(path, "it is not a plain file", "give the folder of a corpus")
+    if status.st_size > MAX_MANIFEST_BYTES:
+        raise InputError(path, f"it has {status.st_size} bytes", f"at most {MAX_MANIFEST_BYTES} are read")
+    try:
+        values = json.loads(path.read_text("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(path, f"not readable as JSON ({error})", "restore the file") from None
+    if not isinstance(values, dict):
+        raise InputError(path, f"found {type(values).__name__}", "restore the file")
+    return values
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A mapping from its pairs; a key given twice is an error."""
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        raise ValueError("a key is given twice")
+    return values
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"found {name}")
+
+
+def _checked(values: dict[str, Any], where: str) -> Manifest:
+    """The manifest from plain values; every count and name checked."""
+    if set(values) != set(_KEYS):
+        odd = ", ".join(sorted(set(values) ^ set(_KEYS)))[:80]
+        raise InputError(where, f"unknown or missing keys: {odd}", "restore the file")
+    if not isinstance(values["fingerprint"], str) or not isinstance(values["sha256"], str):
+        raise InputError(where, "its fingerprint or sha256 is no text", "restore the file")
+    plan, files, shards = values.get("plan"), values.get("files"), values.get("shards")
+    if not isinstance(plan, dict) or type(plan.get("num_scenes")) is not int or plan["num_scenes"] < 0:
+        raise InputError(where, "its plan does not say num_scenes", "restore the file")
+    if not isinstance(files, dict) or not all(
+        name in COMPANIONS and isinstance(digest, str) and _DIGEST.fullmatch(digest) for name, digest in files.items()
+    ):
+        raise InputError(where, "its files are not README.md, config.json, preview.png", "restore the file")
+    if not isinstance(shards, list):
+        raise InputError(where, "its shards are not a list", "restore the file")
+    records = tuple(_record(value, f"{where}, shard {i}") for i, value in enumerate(shards))
+    end = 0
+    for record in records:
+        if record.first_scene < end:
+            raise InputError(where, f"the range of shard {record.name} overlaps the one before", "restore the file")
+        end = record.end
+    if end > plan["num_scenes"]:
+        raise InputError(where, f"its shards end at scene {end}, beyond the plan", "restore the file")
+    if len({r.name for r in records}) != len(records):
+        raise InputError(where, "two shards have the same name", "restore the file")
+    return Manifest(plan, values["fingerprint"], records, files)
+
+
+def _record(values: Any, where: str) -> ShardRecord:
+    """One shard record from plain values."""
+    failures = values.get("failures") if isinstance(values, dict) else None
+    if not isinstance(failures, list):
+        raise InputError(where, "it has no list of failures", "restore the file")
+    failed = tuple(from_dict(FailedScene, f, where, "failures") for f in failures)
+    record = from_dict(ShardRecord, {k: v for k, v in values.items() if k != "failures"}, where)
+    record = replace(record, failures=failed)
+    if not _SHARD_NAME.fullmatch(record.name):
+        raise InputError(where, f"found name {record.name[:60]!r}", "shards are named 00000.parquet or 00000")
+    if not _DIGEST.fullmatch(record.sha256):
+        raise InputError(where, f"found sha256 {record.sha256[:80]!r}", "restore the file")
+    if min(record.bytes, record.first_scene, record.scenes, record.frames) < 0:
+        raise InputError(where, "a count is negative", "restore the file")
+    if record.frames < record.scenes or (record.scenes == 0) != (record.bytes == 0):
+        raise InputError(where, "its scenes, frames and bytes do not agree", "restore the file")
+    indices = [f.index for f in record.failures]
+    if sorted(set(indices)) != indices or any(not record.first_scene <= i < record.end for i in indices):
+        raise InputError(where, f"failures {indices[:8]} are not in its range, in order", "restore the file")
+    return record

@@ -1,0 +1,209 @@
+"""Reading one Parquet shard: which scenes are where, and the scenes of a row group."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from dyncity.conditions import Conditions
+from dyncity.datasets.layout import (
+    METADATA_KEY,
+    VOXEL_DTYPES,
+    ShardLayout,
+    check_frames,
+    check_scene_id,
+    read_layout,
+    read_provenance,
+    voxel_array,
+)
+from dyncity.errors import InputError
+from dyncity.scene import Boxes, OccupancyScene
+
+# What a row may hold besides voxels: names, poses, provenance, some thousand boxes.
+_MAX_OTHER_BYTES = 2**18
+_BATCH_BYTES = 4 * 2**20
+
+
+def parquet_schema(columns: tuple[str, ...]) -> pa.Schema:
+    """The columns of a Parquet shard, one row a frame, with the optional ``columns``."""
+    vector = pa.list_(pa.field("element", pa.float32(), nullable=False))
+    box = pa.struct(
+        [
+            pa.field("track", pa.int32(), nullable=False),
+            pa.field("label", pa.uint8(), nullable=False),
+            pa.field("center", vector, nullable=False),
+            pa.field("size", vector, nullable=False),
+            pa.field("yaw", pa.float32(), nullable=False),
+        ]
+    )
+    optional = {
+        "mask_lidar": pa.binary(),
+        "mask_camera": pa.binary(),
+        "instances": pa.binary(),
+        "boxes": pa.list_(pa.field("element", box, nullable=False)),
+    }
+    return pa.schema(
+        [
+            pa.field("scene_id", pa.string(), nullable=False),
+            pa.field("frame", pa.int32(), nullable=False),
+            pa.field("timestamp_us", pa.int64(), nullable=False),
+            pa.field("ego_to_world", pa.list_(pa.float64(), 16), nullable=False),
+            pa.field("semantics", pa.binary(), nullable=False),
+            *(pa.field(name, optional[name], nullable=False) for name in columns),
+            pa.field("command", pa.string()),
+            pa.field("trajectory", pa.list_(pa.float64(), 3)),
+            pa.field("provenance", pa.string(), nullable=False),
+        ]
+    )
+
+
+class ParquetShard:
+    """One open Parquet shard. A group is a row group: whole scenes, read together.
+
+    Raises:
+        InputError: (by every method) damage, or contents that are not what the shard declares.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with self._damage():
+            self._file = pq.ParquetFile(path, page_checksum_verification=True, memory_map=False)
+            schema = self._file.schema_arrow
+        metadata = schema.metadata or {}
+        if METADATA_KEY not in metadata:
+            raise InputError(path, "its metadata does not describe a grid", "give a corpus that dyncity wrote")
+        self.layout: ShardLayout = read_layout(metadata[METADATA_KEY], str(path))
+        if not schema.remove_metadata().equals(parquet_schema(self.layout.columns)):
+            raise InputError(path, "its columns are not those of a corpus", "restore the file")
+
+    @contextmanager
+    def _damage(self) -> Iterator[None]:
+        """Whatever goes wrong while reading is bad input, named by the file."""
+        try:
+            yield
+        except InputError:
+            raise
+        except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError) as error:
+            raise InputError(self.path, f"it is damaged ({error})"[:300], "restore or remake the shard") from None
+
+    def index(self) -> list[tuple[str, int, int]]:
+        """(scene id, group, frames) of every scene in order, from the id column alone."""
+        entries: list[tuple[str, int, int]] = []
+        for group in range(self._file.num_row_groups):
+            self._check_group(group)
+            ids = [i for rows in self._rows(group, ["scene_id"]) for i in rows.column(0).to_pylist()]
+            for k, scene_id in enumerate(ids):
+                if k and scene_id == ids[k - 1]:
+                    entries[-1] = (scene_id, group, entries[-1][2] + 1)
+                else:
+                    entries.append((check_scene_id(scene_id, str(self.path)), group, 1))
+        return entries
+
+    def read(self, group: int) -> Iterator[OccupancyScene]:
+        """The scenes of a row group, one at a time."""
+        self._check_group(group)
+        gathered: list[pa.RecordBatch] = []
+        for rows in self._rows(group, None):
+            ids = rows.column("scene_id")
+            start = 0
+            for k in range(rows.num_rows):
+                before = ids[k - 1] if k else (gathered[-1].column("scene_id")[-1] if gathered else ids[0])
+                if ids[k] != before:
+                    if k > start:
+                        gathered.append(rows.slice(start, k - start))
+                    yield self._scene(gathered)
+                    gathered, start = [], k
+            gathered.append(rows.slice(start))
+        if gathered:
+            yield self._scene(gathered)
+
+    def _rows(self, group: int, columns: list[str] | None) -> Iterator[pa.RecordBatch]:
+        """The rows of a group, a few MB at a time; every voxel column is checked before it is used."""
+        frame_bytes = self.layout.frame_bytes if columns is None else 64
+        batches = self._file.iter_batches(
+            max(1, _BATCH_BYTES // frame_bytes), row_groups=[group], columns=columns, use_threads=False
+        )
+        with self._damage():
+            for rows in batches:
+                yield from [rows] if rows.num_rows else []
+
+    def _check_group(self, group: int) -> None:
+        """Compare what a row group declares with the declared grid, before anything is decoded."""
+        with self._damage():
+            meta = self._file.metadata.row_group(group)
+            sizes = {
+                (chunk := meta.column(i)).path_in_schema: chunk.total_uncompressed_size for i in range(meta.num_columns)
+            }
+        rows, voxels = meta.num_rows, self.layout.grid.voxels
+        check_frames(rows, self.layout, str(self.path))
+        for name, size in sizes.items():
+            least = rows * voxels * VOXEL_DTYPES[name].itemsize if name in VOXEL_DTYPES else 0
+            slack = 64 * rows + 2**16 + least // 256 if least else rows * _MAX_OTHER_BYTES + 2**16
+            if not least <= size <= least + slack:
+                raise InputError(
+                    self.path,
+                    f"column {name} holds {size} bytes for {rows} frames of {voxels} voxels",
+                    "restore the file",
+                )
+
+    def _voxels(self, name: str, batches: list[pa.RecordBatch], frames: int) -> NDArray[Any]:
+        """A voxel column of one scene, ``[t, x, y, z]``."""
+        item = self.layout.grid.voxels * VOXEL_DTYPES[name].itemsize
+        parts = []
+        for batch in batches:
+            column = batch.column(name)
+            offsets = np.frombuffer(column.buffers()[1], np.int32)
+            offsets = offsets[column.offset : column.offset + len(column) + 1]
+            if column.null_count or (np.diff(offsets) != item).any():
+                raise InputError(self.path, f"a frame's {name} does not have {item} bytes", "restore the file")
+            parts.append(memoryview(column.buffers()[2])[int(offsets[0]) : int(offsets[-1])])
+        return voxel_array(parts[0] if len(parts) == 1 else b"".join(parts), name, frames, self.layout)
+
+    def _scene(self, batches: list[pa.RecordBatch]) -> OccupancyScene:
+        """One scene from its rows."""
+        with self._damage():
+            small = pa.Table.from_batches(batches).drop_columns(list(self.layout.voxel_columns))
+            small = small.combine_chunks()
+            frames = small.num_rows
+            if small.column("frame").to_pylist() != list(range(frames)):
+                raise InputError(self.path, "the frames of a scene are not 0, 1, 2 ...", "restore the file")
+            layout = self.layout
+            voxels = {name: self._voxels(name, batches, frames) for name in layout.voxel_columns}
+            poses = np.array(small.column("ego_to_world").to_pylist(), np.float64).reshape(frames, 4, 4)
+            trajectory = small.column("trajectory")
+            scene_id = check_scene_id(small.column("scene_id")[0].as_py(), str(self.path))
+            return OccupancyScene(
+                scene_id=scene_id,
+                poses=poses,
+                grid=layout.grid,
+                taxonomy=layout.taxonomy,
+                timestamps_us=small.column("timestamp_us").to_numpy().astype(np.int64),
+                conditions=Conditions(
+                    small.column("command")[0].as_py(),
+                    None if trajectory.null_count else np.array(trajectory.to_pylist(), np.float64),
+                ),
+                anchor=layout.anchor,
+                boxes=_boxes(small.column("boxes").to_pylist()) if "boxes" in layout.columns else None,
+                provenance=read_provenance(small.column("provenance")[0].as_py(), str(self.path)),
+                **voxels,
+            )
+
+
+def _boxes(rows: list[list[dict[str, Any]]]) -> Boxes:
+    """Boxes from one list of structs a frame."""
+    flat = [(frame, box) for frame, boxes in enumerate(rows) for box in boxes]
+    return Boxes(
+        frame=np.array([frame for frame, _ in flat], np.int32),
+        track=np.array([box["track"] for _, box in flat], np.int32),
+        label=np.array([box["label"] for _, box in flat], np.uint8),
+        center=np.array([box["center"] for _, box in flat], np.float32).reshape(-1, 3),
+        size=np.array([box["size"] for _, box in flat], np.float32).reshape(-1, 3),
+        yaw=np.array([box["yaw"] for _, box in flat], np.float32),
+    )
