@@ -1,0 +1,191 @@
+"""Occ3D trees: ``labels.npz`` a frame and ``annotations.json``, in the layout of Occ3D-nuScenes.
+
+Grid and masks are those of Occ3D in all its editions; what is nuScenes' own (classes, cameras, names,
+annotations) is in ``Occ3DNuScenesTree``. ``docs/export.md`` says what is chosen where Occ3D leaves a choice.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dyncity.errors import InputError
+from dyncity.grid import GridSpec
+from dyncity.scene import UNKNOWN, OccupancyScene
+from dyncity.taxonomy import taxonomy
+from exporters.labels import to_grid, to_labels
+from exporters.sensors import (
+    HDL_32E,
+    NUSCENES_CAMERAS,
+    Camera,
+    Lidar,
+    camera_mask,
+    scan,
+    seen_over_time,
+)
+
+SHAPE = (200, 200, 16)
+VOXEL_SIZE = 0.4
+# The ego frame of nuScenes has its origin on the ground, as ours: no shift.
+LOWER = (-40.0, -40.0, -1.0)
+
+# What readers of annotations.json expect before the first and after the last frame of a scene.
+_NO_FRAME = "EOF"
+_VAL_SHARE = 0.15
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Occ3DFrames:
+    """The frames of one scene in an Occ3D label space and grid, all uint8 ``[t, 200, 200, 16]``.
+
+    Attributes:
+        semantics: class ids; free where unknown.
+        mask_lidar: 1 where known and seen by the LiDAR from some pose of the scene.
+        mask_camera: 1 where, besides, a camera sees it in that frame.
+    """
+
+    semantics: NDArray[np.uint8]
+    mask_lidar: NDArray[np.uint8]
+    mask_camera: NDArray[np.uint8]
+
+
+def occ3d_frames(scene: OccupancyScene, labels: str, lidar: Lidar, cameras: Sequence[Camera]) -> Occ3DFrames:
+    """A scene as Occ3D has it: its own visibility masks where it has them, else cast ones."""
+    mask_lidar, mask_camera = scene.mask_lidar, scene.mask_camera
+    if mask_lidar is None:
+        turns = np.stack([scan(scene, frame, lidar).seen for frame in range(scene.frames)])
+        mask_lidar = seen_over_time(scene, turns).astype(np.uint8)
+    if mask_camera is None:
+        views = np.stack([camera_mask(scene, frame, cameras) for frame in range(scene.frames)])
+        # Occ3D counts as visible only what the LiDAR observed as well.
+        mask_camera = views.astype(np.uint8) & (mask_lidar > 0)
+    masked = dataclasses.replace(scene, instances=None, boxes=None, mask_lidar=mask_lidar, mask_camera=mask_camera)
+    grid = GridSpec(SHAPE, (VOXEL_SIZE,) * 3, LOWER, scene.grid.frame_rate)
+    sampled = to_grid(to_labels(masked, labels), grid)
+    if sampled.mask_lidar is None or sampled.mask_camera is None:
+        raise RuntimeError("resampling dropped the masks")
+    known = sampled.semantics != UNKNOWN
+    return Occ3DFrames(
+        semantics=np.where(known, sampled.semantics, np.uint8(taxonomy(labels).free)),
+        mask_lidar=((sampled.mask_lidar > 0) & known).astype(np.uint8),
+        mask_camera=((sampled.mask_camera > 0) & known).astype(np.uint8),
+    )
+
+
+class Occ3DNuScenesTree:
+    """Writes ``<out>/gts/scene-NNNN/<token>/labels.npz`` and, at the end, ``<out>/annotations.json``.
+
+    Scenes are numbered from 1 in the order they come. The last 15 % (rounded; at least one of two or
+    more) are the validation split.
+
+    Args:
+        out: an existing empty folder.
+        scenes: how many scenes will be added.
+        sequences: the numbers of the scenes, if chosen by the user.
+
+    Raises:
+        InputError: when the chosen numbers do not fit.
+    """
+
+    labels = "occ3d-nuscenes"
+
+    def __init__(self, out: Path, scenes: int, sequences: Sequence[int] | None = None) -> None:
+        numbers = list(range(1, scenes + 1)) if sequences is None else list(sequences)
+        if len(numbers) != scenes:
+            raise InputError("--sequences", f"found {len(numbers)} for {scenes} scenes", "give one a scene")
+        if len(set(numbers)) != scenes or min(numbers) < 0:
+            raise InputError("--sequences", f"found {numbers}", "give different numbers from 0")
+        self.out = out
+        self.names = [f"scene-{number:04d}" for number in numbers]
+        self.infos: dict[str, dict[str, Any]] = {}
+
+    def add(self, scene: OccupancyScene) -> str:
+        """Write the frames of the next scene; returns its folder relative to ``out``."""
+        name = self.names[len(self.infos)]
+        frames = occ3d_frames(scene, self.labels, HDL_32E, NUSCENES_CAMERAS)
+        tokens = [frame_token(scene.scene_id, frame) for frame in range(scene.frames)]
+        chain = [_NO_FRAME, *tokens, _NO_FRAME]
+        self.infos[name] = {}
+        for frame, token in enumerate(tokens):
+            path = f"gts/{name}/{token}/labels.npz"
+            (self.out / path).parent.mkdir(parents=True)
+            np.savez_compressed(
+                self.out / path,
+                semantics=frames.semantics[frame],
+                mask_lidar=frames.mask_lidar[frame],
+                mask_camera=frames.mask_camera[frame],
+            )
+            pose, time = scene.poses[frame], str(scene.timestamps_us[frame])
+            self.infos[name][token] = {
+                "timestamp": time,
+                "camera_sensor": {
+                    camera.name: {
+                        "img_path": f"imgs/{camera.name}/{name}__{camera.name}__{time}.jpg",
+                        "intrinsic": camera.intrinsic().tolist(),
+                        "extrinsic": transform_json(camera.rotation(), np.array(camera.position)),
+                        "ego_pose": transform_json(pose[:3, :3], pose[:3, 3]),
+                    }
+                    for camera in NUSCENES_CAMERAS
+                },
+                "ego_pose": transform_json(pose[:3, :3], pose[:3, 3]),
+                "gt_path": path,
+                "prev": chain[frame],
+                "next": chain[frame + 2],
+            }
+        return f"gts/{name}"
+
+    def finish(self) -> list[str]:
+        """Write ``annotations.json``; returns the roots, relative to ``out``."""
+        count = len(self.names)
+        held_out = max(1, round(_VAL_SHARE * count)) if count > 1 else 0
+        annotations = {
+            "train_split": self.names[: count - held_out],
+            "val_split": self.names[count - held_out :],
+            "scene_infos": self.infos,
+        }
+        (self.out / "annotations.json").write_text(json.dumps(annotations) + "\n", encoding="ascii")
+        return ["."]
+
+    def notes(self) -> list[str]:
+        """What a user of the tree should know, one line each."""
+        return [] if len(self.names) > 1 else ["one scene only: the validation split is empty"]
+
+
+def frame_token(scene_id: str, frame: int) -> str:
+    """32 hex digits that name a frame: the same scene gives the same tokens in every export."""
+    return hashlib.sha256(f"{scene_id}/{frame}".encode()).hexdigest()[:32]
+
+
+def transform_json(rotation: NDArray[np.floating], translation: NDArray[np.floating]) -> dict[str, list[float]]:
+    """``{"translation": [x, y, z], "rotation": [w, x, y, z]}``."""
+    return {
+        "translation": [float(value) + 0.0 for value in translation],
+        "rotation": [float(value) + 0.0 for value in quaternion(rotation)],
+    }
+
+
+def quaternion(rotation: NDArray[np.floating]) -> NDArray[np.float64]:
+    """``[3, 3]`` rotation -> unit quaternion ``[4]`` (w, x, y, z) with w >= 0.
+
+    The largest eigenvector of Bar-Itzhack's symmetric matrix: exact for rotations, the nearest one for
+    matrices that are a rotation up to rounding.
+    """
+    (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = np.asarray(rotation, np.float64)
+    matrix = np.array(
+        [
+            [xx + yy + zz, zy - yz, xz - zx, yx - xy],
+            [zy - yz, xx - yy - zz, xy + yx, xz + zx],
+            [xz - zx, xy + yx, yy - xx - zz, yz + zy],
+            [yx - xy, xz + zx, yz + zy, zz - xx - yy],
+        ]
+    )
+    vector = np.linalg.eigh(matrix)[1][:, -1]
+    first = np.argmax(np.abs(vector) > 1e-9)  # of half turns, whose w is 0, the same one of both signs
+    return vector * np.sign(vector[first])

@@ -1,0 +1,247 @@
+"""SemanticKITTI trees: voxels for scene completion, scans with labels, poses, calibration, times.
+
+Every number here is that of the data set: grid, bit order, raw ids, file layout. ``docs/export.md``
+says what is chosen where the data set leaves a choice.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dyncity.errors import InputError
+from dyncity.grid import GridSpec
+from dyncity.scene import UNKNOWN, OccupancyScene
+from dyncity.taxonomy import label_map, taxonomy
+from exporters.labels import to_grid
+from exporters.sensors import HDL_64E, Scan, scan, seen_over_time
+
+LABELS = "semantickitti"
+# KITTI's frame is the LiDAR's: z counts from the sensor, 1.73 m above the road that ours counts from.
+LIDAR_HEIGHT = HDL_64E.position[2]
+VOXEL_SIZE = 0.2
+LOWER = (0.0, -25.6, -2.0)
+SHAPE = (256, 256, 32)
+
+# Learning id -> raw id (learning_map_inv of the data set), and the raw id of objects outside its classes.
+RAW_IDS = np.array([0, 10, 11, 15, 18, 20, 30, 31, 32, 40, 44, 48, 49, 50, 51, 70, 71, 72, 80, 81], dtype=np.uint16)
+OTHER_OBJECT = 99
+
+# Reflectivity by raw id, 0 to 1: plausible for 905 nm, not measured; what is not listed returns 0.3.
+_REMISSION = {10: 0.35, 18: 0.35, 20: 0.35, 40: 0.25, 44: 0.25, 48: 0.3, 50: 0.4, 51: 0.35, 70: 0.45}
+_REMISSION |= {71: 0.3, 72: 0.35, 80: 0.5, 81: 0.9}
+
+# Sequences by what they add to a small root: one to train on, the one to validate on, then the others.
+_ROOT = (0, 8, 1, 2, 3, 4, 5, 6, 7, 9, 10)
+# A loader finds masks and scans by replacing these words anywhere in a path.
+_REPLACED = ("label", "velodyne", "voxels")
+
+# KITTI's rig, nominal: four rectified cameras of one focal length, 0.27 m ahead of the LiDAR and 0.08 m
+# below it. The offsets along x (left grey, right grey, left colour, right colour) are metres.
+_FOCAL, _CENTER = 718.856, (607.1928, 185.2157)
+_CAMERA_X = (0.0, 0.54, -0.06, 0.48)
+LIDAR_TO_CAMERA = np.array(
+    [[0.0, -1.0, 0.0, 0.0], [0.0, 0.0, -1.0, -0.08], [1.0, 0.0, 0.0, -0.27], [0.0, 0.0, 0.0, 1.0]]
+)
+
+
+class SemanticKittiTree:
+    """Writes scenes as sequences below ``<out>/dataset/sequences``, one scene a sequence.
+
+    More than 11 scenes go to ``<out>/part-000/dataset/sequences`` and so on, at most 11 (00 to 10) each,
+    so that every part is a data set by itself.
+
+    Args:
+        out: an existing empty folder.
+        scenes: how many scenes will be added.
+        sequences: their sequence numbers, if chosen by the user; all in one root then.
+        scans: write ``velodyne/`` and ``labels/`` too.
+
+    Raises:
+        InputError: when the chosen numbers do not fit.
+    """
+
+    def __init__(self, out: Path, scenes: int, sequences: Sequence[int] | None = None, scans: bool = True) -> None:
+        self.out = out
+        self.folders = sequence_folders(scenes, sequences)
+        self.scans = scans
+        self.added = 0
+
+    def add(self, scene: OccupancyScene) -> str:
+        """Write the next scene; returns its folder relative to ``out``."""
+        folder = self.folders[self.added]
+        write_sequence(scene, self.out / folder, scans=self.scans)
+        self.added += 1
+        return folder
+
+    def finish(self) -> list[str]:
+        """Nothing is left to write; returns the roots, relative to ``out``."""
+        return sorted({folder.split("dataset/")[0].rstrip("/") or "." for folder in self.folders})
+
+    def notes(self) -> list[str]:
+        """What a user of the tree should know, one line each."""
+        short = len(self.folders) % len(_ROOT)
+        if not short or not all(_number(f) in _ROOT for f in self.folders):
+            return []
+        missing = sorted(set(_ROOT) - {_number(f) for f in self.folders[-short:]})
+        return [
+            f"{'the last part' if len(self.folders) > len(_ROOT) else 'the tree'} has {short} of 11 labelled "
+            f"sequences: loaders that walk the fixed splits will miss {', '.join(f'{n:02d}' for n in missing)}"
+        ]
+
+
+def check_folder(out: Path) -> list[str]:
+    """Lines of warning about the folders above ``out``.
+
+    Raises:
+        InputError: when ``out`` itself has a name that loaders would mangle.
+    """
+    for word in _REPLACED:
+        if word in out.name:
+            raise InputError(out, f"the name holds {word!r}, which loaders replace in paths", "choose another name")
+    found = [word for word in _REPLACED if any(word in part for part in out.parent.parts)]
+    return [
+        f"a folder above {out} holds {word!r}: loaders that derive paths by replacing it will fail; move it"
+        for word in found
+    ]
+
+
+def sequence_folders(scenes: int, sequences: Sequence[int] | None) -> list[str]:
+    """The folder of each scene in order, relative to the tree.
+
+    Raises:
+        InputError: when ``sequences`` does not give each scene a number of its own from 0 to 99.
+    """
+    if sequences is not None:
+        numbers = list(sequences)
+        if len(numbers) != scenes:
+            raise InputError("--sequences", f"found {len(numbers)} for {scenes} scenes", "give one a scene")
+        if len(set(numbers)) != scenes or not all(0 <= n <= 99 for n in numbers):
+            raise InputError("--sequences", f"found {numbers}", "give different numbers from 0 to 99")
+        return [f"dataset/sequences/{n:02d}" for n in numbers]
+    folders = []
+    for part, first in enumerate(range(0, scenes, len(_ROOT))):
+        root = f"part-{part:03d}/" if scenes > len(_ROOT) else ""
+        count = min(len(_ROOT), scenes - first)
+        folders += [f"{root}dataset/sequences/{n:02d}" for n in sorted(_ROOT[:count])]
+    return folders
+
+
+def raw_table(labels: str) -> NDArray[np.uint16]:
+    """uint16 ``[256]``: class ids of a taxonomy to raw ids; unknown and free become 0.
+
+    Known objects that have no class in the data set become raw 99, which its benchmark ignores.
+    """
+    learning = label_map(labels, LABELS)
+    table = np.zeros(256, np.uint16)
+    table[: len(taxonomy(labels))] = OTHER_OBJECT
+    known = learning != UNKNOWN
+    table[known] = RAW_IDS[learning[known]]
+    return table
+
+
+def kitti_grid(frame_rate: float) -> GridSpec:
+    """The data set's grid in OUR ego frame: its z range, moved up by the height of the LiDAR."""
+    return GridSpec(SHAPE, (VOXEL_SIZE,) * 3, (LOWER[0], LOWER[1], LOWER[2] + LIDAR_HEIGHT), frame_rate)
+
+
+def write_sequence(scene: OccupancyScene, folder: Path, *, scans: bool = True) -> None:
+    """Write one scene as one sequence folder; frame i is number i in all files."""
+    raw = raw_table(scene.taxonomy)
+    turns = [scan(scene, frame, HDL_64E, inset=VOXEL_SIZE / 2) for frame in range(scene.frames)]
+    seen = np.stack([turn.seen for turn in turns])
+    sampled = to_grid(
+        dataclasses.replace(
+            scene,
+            instances=None,
+            boxes=None,
+            mask_lidar=seen.astype(np.uint8),
+            mask_camera=seen_over_time(scene, seen).astype(np.uint8),
+        ),
+        kitti_grid(scene.grid.frame_rate),
+    )
+    if sampled.mask_lidar is None or sampled.mask_camera is None:
+        raise RuntimeError("resampling dropped the masks")
+    (folder / "voxels").mkdir(parents=True)
+    for name in ("velodyne", "labels") if scans else ():
+        (folder / name).mkdir()
+    for frame, turn in enumerate(turns):
+        labels = raw[sampled.semantics[frame]]
+        scanned = voxelise(turn.points) & (labels > 0)
+        unseen = (sampled.mask_camera[frame] == 0) | (sampled.semantics[frame] == UNKNOWN)
+        occluded = sampled.mask_lidar[frame] == 0
+        stem = folder / "voxels" / f"{frame:06d}"
+        stem.with_suffix(".label").write_bytes(labels.astype("<u2").tobytes())
+        stem.with_suffix(".bin").write_bytes(pack(scanned))
+        stem.with_suffix(".invalid").write_bytes(pack(unseen & ~scanned))
+        stem.with_suffix(".occluded").write_bytes(pack(occluded & ~scanned))
+        if scans:
+            _write_scan(scene, frame, turn, raw, folder)
+    (folder / "calib.txt").write_text(calib_text(), encoding="ascii")
+    (folder / "poses.txt").write_text(poses_text(scene.poses), encoding="ascii")
+    seconds = (scene.timestamps_us - scene.timestamps_us[0]) / 1e6
+    (folder / "times.txt").write_text("".join(f"{s:.6e}\n" for s in seconds), encoding="ascii")
+
+
+def voxelise(points: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Points ``[n, 3]`` in the LiDAR frame -> bool ``[256, 256, 32]``, as the data set's input scans."""
+    occupied = np.zeros(SHAPE, np.bool_)
+    index, inside = GridSpec(SHAPE, (VOXEL_SIZE,) * 3, LOWER, 10.0).index(points)
+    x, y, z = index[inside].T
+    occupied[x, y, z] = True
+    return occupied
+
+
+def pack(mask: NDArray[np.bool_]) -> bytes:
+    """One bit a voxel, C order x, y, z, most significant bit first."""
+    return np.packbits(mask.reshape(-1)).tobytes()
+
+
+def calib_text() -> str:
+    """``P0`` to ``P3`` (3x4 projections of the rectified cameras) and ``Tr`` (LiDAR to camera 0)."""
+    lines = []
+    for number, x in enumerate(_CAMERA_X):
+        projection = [[_FOCAL, 0.0, _CENTER[0], -_FOCAL * x], [0.0, _FOCAL, _CENTER[1], 0.0], [0, 0, 1, 0]]
+        lines.append(f"P{number}: {_numbers(np.array(projection))}")
+    lines.append(f"Tr: {_numbers(LIDAR_TO_CAMERA[:3])}")
+    return "\n".join(lines) + "\n"
+
+
+def poses_text(poses: NDArray[np.float64]) -> str:
+    """Ego poses ``[t, 4, 4]`` -> a line a frame: camera 0's pose, 3x4, in the frame of the first camera."""
+    ego_from_lidar = np.eye(4)
+    ego_from_lidar[2, 3] = LIDAR_HEIGHT
+    world_from_lidar = poses @ ego_from_lidar
+    lidar = np.linalg.inv(world_from_lidar[0]) @ world_from_lidar
+    lidar[0] = np.eye(4)
+    camera = LIDAR_TO_CAMERA @ lidar @ np.linalg.inv(LIDAR_TO_CAMERA)
+    return "".join(f"{_numbers(pose[:3])}\n" for pose in camera)
+
+
+def _write_scan(scene: OccupancyScene, frame: int, turn: Scan, raw: NDArray[np.uint16], folder: Path) -> None:
+    """``velodyne/NNNNNN.bin`` (x, y, z, remission) and ``labels/NNNNNN.label`` (instance, semantic)."""
+    x, y, z = turn.voxel.T
+    semantic = raw[scene.semantics[frame, x, y, z]].astype(np.uint32)
+    instance = np.zeros_like(semantic)
+    if scene.instances is not None:
+        instance = scene.instances[frame, x, y, z].astype(np.uint32)
+    remission = np.full(int(max(_REMISSION)) + OTHER_OBJECT, 0.3, np.float32)
+    remission[list(_REMISSION)] = list(_REMISSION.values())
+    points = np.c_[turn.points, remission[semantic]]
+    name = f"{frame:06d}"
+    (folder / "velodyne" / f"{name}.bin").write_bytes(points.astype("<f4").tobytes())
+    (folder / "labels" / f"{name}.label").write_bytes((semantic | instance << 16).astype("<u4").tobytes())
+
+
+def _number(folder: str) -> int:
+    """The sequence number of a sequence folder."""
+    return int(folder.rsplit("/", 1)[1])
+
+
+def _numbers(matrix: NDArray[np.floating]) -> str:
+    """The entries in row order as KITTI writes them; adding 0 turns -0 into 0."""
+    return " ".join(f"{value + 0.0:.12e}" for value in np.asarray(matrix, np.float64).reshape(-1))

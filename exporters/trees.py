@@ -1,0 +1,238 @@
+"""From a corpus to a tree in the layout of a data set: all of it or nothing.
+
+The tree grows in a hidden folder next to its place and is renamed when it is complete. Nothing but the
+data set's own files lies in it; which scene became which folder is written NEXT to it, as
+``<out>.scenes.json``, because several official tools fail on files they do not know.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from dyncity.datasets.corpus import Corpus, open_corpus
+from dyncity.errors import InputError
+from dyncity.scene import OccupancyScene
+from exporters.occ3d import Occ3DNuScenesTree
+from exporters.semantickitti import SemanticKittiTree, check_folder
+
+Report = Callable[[int, int], None]
+
+
+class NativeTree(Protocol):
+    """What writes the scenes of one tree, one after the other."""
+
+    def add(self, scene: OccupancyScene) -> str:
+        """Write the next scene; returns its folder relative to the tree."""
+        ...
+
+    def finish(self) -> list[str]:
+        """Write what needs all scenes; returns the roots that loaders take, relative to the tree."""
+        ...
+
+    def notes(self) -> list[str]:
+        """What a user of the tree should know, one line each."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TreeFormat:
+    """A tree that can be written.
+
+    Attributes:
+        labels: the label space that its ids belong to.
+        entries: a pattern of what lies at the top of such a tree.
+        build: (folder, number of scenes, sequence numbers or None, scans) -> the writer.
+        check: looks at the place of the tree; returns warnings.
+    """
+
+    labels: str
+    entries: str
+    build: Callable[[Path, int, Sequence[int] | None, bool], NativeTree]
+    check: Callable[[Path], list[str]]
+
+
+FORMATS = {
+    "semantickitti": TreeFormat("semantickitti", r"dataset|part-\d{3,}", SemanticKittiTree, check_folder),
+    "occ3d-nuscenes": TreeFormat(
+        "occ3d-nuscenes",
+        r"gts|annotations\.json",
+        lambda out, scenes, sequences, scans: Occ3DNuScenesTree(out, scenes, sequences),
+        lambda out: [],
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ExportResult:
+    """What was written.
+
+    Attributes:
+        scenes, frames, bytes: how much.
+        paths: the roots that loaders take.
+        scene_list: the file that says which scene became which folder.
+        notes: what the user should know, one line each.
+    """
+
+    scenes: int
+    frames: int
+    bytes: int
+    paths: tuple[Path, ...]
+    scene_list: Path
+    notes: tuple[str, ...]
+
+
+def export_tree(
+    corpus_path: Path,
+    format: str,
+    out: Path,
+    *,
+    overwrite: bool = False,
+    report: Report | None = None,
+    sequences: Sequence[int] | None = None,
+    scans: bool = True,
+) -> ExportResult:
+    """Write the scenes of a corpus as a tree in the layout of a data set.
+
+    The same corpus gives the same bytes. On any failure, an interrupt too, nothing is left behind and
+    what was at ``out`` is still there.
+
+    Args:
+        corpus_path: a corpus folder with native labels, or with those of the format.
+        format: one of ``FORMATS``.
+        out: the folder to make; its parents are made as needed.
+        overwrite: replace an earlier export at ``out``.
+        report: called with (scenes done, scenes in all) after each scene.
+        sequences: numbers of the scenes in the tree, one a scene; None: by their order.
+        scans: write simulated LiDAR scans where the format has them.
+
+    Raises:
+        InputError: on an unknown format, a bad corpus, labels that do not map, numbers that do not fit,
+            a place that is taken or cannot be written, a full disk.
+    """
+    if format not in FORMATS:
+        raise InputError("--format", f"found {format!r}", f"use one of {', '.join(FORMATS)}")
+    out = Path(os.path.abspath(out))
+    chosen = FORMATS[format]
+    corpus = open_corpus(Path(corpus_path))
+    if corpus.taxonomy not in ("native", chosen.labels):
+        raise InputError(
+            corpus_path,
+            f"its labels are {corpus.taxonomy!r}",
+            f"export a corpus with native or {chosen.labels} labels",
+        )
+    if not corpus.scene_ids:
+        raise InputError(corpus_path, "it holds no scenes", "export a corpus that has some")
+    if out.is_relative_to(os.path.abspath(corpus_path)):
+        raise InputError(out, "it lies inside the corpus", "choose a folder outside")
+    notes = chosen.check(out)
+    listing = out.with_name(f"{out.name}.scenes.json")
+    _check_place(out, listing, chosen, overwrite)
+    partial = out.with_name(f".{out.name}.partial")
+    made = _make_folder(partial, overwrite)
+    try:
+        tree = chosen.build(partial, len(corpus.scene_ids), sequences, scans)
+        rows, frames = _write(corpus, tree, report)
+        roots = tree.finish()
+        size = sum(path.stat().st_size for path in partial.rglob("*") if path.is_file())
+        text = json.dumps({"format": format, "scenes": rows}, indent=1) + "\n"
+        _put_in_place(partial, out, listing, text)
+    except OSError as error:
+        raise InputError(
+            error.filename or out, error.strerror or str(error), "make room or choose another place"
+        ) from error
+    finally:
+        _clear(partial, made, keep=out)
+    return ExportResult(
+        scenes=len(rows),
+        frames=frames,
+        bytes=size,
+        paths=tuple(out / root for root in roots),
+        scene_list=listing,
+        notes=(*notes, *tree.notes()),
+    )
+
+
+def _write(corpus: Corpus, tree: NativeTree, report: Report | None) -> tuple[list[dict[str, str | int]], int]:
+    """Add every scene; returns a row a scene for the listing, and the number of frames."""
+    rows: list[dict[str, str | int]] = []
+    frames = 0
+    for scene in corpus.scenes():
+        rows.append({"scene_id": scene.scene_id, "folder": tree.add(scene), "frames": scene.frames})
+        frames += scene.frames
+        if report is not None:
+            report(len(rows), len(corpus.scene_ids))
+    return rows, frames
+
+
+def _check_place(out: Path, listing: Path, chosen: TreeFormat, overwrite: bool) -> None:
+    """Raise InputError unless a tree may be put at ``out``; only a tree of the same kind is ever replaced."""
+    for path in (out, listing):
+        if not os.path.lexists(path):
+            continue
+        if not overwrite:
+            raise InputError(path, "it exists already", "choose another folder or use --overwrite")
+    if not os.path.lexists(out):
+        return
+    foreign = [] if out.is_dir() else [out.name]
+    if out.is_dir():
+        foreign = [p.name for p in out.iterdir() if not re.fullmatch(chosen.entries, p.name)]
+    if out.is_symlink() or foreign:
+        raise InputError(out, "it is not an export of this format", "choose another folder or remove it")
+
+
+def _make_folder(partial: Path, overwrite: bool) -> list[Path]:
+    """Make the folder that the tree grows in; returns the parents that had to be made, lowest first."""
+    missing = [parent for parent in partial.parents if not parent.exists()]
+    if overwrite and partial.is_dir() and not partial.is_symlink():
+        shutil.rmtree(partial)
+    try:
+        for parent in reversed(missing):
+            parent.mkdir()
+        partial.mkdir()
+    except FileExistsError:
+        raise InputError(
+            partial,
+            "another export is writing there, or one was killed",
+            "wait for it, or remove that folder or use --overwrite",
+        ) from None
+    except OSError as error:
+        _clear(partial, missing, keep=partial)
+        raise InputError(error.filename, error.strerror or str(error), "choose another place") from None
+    return missing
+
+
+def _put_in_place(partial: Path, out: Path, listing: Path, text: str) -> None:
+    """Rename the finished tree to ``out`` and write its listing; what was there goes away last."""
+    old = out.with_name(f".{out.name}.old")
+    listing_partial = listing.with_name(f".{listing.name}.partial")
+    try:
+        listing_partial.write_text(text, encoding="ascii")
+        if out.exists():
+            os.replace(out, old)
+        os.replace(partial, out)
+        os.replace(listing_partial, listing)
+    except BaseException:
+        if not partial.exists():
+            os.replace(out, partial)
+        if old.exists():
+            os.replace(old, out)
+        listing_partial.unlink(missing_ok=True)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _clear(partial: Path, made: list[Path], keep: Path) -> None:
+    """Remove an unfinished tree, and the parents made for it unless ``keep`` came to lie there."""
+    shutil.rmtree(partial, ignore_errors=True)
+    if keep.exists():
+        return
+    for parent in made:
+        if parent.is_dir() and not any(parent.iterdir()):
+            parent.rmdir()

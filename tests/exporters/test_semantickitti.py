@@ -1,0 +1,146 @@
+"""What a SemanticKITTI tree promises beyond its bytes: numbering, labels, resampling, small grids."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from dyncity.errors import InputError
+from dyncity.grid import GridSpec
+from dyncity.presets import preset
+from dyncity.scene import OccupancyScene
+from dyncity.taxonomy import NATIVE, SEMANTICKITTI
+from exporters.semantickitti import SemanticKittiTree, check_folder, raw_table, sequence_folders
+
+# learning_map of the data set's own configuration, raw id -> learning id.
+LEARNING_MAP = {
+    0: 0, 1: 0, 10: 1, 11: 2, 13: 5, 15: 3, 16: 5, 18: 4, 20: 5, 30: 6, 31: 7, 32: 8, 40: 9, 44: 10, 48: 11,
+    49: 12, 50: 13, 51: 14, 52: 0, 60: 9, 70: 15, 71: 16, 72: 17, 80: 18, 81: 19, 99: 0, 252: 1, 253: 7,
+    254: 6, 255: 8, 256: 5, 257: 5, 258: 4, 259: 5,
+}  # fmt: skip
+
+
+def tiny_scene(scene_id: str = "tiny", frames: int = 2, labels: str = "native") -> OccupancyScene:
+    """A road with a wall on each side, on the 0.8 m grid of the smallest preset."""
+    grid = preset("tiny").grid
+    road, wall = (1, 7) if labels == "native" else (9, 13)
+    semantics = np.zeros((frames, *grid.shape), np.uint8)
+    semantics[..., 1] = road
+    semantics[:, :, 50, 2:6] = semantics[:, :, 14, 2:6] = wall
+    semantics[:, :8] = 255
+    return OccupancyScene(
+        scene_id=scene_id,
+        semantics=semantics,
+        poses=np.tile(np.eye(4), (frames, 1, 1)),
+        grid=grid,
+        taxonomy=labels,
+        timestamps_us=np.arange(frames, dtype=np.int64) * 200_000,
+    )
+
+
+@pytest.mark.parametrize("labels", ["native", "semantickitti"])
+def test_raw_ids_come_back_as_the_learning_ids_they_stand_for(labels):
+    table = raw_table(labels)
+    if labels == "semantickitti":
+        assert [LEARNING_MAP[int(raw)] for raw in table[:20]] == list(range(20))
+    names = {LEARNING_MAP[int(table[i])]: name for i, name in enumerate(SEMANTICKITTI.classes)}
+    expected = {"car": "car", "pedestrian": "person", "road": "road", "trunk": "trunk", "bus": "other-vehicle"}
+    if labels == "native":
+        for native, kitti in expected.items():
+            assert LEARNING_MAP[int(table[NATIVE.id(native)])] == SEMANTICKITTI.id(kitti)
+        assert table[NATIVE.id("traffic_cone")] == 99
+        assert table[NATIVE.id("free")] == 0
+    else:
+        assert len(names) == 20
+    assert table[255] == 0
+
+
+def test_up_to_eleven_scenes_share_one_root_and_always_include_the_validation_sequence():
+    assert sequence_folders(1, None) == ["dataset/sequences/00"]
+    assert sequence_folders(2, None) == ["dataset/sequences/00", "dataset/sequences/08"]
+    assert sequence_folders(4, None)[-1] == "dataset/sequences/08"
+    assert sequence_folders(11, None) == [f"dataset/sequences/{n:02d}" for n in range(11)]
+
+
+def test_more_scenes_go_to_parts_of_at_most_eleven():
+    folders = sequence_folders(25, None)
+    assert folders[:11] == [f"part-000/dataset/sequences/{n:02d}" for n in range(11)]
+    assert folders[11] == "part-001/dataset/sequences/00"
+    assert folders[22:] == [f"part-002/dataset/sequences/{n:02d}" for n in (0, 1, 8)]
+    assert len(set(folders)) == 25
+
+
+def test_chosen_numbers_are_used_in_one_root():
+    assert sequence_folders(3, [8, 40, 2]) == [f"dataset/sequences/{n:02d}" for n in (8, 40, 2)]
+    for wrong in ([1, 2], [1, 1, 2], [1, 2, 100], [-1, 2, 3]):
+        with pytest.raises(InputError, match="--sequences"):
+            sequence_folders(3, wrong)
+
+
+@pytest.mark.parametrize("word", ["label", "velodyne", "voxels"])
+def test_a_name_that_loaders_replace_in_paths_is_refused_and_reported_of_parents(tmp_path, word):
+    with pytest.raises(InputError, match=word):
+        check_folder(tmp_path / f"my-{word}s")
+    parent = tmp_path.parents[-1] / f"my-{word}" / "out"
+    assert any(word in line for line in check_folder(parent))
+    assert check_folder(tmp_path.parents[-1] / "data" / "out") == []
+
+
+def test_scenes_on_a_coarse_grid_keep_their_surfaces_in_the_input_scan(tmp_path):
+    """Points on 0.8 m voxels are voxelised at 0.2 m, with z moved by 1.73 m: none may fall into the air."""
+    tree = SemanticKittiTree(tmp_path, scenes=1)
+    folder = tmp_path / tree.add(tiny_scene())
+    tree.finish()
+    labels = np.fromfile(folder / "voxels/000000.label", "<u2").reshape(256, 256, 32)
+    bits = np.fromfile(folder / "voxels/000000.bin", np.uint8)
+    scanned = np.unpackbits(bits).reshape(256, 256, 32).astype(bool)
+    points = np.fromfile(folder / "velodyne/000000.bin", "<f4").reshape(-1, 4)[:, :3]
+    semantic = np.fromfile(folder / "labels/000000.label", "<u4") & 0xFFFF
+    index = np.floor((points - [0, -25.6, -2]) / 0.2).astype(int)
+    inside = ((index >= 0) & (index < [256, 256, 32])).all(axis=1)
+    hit = scanned[tuple(index[inside].T)]
+    assert hit[semantic[inside] == 40].mean() > 0.99
+    assert hit[semantic[inside] == 50].mean() > 0.99
+    assert (labels[scanned] > 0).all()
+    # The road's voxel spans -0.4 to 0.4 m about the ground: -2.13 to -1.33 m from the LiDAR.
+    assert set(labels[60, 128, :3]) == {40}
+    assert labels[60, 128, 4] == 0
+
+
+def test_voxels_beyond_the_scene_are_invalid(tmp_path):
+    tree = SemanticKittiTree(tmp_path, scenes=1)
+    folder = tmp_path / tree.add(tiny_scene())
+    invalid = np.unpackbits(np.fromfile(folder / "voxels/000001.invalid", np.uint8)).reshape(256, 256, 32)
+    assert invalid[128:].all()  # the scene ends 25.6 m ahead of the car
+    assert invalid[:128].mean() < 0.9
+
+
+def test_a_corpus_in_the_target_labels_gives_the_same_voxels(tmp_path):
+    written = []
+    for labels in ("native", "semantickitti"):
+        out = tmp_path / labels.replace("label", "")
+        out.mkdir()
+        folder = out / SemanticKittiTree(out, scenes=1).add(tiny_scene(labels=labels))
+        written.append((folder / "voxels/000000.label").read_bytes())
+    assert written[0] == written[1]
+
+
+def test_scans_can_be_left_out(tmp_path):
+    folder = tmp_path / SemanticKittiTree(tmp_path, scenes=1, scans=False).add(tiny_scene())
+    assert sorted(p.name for p in folder.iterdir()) == ["calib.txt", "poses.txt", "times.txt", "voxels"]
+
+
+def test_the_same_scene_gives_the_same_bytes(tmp_path, make_scene: Callable[..., OccupancyScene]):
+    grid = GridSpec((40, 30, 8), (0.4, 0.4, 0.4), (-8.0, -6.0, -1.0), 10.0)
+    trees = []
+    for run in range(2):
+        out = tmp_path / str(run)
+        out.mkdir()
+        tree = SemanticKittiTree(out, scenes=2)
+        for seed in range(2):
+            tree.add(make_scene(seed, frames=2, grid=grid, columns=("instances", "boxes", "mask_lidar")))
+        assert tree.finish() == ["."]
+        trees.append({p.relative_to(out): p.read_bytes() for p in out.rglob("*") if p.is_file()})
+    assert trees[0] == trees[1]
