@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from dyncity.conditions import poses_from_trajectory
+from dyncity.config import DiTConfig
+from dyncity.diffusion.flow import euler, interpolate
+from dyncity.diffusion.guidance import guided
+from dyncity.errors import InputError
+from dyncity.grid import GridSpec
+from dyncity.hexplane import rollout_mask, rollout_shape
+from dyncity.models.attention import resolve_backend
+from dyncity.models.conditioning import draw_path, encode_conditions
+from dyncity.models.dit import DiT
+
+LATENT = (2, 8, 6, 2)
+GRID = GridSpec((16, 12, 4), (1.0, 1.0, 1.0), (-8.0, -6.0, -1.0), 5.0)
+CONFIG = DiTConfig(width=32, depth=2, heads=4, patch=2, path_plane=True)
+
+
+def model(awake: bool = True) -> DiT:
+    torch.manual_seed(0)
+    dit = DiT(CONFIG, 3, LATENT, frames=4)
+    if awake:  # adaLN-Zero answers zero until it has learned something
+        for parameter in dit.parameters():
+            parameter.data += 0.05 * torch.randn_like(parameter)
+        dit.command.weight.data[-1] = 0
+    return dit.eval()
+
+
+def conditions(b: int, command: str | None = "left"):  # type: ignore[no-untyped-def]
+    path = np.stack([np.arange(4.0), 0.3 * np.arange(4.0), 0.2 * np.arange(4.0)], axis=1)
+    return encode_conditions([command] * b, [path] * b, 4, GRID, (2, 2))
+
+
+def test_padding_stays_zero_and_planes_do_not() -> None:
+    x = torch.randn(2, 3, *rollout_shape(LATENT))
+    out = model()(x, torch.tensor([10.0, 900.0]), conditions(2))
+    mask = rollout_mask(LATENT).bool().expand_as(out)
+    assert out.shape == x.shape
+    assert (out[~mask] == 0).all()
+    assert (out[mask] != 0).float().mean() > 0.99
+
+
+def test_it_starts_at_zero() -> None:
+    x = torch.randn(1, 3, *rollout_shape(LATENT))
+    assert (model(awake=False)(x, torch.tensor([5.0]), conditions(1)) == 0).all()
+
+
+def test_each_condition_matters_and_can_be_dropped() -> None:
+    dit, x, time = model(), torch.randn(1, 3, *rollout_shape(LATENT)), torch.tensor([500.0])
+    every, none = conditions(1), conditions(1).none()
+    no, yes = torch.tensor([False]), torch.tensor([True])
+    answers = [
+        dit(x, time, c)
+        for c in (every, every.dropped(yes, no, no), every.dropped(no, yes, no), every.dropped(no, no, yes), none)
+    ]
+    for i, a in enumerate(answers):
+        for b in answers[i + 1 :]:
+            assert not torch.allclose(a, b)
+    absent = encode_conditions([None], [None], 4, GRID, (2, 2))
+    torch.testing.assert_close(dit(x, time, absent), answers[-1], rtol=0, atol=0)
+
+
+def test_guidance_in_one_pass_is_the_formula() -> None:
+    dit, x, time = model(), torch.randn(2, 3, *rollout_shape(LATENT)), torch.tensor([100.0, 800.0])
+    with_all = conditions(2)
+    c, u = dit(x, time, with_all), dit(x, time, with_all.none())
+    torch.testing.assert_close(guided(dit, with_all, 3.0)(x, time), u + 3.0 * (c - u), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(guided(dit, with_all, 1.0)(x, time), c)
+
+
+def test_the_path_is_drawn_where_the_ego_drives() -> None:
+    trajectory = np.array([[0, 0, 0], [2, 0, 0], [4, 1, 0.6], [5, 3, 1.2]], float)
+    drawn = draw_path(trajectory, GRID, (2, 2))
+    poses = poses_from_trajectory(trajectory)
+    points = (np.linalg.inv(poses[2]) @ poses)[:, :2, 3]
+    centers = np.stack(np.meshgrid(np.arange(-7.0, 8, 2), np.arange(-5.0, 6, 2), indexing="ij"), -1)
+    for x, y in points:
+        cell = np.unravel_index(np.hypot(centers[..., 0] - x, centers[..., 1] - y).argmin(), (8, 6))
+        assert drawn[0][cell] > 0.4
+    assert drawn[0, 0, 0] < 0.01
+    later = np.hypot(*(centers - points[3]).transpose(2, 0, 1)).argmin()
+    first = np.hypot(*(centers - points[0]).transpose(2, 0, 1)).argmin()
+    share = drawn[1] / drawn[0]
+    assert share.flat[first] < 0.2 < 0.8 < share.flat[later]
+
+
+def test_euler_follows_a_straight_flow_exactly() -> None:
+    data, noise = torch.randn(2, 3, 4, 4), torch.randn(2, 3, 4, 4)
+    _, velocity = interpolate(data, noise, torch.rand(2))
+    for steps in (1, 7):
+        torch.testing.assert_close(euler(lambda x, t: velocity, noise, steps), data, rtol=1e-4, atol=1e-5)
+
+
+def test_a_patch_that_does_not_fit_is_refused() -> None:
+    with pytest.raises(InputError, match="does not divide the latent t"):
+        DiT(DiTConfig(width=32, depth=1, heads=4, patch=4), 3, LATENT, frames=4)
+
+
+def test_backends_are_resolved_or_refused_never_changed() -> None:
+    assert resolve_backend("auto", torch.device("cpu")) == "sdpa"
+    with pytest.raises(InputError, match="needs a CUDA device"):
+        resolve_backend("flash_attn", torch.device("cpu"))
+    with pytest.raises(InputError, match="use one of"):
+        resolve_backend("magic", torch.device("cpu"))

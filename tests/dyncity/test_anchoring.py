@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dyncity.anchoring import anchored, clip_of, complete_static, ego_windows
+from dyncity.conditions import poses_from_trajectory
+from dyncity.errors import InputError
+from dyncity.grid import GridSpec
+from dyncity.scene import OccupancyScene
+from dyncity.taxonomy import NATIVE
+
+WINDOW = GridSpec((16, 16, 2), (1.0, 1.0, 1.0), (-8.0, -8.0, -1.0), 5.0)
+WIDE = WINDOW.padded((8, 8))
+ROAD, CAR, BUILDING = NATIVE.id("road"), NATIVE.id("car"), NATIVE.id("building")
+
+
+def world_scene(trajectory: np.ndarray, semantics: np.ndarray) -> OccupancyScene:
+    t = len(trajectory)
+    return OccupancyScene(
+        scene_id="w",
+        semantics=semantics,
+        poses=poses_from_trajectory(trajectory),
+        grid=WIDE,
+        taxonomy="native",
+        timestamps_us=np.arange(t, dtype=np.int64),
+        anchor=t // 2,
+    )
+
+
+def straight(frames: int, step: float) -> np.ndarray:
+    return np.stack([np.arange(frames) * step, np.zeros(frames), np.zeros(frames)], axis=1)
+
+
+def city(frames: int) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    return np.repeat(rng.choice([0, ROAD, BUILDING], WIDE.shape)[None], frames, axis=0).astype(np.uint8)
+
+
+def test_windows_along_whole_voxels_are_exact_slices() -> None:
+    scene = world_scene(straight(5, 1.0), city(5))
+    windows = ego_windows(scene, WINDOW)
+    assert windows.anchor is None
+    for t in range(5):
+        start = 8 + t - 2  # the anchor is frame 2, two voxels ahead of frame 0
+        np.testing.assert_array_equal(windows.semantics[t], scene.semantics[t, start : start + 16, 8:-8])
+
+
+def test_a_window_turned_by_a_quarter_is_a_rotated_slice() -> None:
+    trajectory = np.zeros((3, 3))
+    trajectory[2, 2] = np.pi / 2
+    scene = world_scene(trajectory, city(3))
+    turned = ego_windows(scene, WINDOW).semantics[2]
+    inner = scene.semantics[2, 8:-8, 8:-8]
+    # Forward is now the world's left: x' = y, y' = -x.
+    np.testing.assert_array_equal(turned, np.rot90(inner, -1, axes=(0, 1)))
+
+
+def test_what_the_grid_does_not_cover_is_unknown_not_free() -> None:
+    windows = ego_windows(world_scene(straight(5, 8.0), city(5)), WINDOW)
+    assert (windows.semantics[0, :8] == 255).all()
+    assert (windows.semantics[2] != 255).all()
+
+
+def test_cutting_out_and_anchoring_again_gives_the_same_city() -> None:
+    scene = world_scene(straight(5, 1.0), city(5))
+    again = anchored(ego_windows(scene, WINDOW), WIDE)
+    known = again.semantics != 255
+    assert known.mean() > 0.25
+    np.testing.assert_array_equal(again.semantics[known], scene.semantics[known])
+
+
+def test_static_classes_are_filled_from_other_frames_and_movers_are_not() -> None:
+    semantics = np.full((3, 1, 1, 4), 255, np.uint8)
+    semantics[0, 0, 0] = [BUILDING, CAR, 0, 255]
+    semantics[2, 0, 0, 0] = ROAD
+    filled = complete_static(semantics, "native")
+    np.testing.assert_array_equal(filled[1, 0, 0], [BUILDING, 255, 255, 255])
+    np.testing.assert_array_equal(filled[2, 0, 0], [ROAD, 255, 255, 255])
+    np.testing.assert_array_equal(filled[0, 0, 0], [BUILDING, CAR, 0, 255])
+
+
+def test_a_clip_starts_a_world_of_its_own(make_scene) -> None:  # type: ignore[no-untyped-def]
+    scene = make_scene(frames=6)
+    clip = clip_of(scene, 2, 3)
+    np.testing.assert_array_equal(clip.poses[0], np.eye(4))
+    np.testing.assert_allclose(scene.poses[2] @ clip.poses[2], scene.poses[4], atol=1e-12)
+    np.testing.assert_array_equal(clip.semantics, scene.semantics[2:5])
+    with pytest.raises(InputError, match="has 6 frames"):
+        clip_of(scene, 4, 3)
