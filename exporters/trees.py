@@ -121,17 +121,19 @@ def export_tree(
     out = Path(os.path.abspath(out))
     chosen = FORMATS[format]
     corpus = open_corpus(Path(corpus_path))
+    if not corpus.scene_ids:
+        raise InputError(corpus_path, "it holds no scenes", "export a corpus that has some")
     if corpus.taxonomy not in ("native", chosen.labels):
         raise InputError(
             corpus_path,
             f"its labels are {corpus.taxonomy!r}",
             f"export a corpus with native or {chosen.labels} labels",
         )
-    if not corpus.scene_ids:
-        raise InputError(corpus_path, "it holds no scenes", "export a corpus that has some")
     if out.is_relative_to(os.path.abspath(corpus_path)):
         raise InputError(out, "it lies inside the corpus", "choose a folder outside")
     notes = chosen.check(out)
+    if not corpus.manifest.complete:
+        notes = [*notes, f"{corpus_path} is not complete: {corpus.manifest.written} of its scenes are there"]
     listing = out.with_name(f"{out.name}.scenes.json")
     _check_place(out, listing, chosen, overwrite)
     partial = out.with_name(f".{out.name}.partial")

@@ -1,0 +1,228 @@
+"""From a corpus to a tree: all of it or nothing, the same bytes, and lines that say what is wrong."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dyncity.datasets.manifest import Manifest, ShardRecord, manifest_json
+from dyncity.errors import InputError
+from dyncity.grid import GridSpec
+from dyncity.scene import OccupancyScene
+from exporters import occ3d, semantickitti
+from exporters.parquet import ParquetExporter
+from exporters.trees import FORMATS, export_tree
+
+GRID = GridSpec((16, 16, 6), (0.8, 0.8, 0.8), (-6.4, -6.4, -1.2), 5.0)
+
+
+@pytest.fixture
+def make_corpus(tmp_path, make_scene: Callable[..., OccupancyScene]) -> Callable[..., Path]:
+    """``make_corpus(scenes, labels="native", requested=None)``: one Parquet shard and its manifest."""
+
+    def build(scenes: int, labels: str = "native", requested: int | None = None) -> Path:
+        folder = tmp_path / f"corpus-{scenes}-{labels}"
+        (folder / "shards").mkdir(parents=True)
+        made = [make_scene(seed, frames=1 + seed % 2, grid=GRID, labels=labels) for seed in range(scenes)]
+        records = []
+        if made:
+            path = folder / "shards/00000.parquet"
+            ParquetExporter().write(made, path)
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            frames = sum(scene.frames for scene in made)
+            records.append(ShardRecord(path.name, path.stat().st_size, digest, 0, scenes, frames))
+        count = scenes if requested is None else requested
+        manifest = Manifest({"num_scenes": count}, "test", tuple(records))
+        (folder / "manifest.json").write_text(manifest_json(manifest))
+        return folder
+
+    return build
+
+
+def digests(folder: Path) -> dict[str, str]:
+    files = sorted(p for p in folder.rglob("*") if p.is_file())
+    return {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+
+
+@pytest.mark.parametrize("format", sorted(FORMATS))
+def test_a_corpus_becomes_the_same_tree_each_time_and_only_its_own_files_lie_in_it(tmp_path, make_corpus, format):
+    corpus = make_corpus(3)
+    done: list[tuple[int, int]] = []
+    first = export_tree(corpus, format, tmp_path / "a", report=lambda n, of: done.append((n, of)))
+    export_tree(corpus, format, tmp_path / "b")
+    assert digests(tmp_path / "a") == digests(tmp_path / "b")
+    assert done == [(1, 3), (2, 3), (3, 3)]
+    assert (first.scenes, first.frames) == (3, 4)
+    assert first.bytes == sum(p.stat().st_size for p in (tmp_path / "a").rglob("*") if p.is_file())
+    assert first.paths == (tmp_path / "a",)
+    top = {"semantickitti": ["dataset"], "occ3d-nuscenes": ["annotations.json", "gts"]}[format]
+    assert sorted(p.name for p in (tmp_path / "a").iterdir()) == top
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "a", "a.scenes.json", "b", "b.scenes.json", corpus.name,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("format", sorted(FORMATS))
+def test_the_listing_says_which_scene_became_which_folder(tmp_path, make_corpus, format):
+    result = export_tree(make_corpus(3), format, tmp_path / "out")
+    listing = json.loads(result.scene_list.read_text())
+    assert listing["format"] == format
+    assert [row["scene_id"] for row in listing["scenes"]] == [f"scene-{n:06d}" for n in range(3)]
+    assert [row["frames"] for row in listing["scenes"]] == [1, 2, 1]
+    assert all((tmp_path / "out" / row["folder"]).is_dir() for row in listing["scenes"])
+
+
+def test_more_than_eleven_scenes_give_parts_each_of_which_is_a_data_set(tmp_path, make_corpus):
+    result = export_tree(make_corpus(13), "semantickitti", tmp_path / "out", scans=False)
+    assert result.paths == (tmp_path / "out/part-000", tmp_path / "out/part-001")
+    numbers = [sorted(p.name for p in (root / "dataset/sequences").iterdir()) for root in result.paths]
+    assert numbers == [[f"{n:02d}" for n in range(11)], ["00", "08"]]
+    assert any("01, 02" in note for note in result.notes)
+    for root in result.paths:
+        for sequence in (root / "dataset/sequences").iterdir():
+            frames = len(list((sequence / "voxels").glob("*.label")))
+            assert [len(list((sequence / "voxels").glob(f"*.{s}"))) for s in ("bin", "invalid", "occluded")] == [
+                frames
+            ] * 3
+            assert len((sequence / "poses.txt").read_text().splitlines()) == frames
+            assert len((sequence / "times.txt").read_text().splitlines()) == frames
+
+
+def test_a_corpus_in_the_labels_of_the_format_is_taken_and_one_in_others_refused(tmp_path, make_corpus):
+    corpus = make_corpus(1, labels="semantickitti")
+    export_tree(corpus, "semantickitti", tmp_path / "a")
+    with pytest.raises(InputError, match="semantickitti") as caught:
+        export_tree(corpus, "occ3d-nuscenes", tmp_path / "b")
+    assert "native or occ3d-nuscenes" in str(caught.value)
+    assert not (tmp_path / "b").exists()
+
+
+def test_bad_input_is_told_in_one_line_and_leaves_nothing(tmp_path, make_corpus):
+    corpus = make_corpus(1)
+    before = digests(tmp_path)
+    (tmp_path / "file").write_text("x")
+    cases = {
+        "--format": (corpus, "kitti", tmp_path / "o", {}),
+        "no such folder": (tmp_path / "nowhere", "semantickitti", tmp_path / "o", {}),
+        "no scenes": (make_corpus(0), "semantickitti", tmp_path / "o", {}),
+        "inside the corpus": (corpus, "semantickitti", corpus / "o", {}),
+        "--sequences": (corpus, "semantickitti", tmp_path / "deep/er/o", {"sequences": [1, 2]}),
+        "label": (corpus, "semantickitti", tmp_path / "labels", {}),
+        "it exists already": (corpus, "semantickitti", tmp_path / "file", {}),
+        "not an export": (corpus, "semantickitti", tmp_path / "file", {"overwrite": True}),
+        "choose another place": (corpus, "semantickitti", tmp_path / "file/o", {}),
+    }
+    for text, (source, format, out, options) in cases.items():
+        with pytest.raises(InputError, match=text) as caught:
+            export_tree(source, format, out, **options)
+        assert "\n" not in str(caught.value)
+    (tmp_path / "file").unlink()
+    (tmp_path / "corpus-0-native/manifest.json").unlink()
+    (tmp_path / "corpus-0-native/shards").rmdir()
+    (tmp_path / "corpus-0-native").rmdir()
+    assert digests(tmp_path) == before
+    assert [p.name for p in tmp_path.iterdir()] == [corpus.name]
+
+
+@pytest.mark.parametrize("format", sorted(FORMATS))
+def test_overwrite_replaces_an_export_of_the_same_format_and_nothing_else(tmp_path, make_corpus, format):
+    out = tmp_path / "out"
+    export_tree(make_corpus(2), format, out)
+    with pytest.raises(InputError, match="--overwrite"):
+        export_tree(make_corpus(1), format, out)
+    export_tree(tmp_path / "corpus-1-native", format, out, overwrite=True)
+    export_tree(tmp_path / "corpus-1-native", format, tmp_path / "fresh")
+    assert digests(out) == digests(tmp_path / "fresh")
+    (out / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match="not an export"):
+        export_tree(tmp_path / "corpus-1-native", format, out, overwrite=True)
+    assert (out / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("failure", "raised"),
+    [(OSError(errno.ENOSPC, "No space left on device"), InputError), (KeyboardInterrupt(), KeyboardInterrupt)],
+)
+@pytest.mark.parametrize("format", sorted(FORMATS))
+def test_a_failure_midway_leaves_nothing_and_keeps_what_was_there(
+    tmp_path, make_corpus, monkeypatch, failure, raised, format
+):
+    corpus, out = make_corpus(3), tmp_path / "deep/out"
+    module, name = {
+        "semantickitti": (semantickitti, "to_grid"),
+        "occ3d-nuscenes": (occ3d, "to_grid"),
+    }[format]
+    original, calls = getattr(module, name), []
+
+    def fails_on_the_second_scene(scene, grid):
+        calls.append(scene.scene_id)
+        if len(calls) % 2 == 0:
+            raise failure
+        return original(scene, grid)
+
+    monkeypatch.setattr(module, name, fails_on_the_second_scene)
+    with pytest.raises(raised):
+        export_tree(corpus, format, out)
+    assert [p.name for p in tmp_path.iterdir()] == [corpus.name]
+
+    monkeypatch.setattr(module, name, original)
+    export_tree(corpus, format, out)
+    before = digests(tmp_path)
+    monkeypatch.setattr(module, name, fails_on_the_second_scene)
+    with pytest.raises(raised):
+        export_tree(corpus, format, out, overwrite=True)
+    assert digests(tmp_path) == before
+
+
+def test_a_folder_that_cannot_be_renamed_into_place_leaves_the_old_tree(tmp_path, make_corpus, monkeypatch):
+    corpus, out = make_corpus(1), tmp_path / "out"
+    export_tree(corpus, "occ3d-nuscenes", out)
+    before = digests(tmp_path)
+    replace = os.replace
+
+    def refuses_the_listing(source, target):
+        if str(target).endswith(".scenes.json"):
+            raise OSError(errno.EACCES, "Permission denied", str(target))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", refuses_the_listing)
+    with pytest.raises(InputError, match="Permission denied"):
+        export_tree(corpus, "occ3d-nuscenes", out, overwrite=True)
+    assert digests(tmp_path) == before
+
+
+def test_a_second_export_to_the_same_place_is_told_of_the_first(tmp_path, make_corpus):
+    corpus, out = make_corpus(1), tmp_path / "out"
+    (tmp_path / ".out.partial").mkdir()
+    with pytest.raises(InputError, match="another export"):
+        export_tree(corpus, "semantickitti", out)
+    assert (tmp_path / ".out.partial").is_dir()
+    export_tree(corpus, "semantickitti", out, overwrite=True)
+    assert not (tmp_path / ".out.partial").exists()
+
+
+def test_an_unfinished_corpus_is_exported_and_said_to_be_unfinished(tmp_path, make_corpus):
+    result = export_tree(make_corpus(2, requested=5), "occ3d-nuscenes", tmp_path / "out")
+    assert result.scenes == 2
+    assert any("not complete" in note for note in result.notes)
+
+
+def test_voxels_of_both_trees_come_from_the_same_scene(tmp_path, make_corpus):
+    """A voxel that is a car in one tree is a car at the same place in the other."""
+    corpus = make_corpus(1)
+    kitti = export_tree(corpus, "semantickitti", tmp_path / "k").paths[0] / "dataset/sequences/00"
+    export_tree(corpus, "occ3d-nuscenes", tmp_path / "o")
+    semantics = np.load(next((tmp_path / "o").glob("gts/*/*/labels.npz")), allow_pickle=False)["semantics"]
+    labels = np.fromfile(kitti / "voxels/000000.label", "<u2").reshape(256, 256, 32)
+    cars = np.argwhere(semantics == 4) * 0.4 + [-40 + 0.2, -40 + 0.2, -1 + 0.2]
+    index = np.floor((cars - [0, -25.6, -2 + 1.73]) / 0.2).astype(int)
+    index = index[((index >= 0) & (index < [256, 256, 32])).all(axis=1)]
+    assert len(index) > 20
+    assert (labels[tuple(index.T)] == 10).mean() > 0.9
