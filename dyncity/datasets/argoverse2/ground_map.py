@@ -68,13 +68,18 @@ def read_ground_map(folder: Path, voxel: tuple[float, float, float]) -> GroundMa
     for key, area in _entries(vector, "drivable_areas", vector_path):
         fill(road, _points(area, "area_boundary", key, vector_path) @ to_cells[:, :2].T + to_cells[:, 2])
     marking = np.zeros(finer, bool)
+    # A voxel wide and a cell more: voxel centres then hit the line at every angle, without gaps.
+    width = _cells(max(voxel[:2]), to_cells) + 1
     for key, lane in _entries(vector, "lane_segments", vector_path):
         left = _points(lane, "left_lane_boundary", key, vector_path)
         right = _points(lane, "right_lane_boundary", key, vector_path)
         fill(road, np.concatenate([left, right[::-1]]) @ to_cells[:, :2].T + to_cells[:, 2])
         for side, line in (("left", left), ("right", right)):
-            if lane.get(f"{side}_lane_mark_type", "NONE") not in ("NONE", "UNKNOWN", None):
-                draw(marking, line @ to_cells[:, :2].T + to_cells[:, 2], _cells(max(voxel[:2]), to_cells))
+            kind = lane.get(f"{side}_lane_mark_type", "NONE")
+            if not isinstance(kind, str):
+                raise InputError(vector_path, f"{side}_lane_mark_type of {key} is {kind!r:.40}", RESTORE)
+            if kind not in ("NONE", "UNKNOWN"):
+                draw(marking, line @ to_cells[:, :2].T + to_cells[:, 2], width)
     crossing = np.zeros(finer, bool)
     for key, walk in _entries(vector, "pedestrian_crossings", vector_path):
         one, other = (_points(walk, edge, key, vector_path) for edge in ("edge1", "edge2"))

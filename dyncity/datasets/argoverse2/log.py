@@ -130,7 +130,7 @@ class Log:
         """All cuboids but the ego's."""
         path = self.annotations_path
         numbers = ("timestamp_ns", *SIZE, *QUATERNION, *TRANSLATION)
-        table = read_table(path, numbers, ("track_uuid", "category"))
+        table = read_table(path, numbers, ("track_uuid", "category"), ("num_interior_pts",))
         category = np.array(table["category"].to_pylist(), dtype=object)
         others = category != "EGO_VEHICLE"
         size = stack(table, SIZE)[others]
@@ -196,17 +196,16 @@ class Log:
         Raises:
             InputError: a rate that 10 Hz is no multiple of, a hole in the annotations.
         """
-        times = self.times[:: frame_stride(frame_rate)]
-        steps = np.diff(times) / NANOSECONDS * frame_rate
-        wrong = np.flatnonzero(np.abs(steps - 1) > 0.5)
+        stride, times = frame_stride(frame_rate), self.times
+        steps = np.diff(times) / NANOSECONDS
+        wrong = np.flatnonzero(np.abs(steps * ANNOTATED_HZ - 1) > 0.5)
         if len(wrong):
             raise InputError(
                 self.annotations_path,
-                f"{steps[wrong[0]] / frame_rate:.2f} s from time {times[wrong[0]]} to the next frame, "
-                f"expected {1 / frame_rate:g} s",
+                f"{steps[wrong[0]]:.2f} s from time {times[wrong[0]]} to the next, expected 0.1 s",
                 "give a log annotated at 10 Hz without holes",
             )
-        return times
+        return times[::stride]
 
     def check_travel(self, times: NDArray[np.int64], poses: NDArray[np.float64]) -> None:
         """InputError where the ego jumps: faster than 100 m/s between two frames."""
@@ -220,12 +219,12 @@ class Log:
     def sweeps(self) -> Iterator[Sweep]:
         """The sweeps one after another, one in memory at a time."""
         for time, path in self.sweep_files.items():
-            table = read_table(path, ("x", "y", "z"))
+            table = read_table(path, ("x", "y", "z"), optional=("offset_ns",))
             offset = np.zeros(table.num_rows)
             if "offset_ns" in table.schema.names:
                 after = stack(table, ("offset_ns",))[:, 0] / NANOSECONDS
                 # A sweep lasts 0.1 s; anything else is damage that must not throw a ray across town.
-                offset = np.clip(np.nan_to_num(after), 0.0, 0.2)
+                offset = np.clip(after, 0.0, 0.2)
             yield Sweep(time, stack(table, ("x", "y", "z"), np.float32), offset)
 
     def lidar_mount(self) -> NDArray[np.float64]:

@@ -18,13 +18,16 @@ MAX_CELLS = 100_000_000
 RESTORE = "restore the file from the data set"
 
 
-def read_table(path: Path, numbers: tuple[str, ...], texts: tuple[str, ...] = ()) -> pa.Table:
+def read_table(
+    path: Path, numbers: tuple[str, ...], texts: tuple[str, ...] = (), optional: tuple[str, ...] = ()
+) -> pa.Table:
     """A feather table that has the columns asked for, without nulls and of the right kind.
 
     Args:
         path: the file.
         numbers: columns that hold numbers; those with a fraction must be finite.
         texts: columns that hold text.
+        optional: columns of numbers that may be missing.
 
     Raises:
         InputError: missing, unreadable or truncated file; a column that is missing, of another kind,
@@ -39,7 +42,7 @@ def read_table(path: Path, numbers: tuple[str, ...], texts: tuple[str, ...] = ()
         raise InputError(path, f"not readable as feather ({error})", RESTORE) from None
     if table.num_rows > MAX_ROWS:
         raise InputError(path, f"{table.num_rows} rows", f"give a table of at most {MAX_ROWS}")
-    for name in (*numbers, *texts):
+    for name in (*numbers, *texts, *(n for n in optional if n in table.schema.names)):
         if table.schema.names.count(name) != 1:
             raise InputError(path, f"column {name!r} is missing or there twice", RESTORE)
         column = table[name]

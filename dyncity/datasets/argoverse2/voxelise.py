@@ -19,6 +19,7 @@ from dyncity.taxonomy import NATIVE
 FREE, UNCLASSIFIED = NATIVE.free, NATIVE.id("unclassified")
 AXLE_HEIGHT = 0.33  # metres of the ego frame's origin above the road, where the map does not say
 CLEAR_HEIGHT = 4.0  # metres above the road that are taken as free where no LiDAR says
+GROUND_REACH = 0.55  # voxel heights; more than half: in a tilted window centres lie further apart
 COVERED = 0.5  # share of the annotated times with a sweep from which on free space is the rays' business
 LICENCE = "CC BY-NC-SA 4.0 (Argoverse 2)"
 
@@ -135,35 +136,45 @@ def _frame(
     instances: NDArray[np.uint16],
 ) -> Placed:
     """Fill one frame ``[x, y, z]`` in place; the cuboids that got a voxel."""
-    centers = world.grid.centers().reshape(-1, 3)
-    points = centers @ pose[:3, :3].T + pose[:3, 3]
-    height, surface = world.ground.sample(points[:, :2])
-    above = points[:, 2] - height  # NaN where the ground is not known: compares as False below
-    half = world.grid.voxel_size[2] / 2
-    flat = semantics.reshape(-1)
-    flat[:] = UNKNOWN
+    grid = world.grid
+    flat_points = grid.centers().reshape(-1, 3) @ pose[:3, :3].T + pose[:3, 3]
+    points = flat_points.reshape(*grid.shape, 3)
+    height, surface = (a.reshape(grid.shape) for a in world.ground.sample(flat_points[:, :2]))
+    above = points[..., 2] - height  # NaN where the ground is not known: compares as False below
+    is_ground = _ground_voxels(above, grid.voxel_size[2])
     current = world.tracks.at(time)
+    semantics[:] = UNKNOWN
     if world.assume_clear:
-        flat[np.isin(surface, (ROAD, MARKING, CROSSWALK)) & (above > half) & (above <= CLEAR_HEIGHT)] = FREE
+        semantics[np.isin(surface, (ROAD, MARKING, CROSSWALK)) & (above > 0) & (above <= CLEAR_HEIGHT)] = FREE
         # What stands still and has no cuboid at this time (hidden, out of range) is likely still there.
         hidden = world.tracks.still.take(~np.isin(world.tracks.still.track, current.track))
         for row in range(len(hidden)):
-            block = _block(hidden, row, pose, world.grid)
+            block = _block(hidden, row, pose, grid)
             if block is not None:
-                semantics[block][hidden.holds(row, points.reshape(*world.grid.shape, 3)[block])] = UNKNOWN
+                semantics[block][hidden.holds(row, points[block])] = UNKNOWN
     if world.cells is not None:
-        state = world.cells.lookup(points)
-        flat[state == PASSED] = FREE
-        flat[state == HIT] = UNCLASSIFIED
-    is_ground = np.abs(above) <= half
-    flat[above < -half] = UNKNOWN
-    flat[is_ground] = surface[is_ground]
+        state = world.cells.lookup(flat_points).reshape(grid.shape)
+        semantics[state == PASSED] = FREE
+        semantics[state == HIT] = UNCLASSIFIED
+    semantics[above <= 0] = UNKNOWN
+    semantics[is_ground] = surface[is_ground]
 
     fixed = world.tracks.still.take(np.isin(world.tracks.still.track, world.tracks.fixed))
     moving = current.take(~np.isin(current.track, world.tracks.fixed))
-    points, is_ground = points.reshape(*world.grid.shape, 3), is_ground.reshape(world.grid.shape)
-    painted = [_paint(p, world.grid, pose, points, is_ground, semantics, instances) for p in (fixed, moving)]
-    return _join(painted)
+    return _join([_paint(p, grid, pose, points, is_ground, semantics, instances) for p in (fixed, moving)])
+
+
+def _ground_voxels(above: NDArray[np.float64], thickness: float) -> NDArray[np.bool_]:
+    """The voxels ``[x, y, z]`` that the ground runs through: in each column the one nearest to it.
+
+    One a column, so that a tilted window has no holes where two centres lie just out of reach.
+    """
+    distance = np.where(np.isnan(above), np.inf, np.abs(above))
+    nearest = distance.argmin(axis=2)[..., None]
+    is_ground = np.zeros(above.shape, bool)
+    within = np.take_along_axis(distance, nearest, axis=2) <= thickness * GROUND_REACH
+    np.put_along_axis(is_ground, nearest, within, axis=2)
+    return is_ground
 
 
 def _paint(
