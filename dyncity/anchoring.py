@@ -29,8 +29,7 @@ def _look_up(
     index, inside = source.index(points)
     flat = np.ravel_multi_index(tuple(np.moveaxis(index, -1, 0)), source.shape)
     return {
-        name: np.where(inside, array.reshape(-1)[flat], array.dtype.type(_FILL[name]))
-        for name, array in arrays.items()
+        name: np.where(inside, array.reshape(-1)[flat], array.dtype.type(_FILL[name])) for name, array in arrays.items()
     }
 
 

@@ -267,9 +267,7 @@ def override(config: Config, settings: list[str], file: Path | None = None) -> C
         try:
             value = yaml.safe_load(text)
         except yaml.YAMLError:
-            raise InputError(
-                "--set", f"found {setting!r}", "write the value as YAML, e.g. 3 or [1, 2]"
-            ) from None
+            raise InputError("--set", f"found {setting!r}", "write the value as YAML, e.g. 3 or [1, 2]") from None
         *parents, last = key.split(".")
         node: dict[str, Any] = {last: value}
         for parent in reversed(parents):

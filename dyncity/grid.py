@@ -33,15 +33,11 @@ class GridSpec:
         if len(self.shape) != 3 or any(int(n) != n or n < 1 for n in self.shape):
             raise InputError("grid.shape", f"found {self.shape}", "give three whole numbers above 0")
         if len(self.voxel_size) != 3 or not all(0 < s < float("inf") for s in self.voxel_size):
-            raise InputError(
-                "grid.voxel_size", f"found {self.voxel_size}", "give three lengths in metres, above 0"
-            )
+            raise InputError("grid.voxel_size", f"found {self.voxel_size}", "give three lengths in metres, above 0")
         if len(self.origin) != 3 or not all(np.isfinite(self.origin)):
             raise InputError("grid.origin", f"found {self.origin}", "give three finite coordinates in metres")
         if not 0 < self.frame_rate < float("inf"):
-            raise InputError(
-                "grid.frame_rate", f"found {self.frame_rate}", "give a rate in frames a second, above 0"
-            )
+            raise InputError("grid.frame_rate", f"found {self.frame_rate}", "give a rate in frames a second, above 0")
 
     @property
     def voxels(self) -> int:

@@ -26,9 +26,7 @@ def describe(folder: Path) -> Rows:
         return _run(folder) + (_checkpoint(folder) if (folder / "model.safetensors").exists() else [])
     if (folder / "model.safetensors").exists():
         return _configuration(folder) + _checkpoint(folder)
-    raise InputError(
-        folder, "neither a corpus nor a checkpoint nor a run", "give a folder that a dyncity verb wrote"
-    )
+    raise InputError(folder, "neither a corpus nor a checkpoint nor a run", "give a folder that a dyncity verb wrote")
 
 
 def _size(count: float) -> str:
@@ -91,9 +89,7 @@ def _checkpoint(folder: Path) -> Rows:
                 counts[part] = counts.get(part, 0) + size
     except (SafetensorError, OSError) as error:
         raise InputError(path, f"not a safetensors file ({error})", "restore the file") from None
-    parts = [
-        f"{counts[p] / 1e6:.2f} M in the {name}" for p, name in (("vae", "VAE"), ("dit", "DiT")) if p in counts
-    ]
+    parts = [f"{counts[p] / 1e6:.2f} M in the {name}" for p, name in (("vae", "VAE"), ("dit", "DiT")) if p in counts]
     return [
         ("checkpoint", "VAE and DiT: generates" if "dit" in counts else "VAE alone: encodes"),
         ("weights", f"{', '.join(parts)}; {_size(path.stat().st_size)}"),

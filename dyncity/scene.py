@@ -105,9 +105,7 @@ class OccupancyScene:
         if self.poses.shape[1:] != (4, 4) or not np.isfinite(self.poses).all():
             raise InputError(f"{where}, poses", f"found {self.poses.shape}", "give finite [t, 4, 4] matrices")
         if self.timestamps_us.shape != (len(self.poses),):
-            raise InputError(
-                f"{where}, timestamps_us", f"found {self.timestamps_us.shape}", "give one time a pose"
-            )
+            raise InputError(f"{where}, timestamps_us", f"found {self.timestamps_us.shape}", "give one time a pose")
         if self.anchor is not None and not 0 <= self.anchor < len(self.poses):
             raise InputError(f"{where}, anchor", f"found {self.anchor}", "give the number of a frame or None")
 

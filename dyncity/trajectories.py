@@ -22,9 +22,7 @@ _SUBSTEPS = 20
 _MAX_SPEED = 15.0
 
 
-def draw_trajectory(
-    command: Command, frames: int, frame_rate: float, rng: np.random.Generator
-) -> NDArray[np.float64]:
+def draw_trajectory(command: Command, frames: int, frame_rate: float, rng: np.random.Generator) -> NDArray[np.float64]:
     """float64 ``[t, 3]`` x, y (metres), yaw (radians) relative to the first frame.
 
     Args:

@@ -21,8 +21,6 @@ class LatentScale:
         shapes = plane_shapes(latent)
 
         def laid_out(values: Tensor) -> Tensor:
-            return rollout(
-                {p: values[i][None, :, None, None].expand(1, -1, *shapes[p]) for i, p in enumerate(PLANES)}
-            )
+            return rollout({p: values[i][None, :, None, None].expand(1, -1, *shapes[p]) for i, p in enumerate(PLANES)})
 
         return laid_out(self.mean), laid_out(self.std) + (1 - rollout_mask(latent).to(self.std.device))

@@ -59,9 +59,11 @@ def reconstruction_loss(
     ce_sum = F.cross_entropy(logits, target, weight=weights, ignore_index=-1, reduction="sum")
     weight_sum = weights[target.clamp(min=0)].mul(target >= 0).sum()
     ce = ce_sum / weight_sum.clamp(min=1e-8)
-    flat = logits.movedim(1, -1).reshape(-1, classes)
-    labels = target.reshape(-1)
-    if lovasz_voxels is not None:
-        flat, labels = flat[lovasz_voxels], labels[lovasz_voxels]
+    flat, labels = logits.flatten(2), target.flatten(1)  # [f, k, n], [f, n]
+    if lovasz_voxels is None:
+        chosen, labels = flat.movedim(1, -1).reshape(-1, classes), labels.reshape(-1)
+    else:
+        frame, voxel = lovasz_voxels // labels.shape[1], lovasz_voxels % labels.shape[1]
+        chosen, labels = flat[frame, :, voxel], labels[frame, voxel]
     known = labels >= 0
-    return ce, lovasz_softmax(flat[known].softmax(-1), labels[known])
+    return ce, lovasz_softmax(chosen[known].softmax(-1), labels[known])

@@ -53,8 +53,8 @@ class VAEObjective(nn.Module):
         posterior = self.vae.encode(batch.ids)
         logits = self.vae.logits(posterior.sample(batch.noise), batch.frames)
         ce, lovasz = logits.new_zeros(()), logits.new_zeros(())
-        for row, ids in enumerate(batch.ids):
-            terms = reconstruction_loss(logits[row], ids[batch.frames], self.class_weights, batch.voxels)
+        for clip, ids in zip(logits.unbind(0), batch.ids, strict=True):
+            terms = reconstruction_loss(clip, ids[batch.frames], self.class_weights, batch.voxels)
             ce, lovasz = ce + terms[0], lovasz + terms[1]
         kl = kl_divergence(posterior) * len(batch.ids)
         loss = ce + lovasz + self.kl_weight * kl
