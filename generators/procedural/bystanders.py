@@ -36,13 +36,13 @@ def park(city: RoadMap, world: StaticWorld, lots: list[Parked], rng: np.random.G
             for lo, hi in stretches(city, number, side, 11.0):
                 at = lo + 3.5
                 while at < hi - 3.5:
-                    uv = (at, across) if s.axis == 0 else (across, at)
-                    if world.sees(uv, uv) and rng.random() < taken:
+                    spot = (at, across) if s.axis == 0 else (across, at)
+                    if world.sees(spot, spot) and rng.random() < taken:
                         d = float(s.direction(side))
                         kind = str(
                             rng.choice(["car", "other_vehicle", "motorcycle", "bicycle"], p=(0.86, 0.06, 0.04, 0.04))
                         )
-                        places.append(Parked(uv, (d, 0.0) if s.axis == 0 else (0.0, d), kind))
+                        places.append(Parked(spot, (d, 0.0) if s.axis == 0 else (0.0, d), kind))
                     at += float(rng.uniform(6.4, 7.5))
     if not places:
         return no_agents(frames)
@@ -98,8 +98,9 @@ def walk(
     time = np.arange(steps) * step
     uv = np.array(starts)[:, None] + (way * speed[:, None])[:, None] * time[:, None]
     allowed = _on_foot(world, uv)
-    for lo, hi in forbidden:
-        allowed &= ~((uv > lo) & (uv < hi)).all(axis=-1).any(axis=1)
+    for low, high in forbidden:
+        inside = ((uv > low) & (uv < high)).all(axis=2)
+        allowed &= ~np.asarray(inside).any(axis=1)
     uv, way, size = uv[allowed], way[allowed], size[allowed]
     pose = heading(city, uv, np.broadcast_to(way[:, None], uv.shape))
     return Agents(["pedestrian"] * len(uv), size, pose[:, ::substeps]), pose[..., :2]
@@ -109,7 +110,7 @@ def _on_foot(world: StaticWorld, uv: Floats) -> NDArray[np.bool_]:
     """Whether paths ``[p, steps, 2]`` keep to sidewalk and crosswalk and clear of what stands there."""
     fine = np.ones(len(uv), bool)
     for du, dv in ((0.3, 0.3), (0.3, -0.3), (-0.3, 0.3), (-0.3, -0.3)):
-        i, j = world.cells(uv + (du, dv))
+        i, j = world.cells(uv + np.array([du, dv]))
         ground = world.ground[i, j]
         fine &= ((ground == CLASS["sidewalk"]) | (ground == CLASS["crosswalk"])).all(axis=1)
         fine &= (world.standing[i, j] == 0).all(axis=1)

@@ -135,6 +135,7 @@ class ProceduralCity:
         lots = Lots(world, city_rng)
         lots.fill(city)
         furnish_streets(world, city, city_rng)
+        world.plant()
         if fixed is not None:
             world.clear(city.warp.to_canonical(fixed[:, :2]), 2.8)
         substeps = max(1, int(np.ceil(1 / rate / SUBSTEP - 1e-9)))
@@ -219,7 +220,7 @@ def _reach(grid: GridSpec) -> float:
 
 def _boxes(built: BuiltCity, grid: GridSpec, where: Floats) -> Boxes:
     """Boxes of the agents whose centre is in the grid's range, in the frame of the first ego pose."""
-    agents, frames = built.agents, len(where)
+    agents = built.agents
     n = len(agents.kind)
     cos, sin = np.cos(where[:, 2]), np.sin(where[:, 2])
     dx, dy = agents.pose[..., 0] - where[:, 0], agents.pose[..., 1] - where[:, 1]

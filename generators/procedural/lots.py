@@ -58,17 +58,36 @@ class Lots:
         middle = (block.hi[1] - block.lo[1]) / 2
         depth = middle + world.voxel / 2 if rng.random() < 0.75 else min(float(rng.uniform(14, 22)), middle)
         depth = min(depth, 34.0, (block.hi[0] - block.lo[0]) / 2 - 3)
-        self._built_row(block, depth, (5.6, 7, 10, 13, 16, 20), (0.0, 0.0, 1.5))
+        low, high = self._built_rows(block, depth, (5.6, 7, 10, 13, 16, 20), (0.0, 0.0, 1.5))
+        if depth > middle:
+            self._open_backs(low, high, (block.lo[1] + block.hi[1]) / 2)
         self._garden(block, depth, 0.008)
 
     def _terraced(self, block: Block) -> None:
         """Houses wall to wall with front gardens and a shared green behind."""
         depth = min(float(self.rng.uniform(14, 17)), (block.hi[1] - block.lo[1]) / 2)
-        self._built_row(block, depth, (5.6, 6.0, 6.4, 7.5, 8.0, 9.0), (2.0, 3.0, 4.0))
-        self._garden(block, depth, 0.012)
+        self._built_rows(block, depth, (5.6, 6.0, 6.4, 7.5, 8.0, 9.0), (2.0, 3.0, 4.0))
+        self._garden(block, depth, 0.008)
 
-    def _built_row(self, block: Block, depth: float, heights: tuple[float, ...], setbacks: tuple[float, ...]) -> None:
-        """Buildings side by side along the four sides of a block."""
+    def _open_backs(self, low: list[tuple[float, ...]], high: list[tuple[float, ...]], middle: float) -> None:
+        """Where two rows (from, to, height) stand back to back, keep of their wall what rises above a roof."""
+        wall = max(0.3, self.world.voxel)
+        for a in low:
+            for b in high:
+                lo, hi = max(a[0], b[0]) + wall, min(a[1], b[1]) - wall
+                if hi > lo:
+                    heights = min(a[2], b[2]), max(a[2], b[2])
+                    self.world.party_wall(lo, middle - wall / 2, hi, middle + wall / 2, *heights)
+
+    def _built_rows(
+        self, block: Block, depth: float, heights: tuple[float, ...], setbacks: tuple[float, ...]
+    ) -> tuple[list[tuple[float, ...]], list[tuple[float, ...]]]:
+        """Buildings side by side along the four sides of a block.
+
+        Returns:
+            (from, to, height) of those on the lower and on the upper side that runs along u.
+        """
+        built: dict[tuple[int, int], list[tuple[float, ...]]] = {}
         rng, world = self.rng, self.world
         wall = max(0.3, world.voxel)
         for axis, side, lo, hi in self._rows(block, depth):
@@ -81,6 +100,7 @@ class Lots:
                 box = self._place(block, (axis, side), (at, at + width), (setback, depth))
                 height = float(rng.choice(heights, p=(0.1, 0.2, 0.26, 0.2, 0.15, 0.09)))
                 world.building(*box, height)
+                built.setdefault((axis, side), []).append((at, at + width, height))
                 if neighbour:
                     # Behind a shared facade only what rises above the lower roof is a wall.
                     shared = self._place(block, (axis, side), (at, at + wall), (setback + wall, depth - wall))
@@ -88,6 +108,7 @@ class Lots:
                 adjoining = rng.random() > 0.3
                 neighbour = height if adjoining else 0.0
                 at += width - wall if adjoining else width + float(rng.uniform(2.5, 6))
+        return built.get((0, -1), []), built.get((0, 1), [])
 
     def _garden(self, block: Block, border: float, density: float) -> None:
         """Trees in the middle of a block, ``density`` a square metre."""
@@ -106,7 +127,7 @@ class Lots:
 
     def _suburb(self, block: Block) -> None:
         rng = self.rng
-        if rng.random() < 0.4:
+        if rng.random() < 0.5:
             self._terraced(block)
             return
         deep = (block.hi[1] - block.lo[1]) / 2
@@ -133,7 +154,7 @@ class Lots:
         back = min(front + float(rng.uniform(7, 10)), depth - 1.5)
         world.building(
             *self._place(block, row, (start, start + length), (front, back)),
-            float(rng.uniform(3.0, 6.2)),
+            float(rng.uniform(3.4, 6.4)),
             float(rng.uniform(0.3, 0.6)),
         )
         if drive:

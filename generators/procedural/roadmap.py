@@ -164,19 +164,19 @@ class RoadMap:
 
 
 def _draw_street(rng: np.random.Generator, axis: int, center: float, ext: float, style: str, big: bool) -> Street:
-    wide = rng.random() < (0.4 if big else 0.12) * (1.5 if style == "downtown" else 0.8)
+    wide = rng.random() < (0.33 if big else 0.1) * (1.5 if style == "downtown" else 0.8)
     lanes = (2, 2) if wide else (1, 1)
     if rng.random() < 0.15:
         lanes = (2, 1) if rng.random() < 0.5 else (1, 2)
-    chance = {"downtown": 0.6, "suburb": 0.55, "industrial": 0.35, "mixed": 0.55}[style]
+    chance = {"downtown": 0.45, "suburb": 0.45, "industrial": 0.3, "mixed": 0.45}[style]
     parking = (bool(rng.random() < chance), bool(rng.random() < chance))
     return Street(
         axis,
         center,
         lanes,
         parking,
-        float(rng.uniform(3.2, 3.6)),
-        float(rng.uniform(2.6, 4.2) if style != "suburb" else rng.uniform(2.4, 3.0)),
+        float(rng.uniform(3.1, 3.4)),
+        float(rng.uniform(2.4, 3.3) if style != "suburb" else rng.uniform(2.3, 2.8)),
         -ext,
         ext,
     )
@@ -212,7 +212,7 @@ def draw_roadmap(rng: np.random.Generator, extent: float, curved: bool) -> RoadM
         extent: streets reach from -extent to +extent, metres.
         curved: whether streets may bend.
     """
-    style = str(rng.choice(STYLES, p=(0.4, 0.25, 0.1, 0.25)))
+    style = str(rng.choice(STYLES, p=(0.42, 0.22, 0.11, 0.25)))
     bend = rng.random() < 0.5
     warp = Warp(
         shear=float(np.clip(rng.normal(0, 0.12), -0.2, 0.2) if rng.random() < 0.4 else 0.0),

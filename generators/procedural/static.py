@@ -88,6 +88,7 @@ class StaticWorld:
         self.standing = np.zeros(self.shape, np.int32)
         self.hanging = np.zeros(self.shape, np.int32)
         self.thin = Thin()
+        self._trees: list[tuple[float, float, float, float, float]] = []
 
     def sees(self, lo: tuple[float, float], hi: tuple[float, float]) -> bool:
         """Whether a canonical rectangle touches the raster."""
@@ -144,16 +145,30 @@ class StaticWorld:
         self.ground[window] = 0
 
     def tree(self, u: float, v: float, radius: float, base: float, top: float) -> None:
-        """A tree: a trunk (thin) below an ellipsoid canopy from ``base`` to ``top`` metres."""
-        window = self.window(u - radius, v - radius, u + radius, v + radius)
-        cu, cv = self.coordinates(window)
-        inside = 1 - ((cu - u) ** 2 + (cv - v) ** 2) / radius**2
-        half = np.sqrt(np.maximum(inside, 0)) * (top - base) / 2
-        middle = (top + base) / 2
+        """A tree with a canopy from ``base`` to ``top`` metres; ``plant`` draws all of them at once."""
+        self._trees.append((u, v, radius, base, top))
+
+    def plant(self) -> None:
+        """Draw the trees: trunks (thin) below ellipsoid canopies."""
+        if not self._trees:
+            return
+        u, v, radius, base, top = np.array(self._trees).T
+        span = np.arange(int(2 * radius.max() / self.res) + 2)
+        i = (np.floor((u - radius - self.lo[0]) / self.res)[:, None] + span).astype(np.int64)[:, :, None]
+        j = (np.floor((v - radius - self.lo[1]) / self.res)[:, None] + span).astype(np.int64)[:, None, :]
+        du = self.lo[0] + (i + 0.5) * self.res - u[:, None, None]
+        dv = self.lo[1] + (j + 0.5) * self.res - v[:, None, None]
+        inside = 1 - (du**2 + dv**2) / radius[:, None, None] ** 2
+        within = (inside > 0.02) & (i >= 0) & (i < self.shape[0]) & (j >= 0) & (j < self.shape[1])
+        tree, a, b = np.nonzero(within)
+        half = np.sqrt(inside[tree, a, b]) * (top - base)[tree] / 2
+        middle = (top + base)[tree] / 2
         crown = self.layers.column("vegetation", middle - half, middle + half)
-        self.hanging[window] = np.where(inside > 0.02, crown, self.hanging[window])
-        trunk = self.layers.column("trunk", 0.0, base + 0.3)
-        self.thin.add(u, v, int(trunk), int(self.layers.column("vegetation", base, top)))
+        self.hanging[i[tree, a, 0], j[tree, 0, b]] = crown
+        self.thin.uv += list(zip(u.tolist(), v.tolist(), strict=True))
+        self.thin.standing += self.layers.column("trunk", np.zeros_like(base), base + 0.3).tolist()
+        self.thin.hanging += self.layers.column("vegetation", base, top).tolist()
+        self._trees.clear()
 
     def pole(self, u: float, v: float, height: float, head: str = "", z0: float = 0.0, z1: float = 0.0) -> None:
         """A pole, with a sign or signal head from z0 to z1 where ``head`` names its class."""

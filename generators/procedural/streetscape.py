@@ -11,7 +11,7 @@ from generators.procedural.static import CLASS, StaticWorld
 FURNITURE = 0.55
 
 
-def _rect(street: Street, along: tuple[float, float], across: tuple[float, float]) -> tuple[float, ...]:
+def _rect(street: Street, along: tuple[float, float], across: tuple[float, float]) -> tuple[float, float, float, float]:
     """(u0, v0, u1, v1) of a stretch of a street."""
     a, b = sorted(along), sorted(across)
     return (a[0], b[0], a[1], b[1]) if street.axis == 0 else (b[0], a[0], b[1], a[1])
@@ -97,6 +97,7 @@ def _corners(world: StaticWorld, city: RoadMap, junction: Junction) -> None:
     for axis, sign in junction.arms:
         s = a if axis == 0 else b
         start = city.arm_start(junction, axis, sign)
+        world.pave("road", *_rect(s, (start, start + sign * STOP_LINE), (s.edge(-1), s.edge(1))))
         if junction.crossings:
             along = (start + sign * CROSSWALK[0], start + sign * CROSSWALK[1])
             window = world.window(*_rect(s, along, (s.edge(-1) - 2, s.edge(1) + 2)))
@@ -114,7 +115,11 @@ def furnish_streets(world: StaticWorld, city: RoadMap, rng: np.random.Generator)
     for junction in city.junctions:
         _signals(world, city, junction)
     for number, s in enumerate(city.streets):
+        if s.lanes == (2, 2) and rng.random() < 0.35:
+            _median(world, city, number, "barrier" if rng.random() < 0.5 else "vegetation")
         for side in (-1, 1):
+            if s.parks(side) and rng.random() < 0.3:
+                _roadworks(world, city, number, side, rng)
             leafy = rng.random() < {"downtown": 0.5, "suburb": 0.8, "industrial": 0.25, "mixed": 0.65}[city.style]
             spacing, lamp = rng.uniform(8, 14), rng.uniform(22, 32)
             radius = rng.uniform(1.3, 2.1) if s.parks(side) else rng.uniform(1.1, 1.35)
@@ -135,6 +140,29 @@ def furnish_streets(world: StaticWorld, city: RoadMap, rng: np.random.Generator)
                     u, v = _point(s, float(at), kerb + side * FURNITURE)
                     if world.sees((u, v), (u, v)):
                         world.pole(u, v, 7.0)
+
+
+def _median(world: StaticWorld, city: RoadMap, number: int, name: str) -> None:
+    """A barrier or a hedge between the directions of a wide street, open at the junctions."""
+    s = city.streets[number]
+    both = [set(stretches(city, number, side, 12.0)) for side in (-1, 1)]
+    for lo, hi in sorted(both[0] & both[1]):
+        world.fill(name, *_rect(s, (lo, hi), (s.center - 0.25, s.center + 0.25)), 0.9)
+
+
+def _roadworks(world: StaticWorld, city: RoadMap, number: int, side: int, rng: np.random.Generator) -> None:
+    """A closed piece of a parking lane: barriers at its ends and cones along it."""
+    s = city.streets[number]
+    for lo, hi in stretches(city, number, side, 12.0):
+        length = float(rng.uniform(6, 14))
+        if hi - lo < length + 4:
+            continue
+        at = float(rng.uniform(lo + 2, hi - length - 2))
+        inner, outer = s.edge(side) - side * (PARKING_WIDTH - 0.5), s.edge(side) - side * 0.3
+        for end in (at, at + length):
+            world.fill("barrier", *_rect(s, (end - 0.2, end + 0.2), (inner, outer)), 1.0)
+        for cone in np.arange(at + 1.5, at + length - 1, 2.0):
+            world.small("traffic_cone", *_point(s, float(cone), inner), 0.75)
 
 
 def _small(world: StaticWorld, u: float, v: float, draw: np.ndarray) -> None:

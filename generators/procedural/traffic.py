@@ -169,7 +169,7 @@ class Simulation:
         self.desired = np.array([d.desired for d in everyone])
         self.walkers, self.ego, self.step = walkers, ego, step
         self.still = plan.still
-        self._select(compatible(self.poses(0)[:, None], self.size + (0.8, 0.0, 0.0), 0.4))
+        self._select(compatible(self.poses(0)[:, None], self.size + np.array([0.8, 0.0, 0.0]), 0.4))
         self.v = np.zeros(len(self.s))
         gap, lead = self._ahead(0)
         self.v = np.minimum(self.desired, self._limit())
@@ -215,15 +215,21 @@ class Simulation:
         owner = np.concatenate([np.tile(np.arange(n), 4), np.full(2 * len(self.walkers), -1)])
         along = np.arange(LOOK) * SPACING
         x, y, yaw = self._sample((self.s + self.size[:, 0] / 2)[:, None] + along)
-        square = (x[..., None] - center[:, 0]) ** 2 + (y[..., None] - center[:, 1]) ** 2
-        touch = (self.size[:, 1, None] / 2 + radius + 0.3) ** 2
-        hit = (square < touch[:, None]) & (owner != np.arange(n)[:, None])[:, None]
-        blocked = hit.any(axis=2)
-        first = np.where(blocked.any(axis=1), blocked.argmax(axis=1), LOOK)
-        k = np.minimum(first, LOOK - 1)
-        rows = np.arange(n)
-        what = hit[rows, k].argmax(axis=1)
-        lead = speed[what, 0] * np.cos(yaw[rows, k]) + speed[what, 1] * np.sin(yaw[rows, k])
+        delta = center - pose[:, None, :2]
+        near = (delta**2).sum(axis=2) < (LOOK * SPACING + 6.0) ** 2
+        near &= (delta * forward[:, None]).sum(axis=2) > 0
+        near &= owner != np.arange(n)[:, None]
+        who, what = np.nonzero(near)
+        square = (x[who] - center[what, 0, None]) ** 2 + (y[who] - center[what, 1, None]) ** 2
+        hit = square < ((self.size[who, 1] / 2 + radius[what] + 0.3) ** 2)[:, None]
+        met = np.where(hit.any(axis=1), hit.argmax(axis=1), LOOK)
+        first = np.full(n, LOOK)
+        np.minimum.at(first, who, met)
+        nearest = (met < LOOK) & (met == first[who])
+        obstacle = np.zeros(n, np.int64)
+        obstacle[who[nearest]] = what[nearest]
+        course = yaw[np.arange(n), np.minimum(first, LOOK - 1)]
+        lead = speed[obstacle, 0] * np.cos(course) + speed[obstacle, 1] * np.sin(course)
         free = np.where(first < LOOK, np.maximum(first * SPACING - 0.7, 0.1), 100.0)
         lead = np.where(first < LOOK, np.maximum(lead, 0), self.desired)
         to_stop = self.stops - (self.s + self.size[:, 0] / 2)[:, None]

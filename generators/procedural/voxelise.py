@@ -34,7 +34,7 @@ def draw_static(world: StaticWorld, warp: Warp, grid: GridSpec, pose: Floats) ->
     if world.thin.uv:
         local = to_local(pose, warp.to_real(np.array(world.thin.uv)))
         index, inside = grid.index(np.concatenate([local, np.full((len(local), 1), grid.axis(2)[0])], axis=1))
-        for numbers in (np.array(world.thin.hanging)[inside], np.array(world.thin.standing)[inside]):
+        for numbers in (np.array(world.thin.standing)[inside], np.array(world.thin.hanging)[inside]):
             a, b = index[inside, 0], index[inside, 1]
             column = table[numbers]
             voxels[a, b] = np.where(column == 0, voxels[a, b], column)
