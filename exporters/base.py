@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
@@ -22,6 +22,6 @@ class SceneExporter(Protocol):
         """The name of shard number ``shard`` below ``shards/``, e.g. ``00007.parquet``."""
         ...
 
-    def write(self, scenes: Sequence[OccupancyScene], path: Path) -> None:
-        """Write the scenes to ``path``, which does not exist yet. Same scenes, same bytes."""
+    def write(self, scenes: Iterable[OccupancyScene], path: Path) -> None:
+        """Write the scenes, one pass, to ``path``, which does not exist yet. Same scenes, same bytes."""
         ...

@@ -15,6 +15,11 @@ from dyncity.taxonomy import label_map, taxonomy
 _OUTSIDE = {"semantics": UNKNOWN, "instances": 0, "mask_lidar": 0, "mask_camera": 0}
 
 
+def check_labels(labels: str) -> str:
+    """The name of a label space, or InputError."""
+    return taxonomy(labels).name
+
+
 def to_labels(scene: OccupancyScene, labels: str) -> OccupancyScene:
     """The same scene in another label space: its voxels and the labels of its boxes.
 
@@ -98,8 +103,8 @@ def _winners(
     key, first, votes = np.unique(target * 256 + labels, return_index=True, return_counts=True)
     voxel, label = np.divmod(key, 256)
     occupied = (label != free) & (label != UNKNOWN)
-    # Best last: occupied before the rest, then votes, then unknown before free, then the lower id.
-    rank = np.where(label == UNKNOWN, -1, np.where(label == free, -2, label))
+    # Best last: occupied before the rest, then votes, a tie to unknown, else to the lower id.
+    rank = np.where(label == UNKNOWN, -2, np.where(label == free, -1, label))
     order = np.lexsort((-rank, votes, occupied, voxel))
     last = np.flatnonzero(np.diff(voxel[order], append=-1) != 0)
     return voxel[order][last], source[first[order][last]]

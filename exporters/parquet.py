@@ -23,7 +23,7 @@ from dyncity.datasets.layout import (
 from dyncity.datasets.parquet_shard import parquet_schema
 from dyncity.errors import InputError
 from dyncity.scene import Boxes, OccupancyScene
-from exporters.labels import to_labels
+from exporters.labels import check_labels, to_labels
 
 # A row group is decoded as a whole to read one of its scenes: 4 MB of voxels keep that at milliseconds.
 ROW_GROUP_BYTES = 4 * 2**20
@@ -43,7 +43,7 @@ class ParquetExporter:
     container = "parquet"
 
     def __init__(self, labels: str = "native", columns: tuple[str, ...] = ()) -> None:
-        self.labels = labels
+        self.labels = check_labels(labels)
         self.columns = check_columns(columns)
 
     def shard_name(self, shard: int) -> str:
@@ -154,7 +154,7 @@ def _binary(array: np.ndarray) -> pa.Array:
 def _box_lists(boxes: Boxes, frames: int) -> list[list[dict[str, Any]]]:
     """The boxes of each frame as a list of structs."""
     lists: list[list[dict[str, Any]]] = [[] for _ in range(frames)]
-    for k, frame in enumerate(boxes.frame):
+    for k, frame in enumerate(boxes.frame.tolist()):
         lists[frame].append(
             {
                 "track": boxes.track[k],

@@ -1,0 +1,183 @@
+"""Checking a corpus: every byte against the manifest, every scene against what its shard declares."""
+
+from __future__ import annotations
+
+import hashlib
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from dyncity.config import read_config
+from dyncity.datasets.corpus import open_shard, read_manifest
+from dyncity.datasets.layout import ShardLayout
+from dyncity.datasets.manifest import COMPANIONS, EMPTY_DIGEST, MANIFEST, Manifest, ShardRecord
+from dyncity.errors import InputError
+from dyncity.scene import UNKNOWN, OccupancyScene
+from dyncity.taxonomy import taxonomy
+
+_REQUIRED = ("README.md", "config.json")
+_EXPECTED = {*COMPANIONS, MANIFEST, "shards", ".lock"}
+
+
+def digest(path: Path) -> str:
+    """sha256 of a shard: of the file, or of the listing of the folder.
+
+    The listing is what ``sha256sum *`` prints in the folder: a line ``<sha256>  <name>`` a file, by name.
+
+    Raises:
+        OSError: something is not a plain file, or not readable.
+    """
+    if not path.is_symlink() and path.is_dir():
+        lines = [f"{digest(p)}  {p.name}\n" for p in sorted(path.iterdir(), key=lambda p: p.name)]
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+    if not stat.S_ISREG(path.lstat().st_mode):
+        raise OSError(f"{path.name} is not a plain file")
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def verify_corpus(folder: Path) -> list[str]:
+    """What is wrong with a corpus, one line a finding; empty where every byte is as it was written.
+
+    Finds changed, truncated, missing, extra and swapped files (shards, card, configuration, preview),
+    counts that do not add up, unfinished runs, rows that do not read, class ids without a class, poses
+    that do not start at the identity.
+
+    Raises:
+        InputError: there is no such folder, or it is no corpus at all.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(folder, "there is no such folder", "give the folder of a corpus")
+    if not (folder / MANIFEST).exists() and not (folder / "shards").exists():
+        raise InputError(folder, "it is no corpus: there is no manifest.json", "give the folder of a corpus")
+    try:
+        manifest = read_manifest(folder)
+    except InputError as error:
+        return [str(error)]
+    findings = [*_companions(folder, manifest), *_extra(folder, manifest), *_counts(manifest)]
+    layout: ShardLayout | None = None
+    names: set[str] = set()
+    for record in manifest.shards:
+        try:
+            _check_bytes(folder, record)
+            if record.scenes:
+                layout = _check_scenes(folder, record, layout, names)
+        except InputError as error:
+            findings.append(str(error))
+    return findings
+
+
+def _companions(folder: Path, manifest: Manifest) -> Iterator[str]:
+    """Card, configuration and preview: there, and as they were when the manifest was written."""
+    for name in COMPANIONS:
+        path = folder / name
+        if name not in _REQUIRED and name not in manifest.files and not path.exists():
+            continue
+        try:
+            changed = name in manifest.files and digest(path) != manifest.files[name]
+        except OSError:
+            yield f"{path}: it is missing or not a plain file"
+            continue
+        if changed:
+            yield f"{path}: it was changed (other sha256 than in the manifest)"
+        elif not path.exists():
+            yield f"{path}: it is missing"
+    if (folder / "config.json").exists():
+        try:
+            read_config(folder / "config.json")
+        except InputError as error:
+            yield str(error)
+
+
+def _extra(folder: Path, manifest: Manifest) -> Iterator[str]:
+    """Files that the manifest does not know."""
+    shards = folder / "shards"
+    known = {record.name for record in manifest.shards if record.scenes}
+    for parent, expected in ((folder, _EXPECTED), (shards, known)):
+        if parent.is_symlink() or not parent.is_dir():
+            if known or parent.is_symlink():
+                yield f"{parent}: it is not a folder"
+            continue
+        for path in sorted(parent.iterdir()):
+            if path.name not in expected:
+                yield f"{path}: it does not belong to the corpus"
+
+
+def _counts(manifest: Manifest) -> Iterator[str]:
+    """Whether every scene asked for is accounted for."""
+    if not manifest.complete:
+        yield (
+            f"manifest.json: {manifest.requested} scenes were asked for, {manifest.written} are written and "
+            f"{manifest.failed} failed: the run did not end; go on with --resume"
+        )
+
+
+def _check_bytes(folder: Path, record: ShardRecord) -> None:
+    """Size and digest of a shard against its record."""
+    path = folder / "shards" / record.name
+    if not record.scenes:
+        if record.sha256 != EMPTY_DIGEST or record.bytes:
+            raise InputError(path, "it has no scene but a size or digest", "restore the manifest")
+        return
+    try:
+        if path.is_dir() and not path.is_symlink():
+            size = sum(p.lstat().st_size for p in path.iterdir())
+        else:
+            size = path.lstat().st_size
+        found = digest(path) if size == record.bytes else None
+    except FileNotFoundError:
+        raise InputError(path, "it is missing", "restore it, or remake it with --resume") from None
+    except OSError as error:
+        raise InputError(path, f"not readable ({error.strerror or error})", "restore it") from None
+    if found is None:
+        raise InputError(path, f"it has {size} bytes, not {record.bytes}", "restore it, or remake it")
+    if found != record.sha256:
+        raise InputError(path, "it was changed (other sha256 than in the manifest)", "restore it, or remake it")
+
+
+def _check_scenes(folder: Path, record: ShardRecord, layout: ShardLayout | None, names: set[str]) -> ShardLayout:
+    """Read every scene of a shard; returns the layout that all shards share."""
+    shard = open_shard(folder, record)
+    if layout is not None and shard.layout != layout:
+        raise InputError(shard.path, "its grid, labels or columns are not those of the others", "restore it")
+    counted = frames = 0
+    for group in dict.fromkeys(group for _, group, _ in shard.index()):
+        for scene in shard.read(group):
+            counted += 1
+            frames += scene.frames
+            _check_scene(scene, shard.path)
+            if scene.scene_id in names:
+                raise InputError(shard.path, f"scene {scene.scene_id} is there twice", "restore the shard")
+            names.add(scene.scene_id)
+    if (counted, frames) != (record.scenes, record.frames):
+        raise InputError(
+            shard.path,
+            f"it holds {counted} scenes of {frames} frames, recorded are {record.scenes} of {record.frames}",
+            "restore the shard or the manifest",
+        )
+    return shard.layout
+
+
+def _check_scene(scene: OccupancyScene, path: Path) -> None:
+    """Class ids, first pose and boxes of one scene."""
+    where = f"{path}, scene {scene.scene_id}"
+    classes = len(taxonomy(scene.taxonomy))
+    present = np.flatnonzero(np.bincount(scene.semantics.reshape(-1), minlength=256))
+    odd = [int(i) for i in present if i >= classes and i != UNKNOWN]
+    if odd:
+        raise InputError(where, f"class ids {odd[:8]} have no class in {scene.taxonomy}", "remake the shard")
+    if not np.array_equal(scene.poses[0], np.eye(4)):
+        raise InputError(where, "its first pose is not the identity", "remake the shard")
+    for name in ("mask_lidar", "mask_camera"):
+        mask = getattr(scene, name)
+        if mask is not None and mask.max(initial=0) > 1:
+            raise InputError(where, f"{name} holds other values than 0 and 1", "remake the shard")
+    boxes = scene.boxes
+    if boxes is not None and len(boxes):
+        if not 0 <= boxes.frame.min() <= boxes.frame.max() < scene.frames:
+            raise InputError(where, "it has boxes in frames that do not exist", "remake the shard")
+        if any(i >= classes and i != UNKNOWN for i in boxes.label.tolist()):
+            raise InputError(where, "a box has a class id without a class", "remake the shard")
