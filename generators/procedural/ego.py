@@ -11,6 +11,7 @@ from generators.procedural.roadmap import PARKING_WIDTH, STOP_LINE, Floats, Road
 from generators.procedural.routes import STEP, Lane, Path, Routes, make_path
 
 SIZE = (4.6, 1.9, 1.6)
+TRIES = 6
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,9 +59,10 @@ def plan_ego(city: RoadMap, command: Command, rng: np.random.Generator, duration
         The plan, or None where this city has no place for it.
     """
     if command == "forward":
-        return _forward(city, rng)
+        return _forward(city, rng, duration)
     if command == "static":
-        return _parked(city, rng) if rng.random() < 0.35 else _waiting(city, rng)
+        parked = _parked(city, rng) if rng.random() < 0.35 else None
+        return parked or _waiting(city, rng)
     return _turning(city, 1 if command == "left" else -1, rng, duration)
 
 
@@ -80,21 +82,27 @@ def _lane(city: RoadMap, number: int, rng: np.random.Generator) -> Lane:
     return Lane(number, side, int(rng.integers(city.streets[number].count(side))))
 
 
-def _forward(city: RoadMap, rng: np.random.Generator) -> EgoPlan | None:
-    axis = 1 if rng.random() < 0.3 else 0
+def _forward(city: RoadMap, rng: np.random.Generator, duration: float) -> EgoPlan | None:
+    cross = city.streets[_main(city, 1)]
+    # The other main street may end at the junction; then the first one is taken.
+    axis = int(rng.random() < 0.35 and min(cross.hi, -cross.lo) > 1)
     number = _main(city, axis)
     street = city.streets[number]
-    if min(street.hi, -street.lo) < 1:
-        return None
     lane = _lane(city, number, rng)
     _light(city, number, axis)
     routes = Routes(city)
     path = routes.straight(lane)
-    along, across = float(rng.uniform(-55, 55)), street.lane(lane.side, lane.index)
-    start = path.nearest((along, across) if axis == 0 else (across, along))
-    desired = float(rng.uniform(5.0, 13.9))
-    speed = min(desired * float(rng.uniform(0.75, 1.0)), float(path.limit[int(start / STEP)]))
-    return EgoPlan(path, start, speed, desired, False, lane, routes)
+    across = street.lane(lane.side, lane.index)
+    for along in rng.uniform(-55, 55, TRIES):
+        start = path.nearest((along, across) if axis == 0 else (across, along))
+        desired = float(rng.uniform(5.0, 13.9))
+        speed = min(desired * float(rng.uniform(0.75, 1.0)), float(path.limit[int(start / STEP)]))
+        # On a bend the ego would turn without being told to.
+        first = int(start / STEP)
+        driven = path.yaw[first : first + int(desired * duration / STEP) + 2]
+        if np.abs(driven - driven[0]).max() < np.deg2rad(9):
+            return EgoPlan(path, start, speed, desired, False, lane, routes)
+    return None
 
 
 def _turning(city: RoadMap, sign: int, rng: np.random.Generator, duration: float) -> EgoPlan | None:
