@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,7 +63,7 @@ def to_grid(scene: OccupancyScene, grid: GridSpec) -> OccupancyScene:
         return scene
     looked_at = [_looked_at(scene.grid, grid, axis) for axis in range(3)]
     names = [name for name in _OUTSIDE if getattr(scene, name) is not None]
-    resampled = {
+    resampled: dict[str, Any] = {
         name: np.full((scene.frames, *grid.shape), _OUTSIDE[name], getattr(scene, name).dtype) for name in names
     }
     for t in range(scene.frames):
@@ -99,8 +100,9 @@ def _winners(
     (tx, sx), (ty, sy), (tz, sz) = looked_at
     target = np.ravel_multi_index(np.ix_(tx, ty, tz), grid.shape).reshape(-1)
     source = np.ravel_multi_index(np.ix_(sx, sy, sz), semantics.shape).reshape(-1)
-    labels = semantics.reshape(-1)[source].astype(np.int64)
-    key, first, votes = np.unique(target * 256 + labels, return_index=True, return_counts=True)
+    if all(len(np.unique(t)) == len(t) for t in (tx, ty, tz)):  # each looks at one voxel: nothing to vote on
+        return target, source
+    key, first, votes = np.unique(target * 256 + semantics.reshape(-1)[source], return_index=True, return_counts=True)
     voxel, label = np.divmod(key, 256)
     occupied = (label != free) & (label != UNKNOWN)
     # Best last: occupied before the rest, then votes, a tie to unknown, else to the lower id.

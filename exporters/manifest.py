@@ -26,9 +26,18 @@ from dyncity.datasets.manifest import (
 from dyncity.errors import InputError
 from dyncity.scene import OccupancyScene
 from exporters.base import SceneExporter
-from exporters.verification import digest, verify_corpus
+from exporters.verification import check_shard, digest, verify_corpus
 
-__all__ = ["RunLock", "commit_shard", "digest", "sweep_leftovers", "verify_corpus", "write_manifest"]
+__all__ = [
+    "LOCK",
+    "RunLock",
+    "check_shard",
+    "commit_shard",
+    "sweep_leftovers",
+    "verify_corpus",
+    "write_file",
+    "write_manifest",
+]
 
 TEMPORARY = ".tmp-"
 LOCK = ".lock"
@@ -117,17 +126,25 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         InputError: a full disk, no permission.
     """
     folder = Path(folder)
-    target = folder / MANIFEST
-    temporary = folder / f"{TEMPORARY}{uuid.uuid4().hex}"
-    with _readable_errors(target):
-        files = {name: digest(folder / name) for name in COMPANIONS if (folder / name).is_file()}
-        ordered = tuple(sorted(manifest.shards, key=lambda s: s.first_scene))
+    files = {name: digest(folder / name) for name in COMPANIONS if (folder / name).is_file()}
+    ordered = tuple(sorted(manifest.shards, key=lambda s: s.first_scene))
+    write_file(folder / MANIFEST, manifest_json(replace(manifest, shards=ordered, files=files)).encode())
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Put a file in place in one step: a reader sees the old one or the whole new one.
+
+    Raises:
+        InputError: a full disk, no permission.
+    """
+    temporary = path.with_name(f"{TEMPORARY}{uuid.uuid4().hex}")
+    with _readable_errors(path):
         try:
-            with open(temporary, "x", encoding="utf-8") as file:
-                file.write(manifest_json(replace(manifest, shards=ordered, files=files)))
+            with open(temporary, "xb") as file:
+                file.write(data)
             _flush(temporary)
-            os.replace(temporary, target)
-            _flush(folder)
+            os.replace(temporary, path)
+            _flush(path.parent)
         finally:
             _remove(temporary)
 

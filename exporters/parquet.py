@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from dyncity.datasets.layout import (
     METADATA_KEY,
@@ -115,8 +116,8 @@ def _table(scene: OccupancyScene, layout: ShardLayout, schema: pa.Schema) -> pa.
     frames, conditions = scene.frames, scene.conditions
     values: dict[str, Any] = {
         "scene_id": [scene.scene_id] * frames,
-        "frame": np.arange(frames, dtype=np.int32),
-        "timestamp_us": scene.timestamps_us,
+        "frame": _plain(np.arange(frames), pa.int32(), np.int32),
+        "timestamp_us": _plain(scene.timestamps_us, pa.int64(), np.int64),
         "ego_to_world": _fixed(scene.poses.reshape(frames, 16)),
         "command": [conditions.command] * frames,
         "trajectory": pa.nulls(frames, schema.field("trajectory").type)
@@ -128,21 +129,22 @@ def _table(scene: OccupancyScene, layout: ShardLayout, schema: pa.Schema) -> pa.
         values[name] = _binary(np.ascontiguousarray(getattr(scene, name), VOXEL_DTYPES[name]))
     if "boxes" in layout.columns and scene.boxes is not None:
         values["boxes"] = _box_lists(scene.boxes, frames)
-    return pa.table(
-        [
-            pa.array(values[f.name], f.type) if not isinstance(values[f.name], pa.Array) else values[f.name]
-            for f in schema
-        ],
-        schema=schema,
-    )
+    arrays = [v if isinstance(v := values[f.name], pa.Array) else pa.array(v, f.type) for f in schema]
+    return pa.Table.from_arrays(arrays, schema=schema)
 
 
-def _fixed(rows: np.ndarray) -> pa.FixedSizeListArray:
+def _plain(values: NDArray[Any], kind: pa.DataType, dtype: type) -> pa.Array:
+    """Numbers as an Arrow array, straight from memory (``pa.array`` would import pandas: a second)."""
+    data = np.ascontiguousarray(values, dtype)
+    return pa.Array.from_buffers(kind, data.size, [None, pa.py_buffer(data)])
+
+
+def _fixed(rows: NDArray[Any]) -> pa.FixedSizeListArray:
     """``[t, n]`` as one fixed-size list a row."""
-    return pa.FixedSizeListArray.from_arrays(np.ascontiguousarray(rows, np.float64).reshape(-1), rows.shape[1])
+    return pa.FixedSizeListArray.from_arrays(_plain(rows, pa.float64(), np.float64), rows.shape[1])
 
 
-def _binary(array: np.ndarray) -> pa.Array:
+def _binary(array: NDArray[Any]) -> pa.Array:
     """``[t, x, y, z]`` as one binary value a frame, without a copy."""
     size = array.nbytes // len(array)
     offsets = np.arange(len(array) + 1, dtype=np.int64) * size

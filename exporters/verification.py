@@ -70,6 +70,15 @@ def verify_corpus(folder: Path) -> list[str]:
     return findings
 
 
+def check_shard(folder: Path, record: ShardRecord) -> list[str]:
+    """What is wrong with the bytes of one shard, against its record; empty where nothing is."""
+    try:
+        _check_bytes(Path(folder), record)
+    except InputError as error:
+        return [str(error)]
+    return []
+
+
 def _companions(folder: Path, manifest: Manifest) -> Iterator[str]:
     """Card, configuration and preview: there, and as they were when the manifest was written."""
     for name in COMPANIONS:
