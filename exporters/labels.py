@@ -102,11 +102,20 @@ def _winners(
     source = np.ravel_multi_index(np.ix_(sx, sy, sz), semantics.shape).reshape(-1)
     if all(len(np.unique(t)) == len(t) for t in (tx, ty, tz)):  # each looks at one voxel: nothing to vote on
         return target, source
-    key, first, votes = np.unique(target * 256 + semantics.reshape(-1)[source], return_index=True, return_counts=True)
-    voxel, label = np.divmod(key, 256)
-    occupied = (label != free) & (label != UNKNOWN)
-    # Best last: occupied before the rest, then votes, a tie to unknown, else to the lower id.
-    rank = np.where(label == UNKNOWN, -2, np.where(label == free, -1, label))
-    order = np.lexsort((-rank, votes, occupied, voxel))
-    last = np.flatnonzero(np.diff(voxel[order], append=-1) != 0)
-    return voxel[order][last], source[first[order][last]]
+    labels = semantics.reshape(-1)[source]
+    pick = np.full((2, grid.voxels), -1)
+    count = np.zeros((2, grid.voxels), np.int64)
+    for k, label in enumerate((UNKNOWN, free)):
+        found = labels == label
+        count[k] = np.bincount(target[found], minlength=grid.voxels)
+        pick[k, target[found][::-1]] = source[found][::-1]  # backwards: the first one stays
+    best = np.where(count[1] > count[0], pick[1], pick[0])
+
+    occupied = np.flatnonzero((labels != UNKNOWN) & (labels != free))
+    keys, first, votes = np.unique(target[occupied] * 256 + labels[occupied], return_index=True, return_counts=True)
+    voxel = keys // 256
+    order = np.lexsort((-keys, votes, voxel))  # within a voxel: most votes last, the lower id on a tie
+    last = order[np.flatnonzero(np.diff(voxel[order], append=-1))]
+    best[voxel[last]] = source[occupied[first[last]]]
+    covered = np.flatnonzero(best >= 0)
+    return covered, best[covered]

@@ -43,6 +43,7 @@ TEMPORARY = ".tmp-"
 LOCK = ".lock"
 _FIXES = {
     errno.ENOSPC: "make room, then go on with --resume",
+    errno.EFBIG: "make room, then go on with --resume",
     errno.EDQUOT: "make room, then go on with --resume",
     errno.EACCES: "choose a folder that you may write to",
     errno.EPERM: "choose a folder that you may write to",

@@ -135,7 +135,7 @@ def _table(scene: OccupancyScene, layout: ShardLayout, schema: pa.Schema) -> pa.
 
 def _plain(values: NDArray[Any], kind: pa.DataType, dtype: type) -> pa.Array:
     """Numbers as an Arrow array, straight from memory (``pa.array`` would import pandas: a second)."""
-    data = np.ascontiguousarray(values, dtype)
+    data: NDArray[Any] = np.ascontiguousarray(values, dtype)
     return pa.Array.from_buffers(kind, data.size, [None, pa.py_buffer(data)])
 
 
