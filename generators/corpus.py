@@ -1,0 +1,292 @@
+"""The engine: a plan becomes a corpus, in this process or by Ray Data actors on one machine or many.
+
+Only shard numbers travel through Ray. An actor samples its shard, writes it, and answers with the record of
+what it wrote; this process keeps the manifest. This is one of the two files that import Ray, and it does
+so inside functions: without workers Ray is not needed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dyncity.config import to_dict
+from dyncity.datasets.corpus import open_corpus
+from dyncity.datasets.manifest import FailedScene, Manifest, ShardRecord
+from dyncity.errors import InputError
+from dyncity.scene import OccupancyScene
+from exporters.base import SceneExporter
+from exporters.manifest import write_manifest
+from generators.card import card
+from generators.corpus_folder import OpenFolder, open_folder
+from generators.ledger import Report, open_ledger
+from generators.plan import CorpusPlan, ShardRange
+from generators.shard_worker import BuildGenerator, ShardWorker, is_device_lost
+
+__all__ = ["CorpusPlan", "CorpusResult", "make_corpus"]
+
+Preview = Callable[[list[OccupancyScene], Path], None]
+
+PREVIEW_SCENES = 16
+CARD_SCENES = 64  # read back for the class shares of the card
+_OBJECT_STORE_BYTES = 150 * 2**20  # no voxels pass through it
+_QUIET = {
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class CorpusResult:
+    """What a run did.
+
+    Attributes:
+        out: the corpus folder.
+        requested, written, failed: scenes; ``requested == written + failed``.
+        resumed: scenes of those that an earlier run had settled.
+        seconds: how long this run took.
+        bytes: size of all shards.
+        failures: the scenes that could not be made.
+    """
+
+    out: Path
+    requested: int
+    written: int
+    failed: int
+    resumed: int
+    seconds: float
+    bytes: int
+    failures: tuple[FailedScene, ...]
+
+    @property
+    def scenes_per_second(self) -> float:
+        """Scenes that this run settled, by its time."""
+        return (self.written + self.failed - self.resumed) / max(self.seconds, 1e-9)
+
+
+def make_corpus(
+    plan: CorpusPlan,
+    build_generator: BuildGenerator,
+    exporter: SceneExporter,
+    out: Path,
+    *,
+    workers: tuple[int, int] = (0, 0),
+    gpus_per_worker: float = 0.0,
+    address: str = "local",
+    resume: bool = False,
+    overwrite: bool = False,
+    preview: Preview | None = None,
+    report: Report | None = None,
+) -> CorpusResult:
+    """Make a corpus, or the rest of it.
+
+    Args:
+        plan: what is asked for.
+        build_generator: builds the source of scenes; called in each worker, so it has to be picklable.
+        exporter: writes the shards; picklable too.
+        out: the folder, on a file system that all workers see.
+        workers: fewest and most worker processes; (0, 0): this process, without Ray.
+        gpus_per_worker: GPUs that Ray sets aside for each worker.
+        address: "local" for a Ray of its own, "auto" or HOST:PORT for a running cluster.
+        resume: go on with an interrupted run of the same plan, or start where there is none.
+        overwrite: replace the corpus that is there.
+        preview: draws up to 16 scenes into a file.
+        report: called at least every second or so with scenes settled, scenes in all, and a note.
+
+    Raises:
+        InputError: the request, the folder, the disk or the cluster is at fault. What was committed
+            before stays and can be resumed; where nothing was, nothing stays.
+    """
+    _check(plan, exporter, workers, gpus_per_worker)
+    begun = time.monotonic()
+    out = Path(out).absolute()
+    with open_folder(plan, out, resume=resume, overwrite=overwrite) as folder:
+        made_of: dict[str, Any] = {
+            "plan": plan,
+            "build_generator": build_generator,
+            "exporter": exporter,
+            "out": out,
+            "journals": folder.journals,
+        }
+        left = [s for s in plan.shards if s.number not in folder.records]
+        with open_ledger(plan, folder, report) as ledger:
+            resumed = ledger.settled
+            outcomes = (
+                _here(ShardWorker(**made_of), left)
+                if workers == (0, 0)
+                else _on_ray(made_of, left, workers, gpus_per_worker, address)
+            )
+            with closing(outcomes):  # before the folder is given up: nothing may write to it any more
+                for number, record in outcomes:
+                    ledger.add(number, record)
+        manifest = _finish(plan, folder, preview)
+    return CorpusResult(
+        out=out,
+        requested=plan.num_scenes,
+        written=manifest.written,
+        failed=manifest.failed,
+        resumed=resumed,
+        seconds=time.monotonic() - begun,
+        bytes=sum(s.bytes for s in manifest.shards),
+        failures=tuple(f for s in manifest.shards for f in s.failures),
+    )
+
+
+def _check(plan: CorpusPlan, exporter: SceneExporter, workers: tuple[int, int], gpus: float) -> None:
+    least, most = workers
+    if workers != (0, 0) and not 1 <= least <= most:
+        raise InputError("--workers", f"found {least}:{most}", "give N or MIN:MAX with 1 <= MIN <= MAX")
+    if not 0 <= gpus < float("inf"):
+        raise InputError("--gpus-per-worker", f"found {gpus}", "give a number from 0")
+    if exporter.container != plan.container:
+        raise InputError("--container", f"found {plan.container!r}", f"the exporter writes {exporter.container!r}")
+
+
+def _here(worker: ShardWorker, shards: Sequence[ShardRange]) -> Generator[tuple[int, ShardRecord]]:
+    """Make the shards in this process: one is compressed and written while the next is sampled."""
+    with ThreadPoolExecutor(2) as pool:
+        try:
+            waiting: deque[tuple[int, Future[ShardRecord]]] = deque()
+            for shard in shards:
+                waiting.append((shard.number, pool.submit(worker.make, shard)))
+                if len(waiting) == 2:
+                    number, made = waiting.popleft()
+                    yield number, made.result()
+            for number, made in waiting:
+                yield number, made.result()
+        finally:
+            worker.stop()
+
+
+class _ShardActor:
+    """A ShardWorker as Ray Data calls it: a shard a row in; its record, or an InputError, as JSON out."""
+
+    def __init__(self, **made_of: Any) -> None:
+        self._worker = ShardWorker(**made_of)
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[Any]]:
+        shard = ShardRange(*(int(batch[name][0]) for name in ("number", "first", "scenes")))
+        answer: dict[str, Any]
+        try:
+            answer = {"record": to_dict(self._worker.make(shard))}
+        except InputError as error:
+            answer = {"error": [error.where, error.found, error.fix]}
+        except Exception as error:
+            if is_device_lost(error):
+                os._exit(1)  # Ray starts a new process, with a device that works
+            raise
+        return {"number": [shard.number], "answer": [json.dumps(answer)]}
+
+
+def _on_ray(
+    made_of: dict[str, Any],
+    shards: Sequence[ShardRange],
+    workers: tuple[int, int],
+    gpus_per_worker: float,
+    address: str,
+) -> Generator[tuple[int, ShardRecord]]:
+    """Make the shards by a pool of actors that Ray Data keeps alive and scales."""
+    if not shards:
+        return
+    least, most = (min(n, len(shards)) for n in workers)
+    cpus = made_of["plan"].threads
+    with _ray(address, cpus * most, gpus_per_worker * least) as ray:
+        # One operator and no read task: actors that hold every CPU would wait for ever for a second one.
+        dataset = ray.data.from_items(
+            [{"number": s.number, "first": s.first, "scenes": s.scenes} for s in shards],
+            override_num_blocks=len(shards),
+        ).map_batches(
+            _ShardActor,
+            batch_size=1,
+            compute=ray.data.ActorPoolStrategy(
+                min_size=least,
+                max_size=most,
+                # A second call compresses and writes its shard while the first one samples.
+                max_concurrent_calls_per_actor=2,
+                enable_true_multi_threading=True,
+            ),
+            num_cpus=cpus,
+            num_gpus=gpus_per_worker or None,
+            fn_constructor_kwargs=made_of,
+        )
+        rows = iter(dataset.iter_rows())
+        for row in rows:
+            yield int(row["number"]), _record(json.loads(row["answer"]))
+
+
+def _record(answer: dict[str, Any]) -> ShardRecord:
+    """The record in an actor's answer; an InputError in it is raised here."""
+    if "error" in answer:
+        raise InputError(*answer["error"])
+    values = answer["record"]
+    failures = tuple(FailedScene(**f) for f in values.pop("failures"))
+    return ShardRecord(**values, failures=failures)
+
+
+@contextmanager
+def _ray(address: str, cpus: int, gpus: float) -> Iterator[Any]:
+    """Ray, quiet: one that runs already in this process, a cluster's, or a local one that ends here."""
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    if address == "local":
+        os.environ["RAY_AUTH_MODE"] = "disabled"
+    else:
+        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    import ray
+    import ray.data
+
+    mine = not ray.is_initialized()
+    if mine:
+        options: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
+        if address == "local":
+            # More CPUs than there are: workers that were asked for must never wait for a CPU.
+            options |= {
+                "num_cpus": max(os.cpu_count() or 1, cpus),
+                "object_store_memory": _OBJECT_STORE_BYTES,
+            }
+        try:
+            ray.init(address=address, **options)
+        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+            line = " ".join(str(error).split())[:200]
+            raise InputError(
+                "--address", f"no Ray cluster at {address!r} ({line})", "start one, or use local"
+            ) from None
+    try:
+        if address == "local" and gpus > (found := ray.cluster_resources().get("GPU", 0)):
+            raise InputError(
+                "--gpus-per-worker", f"the workers want {gpus:g} GPUs, there are {found:g}", "ask for fewer"
+            )
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        context.enable_operator_progress_bars = False
+        yield ray
+    finally:
+        if mine:
+            ray.shutdown()
+
+
+def _finish(plan: CorpusPlan, folder: OpenFolder, preview: Preview | None) -> Manifest:
+    """Preview, card and the manifest that digests them, all from what is in the shards."""
+    write_manifest(folder.out, folder.manifest(plan))
+    sample = list(islice(open_corpus(folder.out).scenes(), CARD_SCENES))
+    picture = preview is not None and bool(sample)
+    if picture and preview is not None:
+        folder.replace("preview.png", lambda path: preview(sample[:PREVIEW_SCENES], path))
+    manifest = folder.manifest(plan)
+    folder.replace("README.md", lambda path: path.write_text(card(plan, manifest, sample, picture)))
+    write_manifest(folder.out, manifest)
+    return manifest

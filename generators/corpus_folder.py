@@ -1,0 +1,224 @@
+"""The folder of a corpus while it is made: opened under a lock, fresh, resumed or replaced.
+
+A run that ends by bad input before its first shard leaves the file system as it was: a fresh folder goes,
+a corpus that was to be replaced comes back.
+"""
+
+from __future__ import annotations
+
+import errno
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dyncity.config import config_json
+from dyncity.datasets.manifest import COMPANIONS, MANIFEST, Manifest, ShardRecord, read_manifest
+from dyncity.errors import InputError
+from exporters.manifest import LOCK, TEMPORARY, RunLock, digest, sweep_leftovers, write_manifest
+from generators.plan import CorpusPlan, difference
+
+SHARDS = "shards"
+_JOURNALS = ".progress"
+_REPLACED = ".replaced"
+_OWN = {MANIFEST, *COMPANIONS, SHARDS}
+
+
+@dataclass(frozen=True, slots=True)
+class OpenFolder:
+    """A corpus folder that this process holds the lock of.
+
+    Attributes:
+        out: the folder.
+        journals: where the workers of this run tell how far they are.
+        records: by shard number, the shards that are there and undamaged; more are added as they come.
+    """
+
+    out: Path
+    journals: Path
+    records: dict[int, ShardRecord] = field(default_factory=dict)
+
+    def add(self, number: int, record: ShardRecord) -> None:
+        """Take note of a shard that is there; what the corpus replaces goes with the first one."""
+        if not self.records:
+            _remove(self.out / _REPLACED)
+        self.records[number] = record
+
+    def manifest(self, plan: CorpusPlan) -> Manifest:
+        """The manifest of the shards that are there."""
+        return Manifest(plan.to_dict(), plan.fingerprint(), tuple(self.records[n] for n in sorted(self.records)))
+
+    def replace(self, name: str, write: Callable[[Path], object]) -> None:
+        """Put a file in place in one step, by way of a temporary one that ``write`` makes."""
+        temporary = self.out / f"{TEMPORARY}{secrets.token_hex(16)}{Path(name).suffix}"
+        with disk_errors(self.out / name):
+            try:
+                write(temporary)
+                temporary.replace(self.out / name)
+            finally:
+                temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """A full, broken or forbidden file system as an InputError about ``path``."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        fix = "make room, then go on with --resume" if full else "choose a folder that can be written"
+        raise InputError(path, f"cannot be written ({error.strerror or error})", fix) from error
+
+
+@contextmanager
+def open_folder(plan: CorpusPlan, out: Path, *, resume: bool, overwrite: bool) -> Iterator[OpenFolder]:
+    """Open ``out`` for the shards of ``plan``.
+
+    Args:
+        plan: what is going to be made.
+        out: the folder; it is made where it is missing or empty.
+        resume: go on with what is there, under the same plan.
+        overwrite: replace the corpus that is there.
+
+    Raises:
+        InputError: something is there and neither is allowed, it is no corpus, it was begun under
+            another plan, another process is at work in it, or it cannot be written.
+    """
+    if resume and overwrite:
+        raise InputError("--resume", "given together with --overwrite", "choose one of them")
+    with disk_errors(out):
+        _check(out, resume, overwrite)
+        created = _create(out)
+    try:
+        with RunLock(out):
+            with disk_errors(out):
+                _check(out, resume, overwrite)  # again: another run may have ended in between
+            with _filled(plan, out, resume, overwrite) as folder:
+                yield folder
+    except InputError:
+        for path in reversed(created):
+            with suppress(OSError):
+                path.rmdir()  # only where nothing was kept in it
+        raise
+
+
+def _check(out: Path, resume: bool, overwrite: bool) -> None:
+    """Raise InputError unless ``out`` may be used."""
+    if out.is_symlink() and not out.exists():
+        raise InputError(out, "it is a link that leads nowhere", "choose another folder")
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise InputError(out, "it is not a folder", "choose another one")
+    names = {p.name for p in out.iterdir()} - {LOCK}
+    if not names:
+        return
+    if not (resume or overwrite):
+        raise InputError(out, "already exists", "use --resume or --overwrite")
+    foreign = [n for n in sorted(names - _OWN) if n not in (_JOURNALS, _REPLACED) and not n.startswith(TEMPORARY)]
+    if foreign and not _has_manifest(out):
+        raise InputError(out, f"it is no corpus: it holds {foreign[0]}", "choose another folder")
+    if (out / SHARDS).is_symlink():
+        raise InputError(out / SHARDS, "it is a link", "choose another folder")
+
+
+def _has_manifest(out: Path) -> bool:
+    """Whether the folder holds a manifest that can be read."""
+    try:
+        read_manifest(out)
+    except InputError:
+        return False
+    return True
+
+
+def _create(out: Path) -> list[Path]:
+    """Make the folder with its parents; returns those that were missing, outermost first."""
+    missing: list[Path] = []
+    path = out.absolute()
+    while not path.exists():
+        missing.insert(0, path)
+        path = path.parent
+    for path in missing:
+        path.mkdir(exist_ok=True)
+    return missing
+
+
+@contextmanager
+def _filled(plan: CorpusPlan, out: Path, resume: bool, overwrite: bool) -> Iterator[OpenFolder]:
+    """The folder with its plan written and its sound shards known; undone by an InputError before any."""
+    with disk_errors(out):
+        sweep_leftovers(out)
+        _remove(out / _JOURNALS)
+        _remove(out / _REPLACED)
+        records = _sound_records(plan, out) if resume and (out / MANIFEST).exists() else {}
+        if overwrite:
+            _move_aside(out)
+    folder = OpenFolder(out, out / _JOURNALS / secrets.token_hex(8), records)
+    try:
+        with disk_errors(out):
+            folder.journals.mkdir(parents=True)
+            (out / SHARDS).mkdir(exist_ok=True)
+        folder.replace("config.json", lambda path: path.write_text(config_json(plan.config)))
+        write_manifest(out, folder.manifest(plan))
+        yield folder
+    except InputError:
+        if not folder.records and not resume:
+            for name in _OWN:
+                _remove(out / name)
+            _move_back(out)
+        raise
+    finally:
+        _remove(out / _JOURNALS)
+
+
+def _sound_records(plan: CorpusPlan, out: Path) -> dict[int, ShardRecord]:
+    """The shards of an interrupted run under the same plan; damaged ones are removed, to be made anew."""
+    manifest = read_manifest(out)
+    if manifest.fingerprint != plan.fingerprint():
+        what = difference(manifest.plan, plan.to_dict()) or "its fingerprint is another one"
+        raise InputError(out, f"it was begun under another plan: {what}", "ask for the same, or use --overwrite")
+    numbers = {s.first: s.number for s in plan.shards}
+    records = {}
+    for record in manifest.shards:
+        path = out / SHARDS / record.name
+        if _is_sound(path, record):
+            records[numbers[record.first_scene]] = record
+        else:
+            _remove(path)
+    return records
+
+
+def _is_sound(path: Path, record: ShardRecord) -> bool:
+    """Whether a shard is what its record says."""
+    try:
+        return record.scenes == 0 or digest(path) == record.sha256
+    except OSError:
+        return False
+
+
+def _move_aside(out: Path) -> None:
+    """Move a corpus into a folder beside it, until the first shard of its successor is there."""
+    aside = out / _REPLACED
+    aside.mkdir()
+    for name in _OWN:
+        if (out / name).exists():
+            (out / name).rename(aside / name)
+
+
+def _move_back(out: Path) -> None:
+    aside = out / _REPLACED
+    if aside.exists():
+        for path in aside.iterdir():
+            path.rename(out / path.name)
+        aside.rmdir()
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or a folder, which orphans of a killed run may still be writing to."""
+    for _ in range(3):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)

@@ -1,0 +1,261 @@
+"""ShardWorker: makes one shard at a time, whatever single scenes do; the journal that tells how far it is.
+
+A worker that dies is started anew by Ray and begins its shard again, for ever. The journal of the shard
+remembers what it died of, so that a scene that kills its worker ends as a recorded failure.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+from dyncity.datasets.manifest import FailedScene, ShardRecord
+from dyncity.errors import InputError
+from dyncity.scene import OccupancyScene, SceneSpec
+from exporters.base import SceneExporter
+from exporters.manifest import commit_shard
+from generators.base import SceneGenerator
+from generators.plan import CorpusPlan, ShardRange, difference
+
+BuildGenerator = Callable[[], SceneGenerator]
+
+# How often a worker may die in the same piece of work. A death need not be its fault (a preempted
+# node), so a micro-batch gets a second try as it is, then its scenes get three by themselves.
+BATCH_DEATHS = 2
+SCENE_DEATHS = 3
+COMMIT_DEATHS = 3
+
+
+class Journal:
+    """A line before and after every piece of work of one shard, in a file that outlives the process.
+
+    Args:
+        path: the file; its folder belongs to one run, and once that is gone (its driver was killed and
+            another one took over) opening it fails, which ends the orphan.
+    """
+
+    def __init__(self, path: Path) -> None:
+        lines = path.read_text().splitlines() if path.exists() else []
+        begun = Counter(line[2:] for line in lines if line.startswith("+ "))
+        ended = Counter(line[2:].rpartition(" ")[0] for line in lines if line.startswith("- "))
+        self._deaths = begun - ended
+        self._file = path.open("a", buffering=1)
+        self.done = 0  # scenes of this attempt
+
+    def deaths(self, work: str) -> int:
+        """How often a process died in this piece of work."""
+        return self._deaths[work]
+
+    @contextmanager
+    def entry(self, work: str, scenes: int = 0) -> Iterator[None]:
+        """Note the begin and the end of a piece of work, which settles that many scenes.
+
+        Work that loses the device has no end: the process is of no use any more, as if it had died.
+        """
+        self._file.write(f"+ {work}\n")
+        try:
+            yield
+            self.done += scenes
+        except BaseException as error:
+            if not is_device_lost(error):
+                self._file.write(f"- {work} {self.done}\n")
+            raise
+        self._file.write(f"- {work} {self.done}\n")
+
+    def settle(self, scenes: int) -> None:
+        """Note scenes as settled that no more work is done for."""
+        self.done += scenes
+        self._file.write(f"= {self.done}\n")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def is_device_lost(error: BaseException) -> bool:
+    """Whether an error leaves the accelerator unusable for this process (torch.AcceleratorError).
+
+    Running out of its memory is not such an error. By name: torch is not imported here.
+    """
+    return any(kind.__name__ == "AcceleratorError" for kind in type(error).__mro__)
+
+
+def scenes_done(path: Path) -> int:
+    """Scenes that the current attempt at a shard has settled, by its journal; 0 where there is none."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - 128))
+            lines = file.read().decode().split("\n")[:-1]
+    except OSError:
+        return 0
+    ends = [line for line in lines if line.startswith(("- ", "= "))]
+    return int(ends[-1].rpartition(" ")[2]) if ends else 0
+
+
+class ShardWorker:
+    """Samples and commits shards with one generator, built on first use.
+
+    Args:
+        plan: what is made.
+        build_generator: builds the source of scenes in this process.
+        exporter: writes the scenes.
+        out: the corpus folder.
+        journals: folder of the journals of this run.
+    """
+
+    def __init__(
+        self,
+        plan: CorpusPlan,
+        build_generator: BuildGenerator,
+        exporter: SceneExporter,
+        out: Path,
+        journals: Path,
+    ) -> None:
+        self._plan, self._build, self._exporter = plan, build_generator, exporter
+        self._out, self._journals = out, journals
+        self._generator: SceneGenerator | None = None
+        # One thread samples, whoever calls: meanwhile other calls compress and write their shards.
+        self._sampler = ThreadPoolExecutor(1)
+        self._stopped = False
+
+    def stop(self) -> None:
+        """End the work in hand at the next micro-batch; ``make`` raises CancelledError."""
+        self._stopped = True
+        self._sampler.shutdown(wait=False, cancel_futures=True)
+
+    def generator(self) -> SceneGenerator:
+        """The generator, built now if it is not yet.
+
+        Raises:
+            InputError: it cannot be built, or what it builds here is not what the plan says.
+        """
+        if self._generator is None:
+            generator = self._build()
+            found, planned = generator.fingerprint(), self._plan.fingerprint_of_generator
+            different = difference(planned, dict(found))
+            if different is not None:
+                raise InputError(
+                    "generator",
+                    f"on a worker, {different}".replace(" is ", " in the plan is ", 1),
+                    "give all workers the same kind of device and the same versions",
+                )
+            if generator.micro_batch != self._plan.micro_batch:
+                raise InputError(
+                    "--micro-batch", f"found {self._plan.micro_batch}", f"the generator takes {generator.micro_batch}"
+                )
+            self._generator = generator
+        return self._generator
+
+    def make(self, shard: ShardRange) -> ShardRecord:
+        """Make and commit one shard; may be called from several threads at once.
+
+        Raises:
+            InputError: the generator refuses the request, the disk refuses the shard.
+        """
+        journal = Journal(self._journals / f"{shard.number:05d}")
+        try:
+            scenes, failures = self._sampler.submit(self._sample, shard, journal).result()
+            if journal.deaths("commit") == 0:
+                return self._commit(shard, scenes, failures, journal)
+            # It died here before: now with nothing else going on that could be the reason.
+            return self._sampler.submit(self._commit, shard, scenes, failures, journal).result()
+        finally:
+            journal.close()
+
+    def _sample(self, shard: ShardRange, journal: Journal) -> tuple[list[OccupancyScene], tuple[FailedScene, ...]]:
+        """The scenes of a shard, and those that cannot be made."""
+        generator = self.generator()
+        torch = sys.modules.get("torch")  # set only where the generator uses it: importing it takes seconds
+        if torch is not None:
+            torch.set_num_threads(self._plan.threads)
+        scenes: list[OccupancyScene] = []
+        failures: list[FailedScene] = []
+        for number, (specs, wanted) in enumerate(self._plan.micro_batches(shard)):
+            if self._stopped:
+                raise CancelledError
+            made = self._batch(generator, specs, wanted, f"batch {number}", journal)
+            for position, spec in enumerate(specs[:wanted]):
+                result = made[position] if made else self._alone(generator, spec, position, journal)
+                if isinstance(result, FailedScene):
+                    failures.append(result)
+                else:
+                    scenes.append(result)
+        return scenes, tuple(failures)
+
+    def _batch(
+        self, generator: SceneGenerator, specs: list[SceneSpec], wanted: int, work: str, journal: Journal
+    ) -> list[OccupancyScene]:
+        """The wanted scenes of a micro-batch, or none where something in it fails."""
+        if journal.deaths(work) >= BATCH_DEATHS:
+            return []
+        try:
+            with journal.entry(work, wanted):
+                return _generate(generator, specs)[:wanted]
+        except InputError:
+            raise
+        except Exception as error:  # a scene's own trouble: each is tried alone, and what fails is recorded
+            if is_device_lost(error):
+                raise
+            return []
+
+    def _alone(
+        self, generator: SceneGenerator, spec: SceneSpec, position: int, journal: Journal
+    ) -> OccupancyScene | FailedScene:
+        """One scene in a micro-batch of copies of itself, at its own place: the same bytes as ever."""
+        work = f"scene {spec.index}"
+        if journal.deaths(work) >= SCENE_DEATHS:
+            journal.settle(1)
+            return FailedScene(spec.index, spec.seed, f"its worker died {SCENE_DEATHS} times")
+        scene: OccupancyScene | FailedScene
+        try:
+            with journal.entry(work):
+                scene = _generate(generator, [spec] * self._plan.micro_batch)[position]
+        except InputError:
+            raise
+        except Exception as error:
+            if is_device_lost(error):
+                raise
+            scene = FailedScene(spec.index, spec.seed, reason(error))
+        journal.settle(1)
+        return scene
+
+    def _commit(
+        self,
+        shard: ShardRange,
+        scenes: list[OccupancyScene],
+        failures: tuple[FailedScene, ...],
+        journal: Journal,
+    ) -> ShardRecord:
+        if journal.deaths("commit") >= COMMIT_DEATHS:
+            raise InputError(
+                f"shard {shard.number}",
+                f"its worker died {COMMIT_DEATHS} times while writing it",
+                "check memory and disk, use fewer --scenes-per-shard",
+            )
+        with journal.entry("commit"):
+            return commit_shard(self._out, shard.number, scenes, failures, self._exporter, shard.first)
+
+
+def _generate(generator: SceneGenerator, specs: list[SceneSpec]) -> list[OccupancyScene]:
+    """A micro-batch; a generator that returns another number of scenes is at fault."""
+    scenes = generator.generate(specs)
+    if len(scenes) != len(specs):
+        raise RuntimeError(f"{len(scenes)} scenes came for {len(specs)} specs")
+    return scenes
+
+
+def reason(error: Exception) -> str:
+    """Why a scene failed, on one line of at most 200 characters, without addresses and paths.
+
+    What differs between two machines stays out: the reason is part of the manifest.
+    """
+    text = " ".join(str(error).split())
+    text = re.sub(r"0x[0-9a-fA-F]+", "0x...", text)
+    text = re.sub(r"(?<![\w.])(/[^\s:'\",;)]+)+", "...", text)
+    return f"{type(error).__name__}: {text}".rstrip(": ")[:200]
