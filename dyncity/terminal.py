@@ -10,7 +10,6 @@ from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 _EVERY = 5.0  # seconds between lines where stderr is not a terminal
 
@@ -107,11 +106,10 @@ def _clock(seconds: float) -> str:
 
 
 def show_table(rows: Sequence[Sequence[object]], title: str = "", header: Sequence[str] = ()) -> None:
-    """Print a small table on stdout, plain where stdout is not a terminal."""
-    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
-    table = Table(title=title or None, box=None, show_header=bool(header), pad_edge=False, title_justify="left")
-    for name in header or [""] * max(map(len, rows), default=0):
-        table.add_column(name, overflow="fold")
-    for row in rows:
-        table.add_row(*map(str, row))
-    console.print(table, markup=False, emoji=False) if rows else None
+    """Print rows on stdout in columns; the last column may be as long as it likes."""
+    lines = [[str(cell) for cell in row] for row in ([header] if header else []) + list(rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    if title:
+        print(title)  # noqa: T201
+    for line in lines:
+        print("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip())  # noqa: T201

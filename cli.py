@@ -1,0 +1,554 @@
+"""The command line: parse, call, show. What the verbs do lives in the packages, imported inside them."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import traceback
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from dyncity.errors import InputError
+
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # typer keeps it in a place of its own
+
+if TYPE_CHECKING:
+    from generators.base import SceneGenerator
+    from generators.sources import Source
+
+# Plain help: it is quick, and readable in a pipe.
+app = typer.Typer(
+    name="dyncity",
+    help="Labelled 4D semantic occupancy, generated, for training driving perception.",
+    rich_markup_mode=None,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+)
+
+Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to write.")]
+Preset = Annotated[
+    str,
+    typer.Option(metavar="NAME", help="tiny, carlasc, occ3d-nuscenes, occ3d-waymo or semantickitti."),
+]
+ConfigFile = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="YAML or JSON laid over the preset.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="a.b=c", help="One value laid over all others; may be repeated."),
+]
+Seed = Annotated[int, typer.Option(metavar="N", help="Root seed: decides every scene.")]
+Labels = Annotated[
+    str, typer.Option(metavar="NAME", help="native, semantickitti, occ3d-nuscenes, occ3d-waymo or carlasc.")
+]
+Container = Annotated[str, typer.Option(metavar="parquet|numpy", help="What the shards are.")]
+Columns = Annotated[str, typer.Option(metavar="A,B", help="More columns: mask_lidar, mask_camera, instances, boxes.")]
+PerShard = Annotated[int | None, typer.Option(metavar="N", help="Scenes of a shard; by default a few seconds of work.")]
+Workers = Annotated[str, typer.Option(metavar="N|MIN:MAX", help="Worker processes; a range follows the load.")]
+Gpus = Annotated[float, typer.Option("--gpus-per-worker", metavar="G", help="GPUs of a worker; 0: CPU.")]
+Address = Annotated[str, typer.Option(metavar="local|auto|HOST:PORT", help="The Ray cluster; local: this machine.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and write nothing.")]
+Corpus = Annotated[Path, typer.Argument(metavar="CORPUS", help="Folder of a corpus.")]
+OptionalPreset = Annotated[
+    str | None, typer.Option("--preset", metavar="NAME", help="A preset; by default what the input says.")
+]
+
+
+@app.command()
+def generate(
+    out: Out,
+    num_scenes: Annotated[int, typer.Option(metavar="N", help="How many scenes.")] = 16,
+    seed: Seed = 0,
+    generator: Annotated[
+        str, typer.Option(metavar="diffusion|procedural", help="Where scenes come from.")
+    ] = "diffusion",
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="diffusion: a run of train dit; by default the shipped checkpoint."),
+    ] = None,
+    preset: OptionalPreset = None,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    frame: Annotated[
+        str, typer.Option(metavar="ego|world", help="procedural: grids move with the ego, or stand still.")
+    ] = "ego",
+    labels: Labels = "native",
+    container: Container = "parquet",
+    columns: Columns = "",
+    command: Annotated[
+        str, typer.Option(metavar="NAME", help="What the ego does: static, forward, left, right or mixed.")
+    ] = "mixed",
+    trajectory: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The path of the ego: .json, .npy, .csv of x, y, yaw.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(metavar="N", help="diffusion: steps of the solver.")] = None,
+    cfg_scale: Annotated[float | None, typer.Option(metavar="S", help="diffusion: guidance scale; 1 is none.")] = None,
+    micro_batch: Annotated[int | None, typer.Option(metavar="N", help="Scenes made at a time.")] = None,
+    scenes_per_shard: PerShard = None,
+    workers: Workers = "1",
+    gpus_per_worker: Gpus = 0.0,
+    address: Address = "local",
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Make a corpus of labelled scenes.
+
+    \b
+    Examples:
+      dyncity generate --num-scenes 16 --out corpus
+      dyncity generate --command left --num-scenes 4 --labels semantickitti --out left-turns
+      dyncity generate --generator procedural --num-scenes 100 --out city
+    """
+    from dyncity.trajectory_file import read_trajectory
+    from generators import sources
+
+    if generator == "diffusion":
+        _not_for(generator, {"--frame": frame != "ego"})
+        source = sources.diffusion(
+            checkpoint,
+            preset,
+            config,
+            settings or [],
+            steps=steps,
+            cfg_scale=cfg_scale,
+            micro_batch=micro_batch,
+        )
+    elif generator == "procedural":
+        _not_for(generator, {"--checkpoint": checkpoint, "--steps": steps, "--cfg-scale": cfg_scale})
+        source = sources.procedural(preset, config, settings or [], frame, micro_batch)
+    else:
+        raise InputError("--generator", f"found {generator!r}", "use one of diffusion, procedural")
+    _make(
+        source.build(),
+        source,
+        out,
+        request={
+            "num_scenes": num_scenes,
+            "seed": seed,
+            "scenes_per_shard": scenes_per_shard,
+            "labels": labels,
+            "container": container,
+            "columns": _words(columns),
+            "command": command,
+            "trajectory": read_trajectory(trajectory, source.config.clip.frames) if trajectory else None,
+        },
+        run={
+            "workers": _range(workers),
+            "gpus_per_worker": gpus_per_worker,
+            "address": address,
+            "resume": resume,
+            "overwrite": overwrite,
+        },
+        dry_run=dry_run,
+    )
+
+
+@app.command("import")
+def import_logs(
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="av2: what the logs are: Argoverse 2 sensor logs.")],
+    logs: Annotated[Path, typer.Argument(metavar="SOURCE", help="A log, a folder of logs, or of splits.")],
+    out: Out,
+    preset: Preset = "tiny",
+    config: ConfigFile = None,
+    settings: Settings = None,
+    frames: Annotated[
+        int | None, typer.Option(metavar="N", help="Cut logs into scenes of so many frames; else whole logs.")
+    ] = None,
+    labels: Labels = "native",
+    container: Container = "parquet",
+    columns: Columns = "",
+    scenes_per_shard: PerShard = 1,
+    workers: Workers = "1",
+    address: Address = "local",
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Turn recorded driving logs into a corpus.
+
+    \b
+    Example:
+      dyncity import av2 logs --preset tiny --out recorded
+    """
+    from generators import sources
+
+    if kind != "av2":
+        raise InputError("KIND", f"found {kind!r}", "use av2")
+    source = sources.recorded(logs, preset, config, settings or [], frames)
+    recordings = source.build()
+    recordings.check()
+    _make(
+        recordings,
+        source,
+        out,
+        request={
+            "num_scenes": recordings.scenes,
+            "scenes_per_shard": scenes_per_shard,
+            "labels": labels,
+            "container": container,
+            "columns": _words(columns),
+        },
+        run={
+            "workers": _range(workers),
+            "gpus_per_worker": 0.0,
+            "address": address,
+            "resume": resume,
+            "overwrite": overwrite,
+        },
+        dry_run=dry_run,
+    )
+
+
+@app.command()
+def train(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="vae or dit: which of the two models.")],
+    data: Annotated[Path, typer.Option(metavar="DIR", help="vae: a corpus; dit: latents made by encode.")],
+    out: Out,
+    vae: Annotated[Path | None, typer.Option(metavar="RUN", help="dit: the VAE that encoded the data.")] = None,
+    preset: OptionalPreset = None,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    workers: Workers = "1",
+    gpus_per_worker: Gpus = 0.0,
+    address: Address = "local",
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Train the VAE on a corpus, or the DiT on its latents.
+
+    \b
+    Examples:
+      dyncity train vae --data corpus --out vae --set train_vae.steps=2000
+      dyncity train dit --data latents --vae vae --out dit --set train_dit.steps=2000
+    """
+    from dyncity.config import override, read_config
+    from dyncity.presets import preset as named
+    from dyncity.terminal import ProgressLine, show_table
+    from dyncity.training.launch import train_dit, train_vae
+
+    if model == "vae":
+        _not_for("train vae", {"--vae": vae})
+        resolved, fit = override(named(preset or "tiny"), settings or [], config), train_vae
+        schedule, follow = resolved.train_vae, f"dyncity encode --data {data} --vae {out} --out latents"
+    elif model == "dit":
+        if vae is None:
+            raise InputError("--vae", "it is missing", "give the run of train vae that encoded --data")
+        start = named(preset) if preset is not None else read_config(vae / "config.json")
+        resolved, fit = override(start, settings or [], config), partial(train_dit, vae=vae)
+        schedule, follow = resolved.train_dit, f"dyncity generate --checkpoint {out} --out corpus"
+    else:
+        raise InputError("MODEL", f"found {model!r}", "use one of vae, dit")
+    if dry_run:
+        rows = [("model", model), ("preset", resolved.preset), ("data", data), ("run", out)]
+        rows += [(name, getattr(schedule, name)) for name in ("steps", "batch", "lr", "checkpoint_every")]
+        show_table(rows, title="would train")
+        return
+    with ProgressLine(f"train {model}", "steps", schedule.steps) as progress:
+
+        def report(metrics: dict[str, float | int]) -> None:
+            shown = [f"{k} {metrics[k]:.3g}" for k in ("loss", "miou", "flow_loss") if k in metrics]
+            progress.update(int(metrics["step"]), note=", ".join(shown))
+
+        fit(
+            config=resolved,
+            data=data,
+            out=out,
+            workers=_range(workers),
+            gpus_per_worker=gpus_per_worker,
+            address=address,
+            resume=resume,
+            overwrite=overwrite,
+            report=report,
+        )
+    _closing(follow)
+
+
+@app.command()
+def encode(
+    data: Annotated[Path, typer.Option(metavar="DIR", help="A corpus.")],
+    vae: Annotated[Path, typer.Option(metavar="RUN", help="A run of train vae, or a checkpoint.")],
+    out: Out,
+    overwrite: Overwrite = False,
+) -> None:
+    """Encode a corpus to latents, which is what the DiT is trained on.
+
+    \b
+    Example:
+      dyncity encode --data corpus --vae vae --out latents
+    """
+    from dyncity.terminal import ProgressLine, show_table
+    from dyncity.training.latents import encode_corpus
+
+    with ProgressLine("encode", "clips") as progress:
+        clips = encode_corpus(data, vae, out, overwrite=overwrite, report=progress.update)
+    show_table([("clips", clips), ("latents", out)])
+    _closing(f"dyncity train dit --data {out} --vae {vae} --out dit")
+
+
+@app.command()
+def export(
+    corpus: Corpus,
+    out: Out,
+    kind: Annotated[str, typer.Option("--format", metavar="NAME", help="semantickitti or occ3d-nuscenes.")],
+    sequences: Annotated[
+        str | None, typer.Option(metavar="N,N", help="Numbers of the scenes in the tree, one a scene.")
+    ] = None,
+    scans: Annotated[
+        bool, typer.Option("--scans/--no-scans", help="semantickitti: write simulated LiDAR scans.")
+    ] = True,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a corpus in the folder layout of a public data set.
+
+    \b
+    Examples:
+      dyncity export corpus --format semantickitti --out kitti
+      dyncity export corpus --format occ3d-nuscenes --out occ3d
+    """
+    from dyncity.terminal import ProgressLine, show_table
+    from exporters.trees import export_tree
+
+    numbers = _numbers("--sequences", sequences) if sequences is not None else None
+    with ProgressLine("export", "scenes") as progress:
+        result = export_tree(
+            corpus, kind, out, overwrite=overwrite, report=progress.update, sequences=numbers, scans=scans
+        )
+    rows = [
+        ("scenes", result.scenes),
+        ("frames", result.frames),
+        ("MB", round(result.bytes / 1e6, 1)),
+        *(("root", path) for path in result.paths),
+        ("which is which", result.scene_list),
+        *(("note", note) for note in result.notes),
+    ]
+    show_table(rows, title=str(out))
+
+
+@app.command()
+def verify(corpus: Corpus) -> None:
+    """Check every byte of a corpus; one line a finding.
+
+    \b
+    Example:
+      dyncity verify corpus
+    """
+    from exporters.manifest import verify_corpus
+
+    findings = verify_corpus(corpus)
+    for finding in findings:
+        typer.echo(finding)
+    if findings:
+        raise typer.Exit(1)
+    typer.echo(f"{corpus}: undamaged")
+
+
+@app.command()
+def info(folder: Annotated[Path, typer.Argument(metavar="CORPUS|CHECKPOINT|RUN", help="What to describe.")]) -> None:
+    """Say what a folder holds.
+
+    \b
+    Example:
+      dyncity info corpus
+    """
+    from dyncity.inventory import describe
+    from dyncity.terminal import show_table
+
+    show_table(describe(folder), title=str(folder))
+
+
+@app.command()
+def view(
+    corpus: Corpus,
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="A .png or a .gif.")],
+    scene: Annotated[str | None, typer.Option(metavar="ID", help="Which scene; by default the first.")] = None,
+) -> None:
+    """Draw a scene: its frames side by side (.png), or over time (.gif).
+
+    \b
+    Examples:
+      dyncity view corpus --out scene.png
+      dyncity view corpus --out scene.gif
+    """
+    from dyncity.datasets.corpus import open_corpus
+    from exporters.pictures import write_gif, write_png
+
+    if out.suffix.lower() not in (".png", ".gif"):
+        raise InputError("--out", f"found {out.name!r}", "name a .png or a .gif")
+    opened = open_corpus(corpus)
+    if not opened.scene_ids:
+        raise InputError(corpus, "it holds no scene", "give a corpus with scenes")
+    wanted = scene or opened.scene_ids[0]
+    if wanted not in opened.scene_ids:
+        first = ", ".join(opened.scene_ids[:3])
+        raise InputError("--scene", f"found {wanted!r}", f"use one of {len(opened.scene_ids)}: {first} ...")
+    write = write_png if out.suffix.lower() == ".png" else write_gif
+    write(opened.scene(wanted), out)
+    typer.echo(f"{wanted} drawn in {out}")
+
+
+@app.command()
+def doctor() -> None:
+    """Say what this machine and installation can do.
+
+    \b
+    Example:
+      dyncity doctor
+    """
+    from dyncity.doctor import examine
+    from dyncity.terminal import show_table
+
+    checks = list(examine(_smoke))
+    show_table(checks, header=("what", "status", "found"))
+    if any(check.status == "fail" for check in checks):
+        raise typer.Exit(1)
+
+
+def _make(
+    generator: SceneGenerator,
+    source: Source,
+    out: Path,
+    request: dict[str, Any],
+    run: dict[str, Any],
+    dry_run: bool,
+) -> None:
+    """Plan a corpus, make it, show what came of it."""
+    from dyncity.terminal import ProgressLine, show_table
+    from exporters.numpy import NumpyExporter
+    from exporters.parquet import ParquetExporter
+    from exporters.pictures import contact_sheet
+    from generators.corpus import CorpusPlan, make_corpus
+
+    plan = CorpusPlan(
+        generator=generator.name,
+        config=generator.config,
+        micro_batch=generator.micro_batch,
+        fingerprint_of_generator=generator.fingerprint(),
+        **request,
+    )
+    container = ParquetExporter if plan.container == "parquet" else NumpyExporter
+    exporter = container(labels=plan.labels, columns=plan.columns)
+    if dry_run:
+        grid, frames = plan.config.grid, plan.config.clip.frames
+        raw = plan.num_scenes * frames * grid.voxels / 1e6
+        rows: list[tuple[str, object]] = [
+            ("scenes", f"{plan.num_scenes} of {frames} frames"),
+            ("shards", len(plan.shards)),
+            ("voxels", f"{raw:.0f} MB before compression"),
+            ("fingerprint", plan.fingerprint()[:16]),
+        ]
+        show_table(rows, title=f"would write {out}")
+        return
+    with ProgressLine(plan.generator, "scenes", plan.num_scenes) as progress:
+        result = make_corpus(plan, source.build, exporter, out, preview=contact_sheet, report=progress.update, **run)
+    rows = [
+        ("scenes", f"{result.written} written, {result.failed} failed of {result.requested}"),
+        ("shards", f"{len(plan.shards)}, {result.bytes / 1e6:.1f} MB"),
+        ("time", f"{result.seconds:.1f} s, {result.scenes_per_second:.2f} scenes/s"),
+        ("picture", out / "preview.png"),
+        *((f"failed scene {f.index}", f.reason) for f in result.failures[:5]),
+    ]
+    show_table(rows, title=str(out))
+    _closing(f"dyncity view {out} --out {out.name}.gif")
+    if result.failed:
+        raise typer.Exit(1)
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _not_for(what: str, given: dict[str, Any]) -> None:
+    """Refuse options that would be ignored."""
+    for option, value in given.items():
+        if value is not None and value is not False:
+            raise InputError(option, f"means nothing to {what}", "leave it out")
+
+
+def _range(text: str) -> tuple[int, int]:
+    """``N`` or ``MIN:MAX`` as (least, most)."""
+    least, _, most = text.partition(":")
+    try:
+        found = int(least), int(most or least)
+    except ValueError:
+        raise InputError("--workers", f"found {text!r}", "give N or MIN:MAX, e.g. 2 or 1:8") from None
+    if not 0 <= found[0] <= found[1]:
+        raise InputError("--workers", f"found {text!r}", "give N or MIN:MAX with MIN at most MAX")
+    return found
+
+
+def _numbers(option: str, text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(option, f"found {text!r}", "give whole numbers with commas between them") from None
+
+
+def _closing(command: str) -> None:
+    """The last line of a verb: what to type next."""
+    typer.echo(f"next: {command}")
+
+
+def _smoke() -> str:
+    """One scene from the shipped checkpoint, in a single step."""
+    import time
+
+    from dyncity.checkpoint import shipped_checkpoint
+    from dyncity.scene import SceneSpec
+    from generators.diffusion import LatentDiffusion
+
+    source = LatentDiffusion(shipped_checkpoint(), steps=1, micro_batch=1)
+    start = time.perf_counter()
+    (scene,) = source.generate([SceneSpec(0, 0)])
+    seconds = time.perf_counter() - start
+    digest = source.fingerprint()["checkpoint_sha256"]
+    return f"shipped checkpoint {str(digest)[:16]}: {scene.frames} frames in {seconds:.1f} s, one solver step"
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    typer.echo(" ".join(message.split()), err=True)
+    raise SystemExit(code)
+
+
+def _usage_line(error: Any) -> str:
+    """A usage error of typer as ``<option>: <what was found>; <what to do>``."""
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "dyncity"
+    option = getattr(error, "option_name", None)
+    parameter = getattr(error, "param", None)
+    if option is None and parameter is not None:
+        option = parameter.opts[-1] if parameter.param_type_name == "option" else parameter.metavar
+    found = error.format_message().strip().rstrip(".")
+    return f"error: {option or path}: {found[:1].lower()}{found[1:]}; see {path} --help"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The console script. Exit codes: 0 done, 1 something in the work failed, 2 bad input, 130 interrupted."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        code = app(args=arguments, prog_name="dyncity", standalone_mode=False)
+    except InputError as error:
+        _fail(f"error: {error}", 2)
+    except UsageError as error:
+        _fail(_usage_line(error), 2)
+    except (KeyboardInterrupt, typer.Abort):
+        again = shlex.join(["dyncity", *arguments])
+        resumes = arguments[:1] and arguments[0] in ("generate", "import", "train")
+        extra = "" if not resumes or "--resume" in arguments else " --resume"
+        _fail(f"interrupted; go on with: {again.replace(' --overwrite', '')}{extra}", 130)
+    except OSError as error:
+        if os.environ.get("DYNCITY_TRACEBACK"):
+            traceback.print_exc()
+        where = error.filename or "the system"
+        _fail(f"error: {where}: {error.strerror or error}; free space, or give a folder that can be written", 2)
+    raise SystemExit(code or 0)
+
+
+if __name__ == "__main__":
+    main()

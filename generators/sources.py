@@ -1,0 +1,99 @@
+"""From options to a source of scenes: its resolved configuration, and what builds it in a worker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dyncity.checkpoint import shipped_checkpoint
+from dyncity.config import Config, override, read_config
+from dyncity.errors import InputError
+from dyncity.presets import preset as named
+from generators.diffusion import LatentDiffusion
+from generators.procedural.city import ProceduralCity
+from generators.recorded import RecordedLogs
+
+
+class Source(NamedTuple):
+    """A source of scenes.
+
+    Attributes:
+        config: all that decides its scenes besides the specs.
+        build: makes the generator; a partial of a class, so that it travels to workers.
+    """
+
+    config: Config
+    build: Callable[[], Any]
+
+
+def procedural(
+    preset: str | None,
+    file: Path | None,
+    settings: list[str],
+    frame: str = "ego",
+    micro_batch: int | None = None,
+) -> Source:
+    """The procedural city on the grid of a preset.
+
+    Raises:
+        InputError: an unknown preset, key or frame, a wrong type.
+    """
+    if frame not in ("ego", "world"):
+        raise InputError("--frame", f"found {frame!r}", "use one of ego, world")
+    config = override(named(preset or "tiny"), settings, file)
+    given = {} if micro_batch is None else {"micro_batch": micro_batch}
+    return Source(config, partial(ProceduralCity, config, frame=frame, **given))
+
+
+def recorded(source: Path, preset: str, file: Path | None, settings: list[str], frames: int | None) -> Source:
+    """Driving logs on the grid of a preset.
+
+    Raises:
+        InputError: an unknown preset or key, a wrong type.
+    """
+    config = override(named(preset), settings, file)
+    return Source(config, partial(RecordedLogs, source.absolute(), config, frames=frames))
+
+
+def diffusion(
+    checkpoint: Path | None,
+    preset: str | None,
+    file: Path | None,
+    settings: list[str],
+    **sampling: int | float | None,
+) -> Source:
+    """A checkpoint, by default the shipped one.
+
+    Args:
+        checkpoint: its folder.
+        preset: if given, the preset whose grid the checkpoint has to have.
+        file, settings: laid over the checkpoint's configuration; they may change ``sampling`` alone.
+        sampling: fields of ``SamplingConfig``; None keeps the checkpoint's.
+
+    Raises:
+        InputError: no checkpoint, one of another grid, a setting that training has fixed.
+    """
+    folder = (checkpoint or shipped_checkpoint()).absolute()
+    if not folder.is_dir():
+        raise InputError(folder, "there is no such folder", "give a run of dyncity train dit")
+    trained = read_config(folder / "config.json")
+    if preset is not None and named(preset).grid != trained.grid:
+        shape = "x".join(map(str, trained.grid.shape))
+        fix = f"leave it out, or give a --checkpoint trained at {preset}"
+        raise InputError("--preset", f"{preset!r}, but the checkpoint has another grid ({shape})", fix)
+    config = override(trained, settings, file)
+    if replace(config, sampling=trained.sampling) != trained:
+        raise InputError("--set", "changes what the checkpoint was trained as", "set sampling.* only")
+    given: dict[str, Any] = {name: value for name, value in sampling.items() if value is not None}
+    chosen = replace(config.sampling, **given)
+    build = partial(
+        LatentDiffusion,
+        folder,
+        steps=chosen.steps,
+        cfg_scale=chosen.cfg_scale,
+        micro_batch=chosen.micro_batch,
+    )
+    return Source(replace(config, sampling=chosen), build)

@@ -1,0 +1,41 @@
+"""Long work is never silent: lines come at a steady pace where no terminal draws a bar."""
+
+import time
+
+import pytest
+
+from dyncity import terminal
+from dyncity.terminal import ProgressLine, show_table
+
+
+def test_lines_come_by_themselves_while_the_work_waits(monkeypatch, capsys) -> None:
+    monkeypatch.setattr(terminal, "_EVERY", 0.05)
+    with ProgressLine("generate", "scenes", 16):
+        time.sleep(0.4)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) >= 3
+    assert all(line.startswith("generate: 0/16 scenes") for line in lines)
+
+
+def test_a_line_tells_rate_and_time_left_and_leaves_out_what_an_earlier_run_did(monkeypatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: now[0])
+    progress = ProgressLine("train vae", "steps", 1000)
+    progress.update(600)  # resumed here
+    now[0] += 10.0
+    progress.update(700, note="loss 0.31")
+    assert progress.line() == "train vae: 700/1000 steps, 10.00 steps/s, 30 s left, 10 s so far, loss 0.31"
+
+
+def test_the_last_line_is_the_end_and_a_failure_prints_none(capsys) -> None:
+    with ProgressLine("export", "scenes") as progress:
+        progress.update(3, 3)
+    assert capsys.readouterr().err.startswith("export: 3/3 scenes")
+    with pytest.raises(ValueError, match="broken"), ProgressLine("export", "scenes", 3):
+        raise ValueError("broken")
+    assert capsys.readouterr().err == ""
+
+
+def test_tables_are_plain_in_a_pipe_and_cells_are_not_markup(capsys) -> None:
+    show_table([("root", "[red]x[/red]"), ("scenes", 3)], title="corpus")
+    assert capsys.readouterr().out.splitlines() == ["corpus", "root    [red]x[/red]", "scenes  3"]

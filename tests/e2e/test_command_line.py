@@ -1,0 +1,170 @@
+"""The verbs, one after the other, as a user types them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import cli
+
+Run = object
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {
+        str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in sorted(folder.rglob("*"))
+        if p.is_file()
+    }
+
+
+def test_a_corpus_has_all_its_files_and_verifies(dyncity, corpus) -> None:
+    names = {p.name for p in corpus.iterdir()}
+    assert {"README.md", "manifest.json", "config.json", "preview.png", "shards"} <= names
+    assert not [n for n in names if n.endswith((".tmp", ".part"))]
+    manifest = json.loads((corpus / "manifest.json").read_text())
+    assert sum(s["scenes"] + len(s["failures"]) for s in manifest["shards"]) == 4
+    done = dyncity("verify", corpus)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_preview_is_a_picture_of_streets(corpus) -> None:
+    with Image.open(corpus / "preview.png") as preview:
+        pixels = np.asarray(preview.convert("RGB")).reshape(-1, 3)
+    assert len(np.unique(pixels, axis=0)) > 100
+
+
+def test_verify_names_a_flipped_bit_and_exits_1(dyncity, corpus, tmp_path) -> None:
+    damaged = tmp_path / "damaged"
+    shutil.copytree(corpus, damaged)
+    shard = sorted((damaged / "shards").iterdir())[0]
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    done = dyncity("verify", damaged)
+    assert done.returncode == 1
+    assert shard.name in done.stdout
+
+
+def test_the_same_seed_gives_the_same_shards_and_another_seed_others(dyncity, corpus, tmp_path) -> None:
+    for name, seed in (("again", 0), ("other", 1)):
+        done = dyncity(
+            *("generate", "--generator", "procedural", "--num-scenes", 4, "--seed", seed, "--workers", 2),
+            *("--out", tmp_path / name),
+        )
+        assert done.returncode == 0, done.stderr
+    assert digests(tmp_path / "again" / "shards") == digests(corpus / "shards")
+    assert digests(tmp_path / "other" / "shards") != digests(corpus / "shards")
+
+
+def test_info_tells_what_a_corpus_holds(dyncity, corpus) -> None:
+    done = dyncity("info", corpus)
+    assert done.returncode == 0
+    for expected in ("4 written", "64x64x8", "native", "procedural"):
+        assert expected in done.stdout, expected
+
+
+def test_view_draws_a_picture_and_a_film(dyncity, corpus, tmp_path) -> None:
+    for name, frames in (("scene.png", 1), ("scene.gif", 8)):
+        done = dyncity("view", corpus, "--out", tmp_path / name)
+        assert done.returncode == 0, done.stderr
+        with Image.open(tmp_path / name) as picture:
+            assert getattr(picture, "n_frames", 1) == frames
+
+
+def test_export_writes_both_trees(dyncity, corpus, tmp_path) -> None:
+    done = dyncity("export", corpus, "--format", "semantickitti", "--out", tmp_path / "kitti")
+    assert done.returncode == 0, done.stderr
+    sequences = sorted((tmp_path / "kitti" / "dataset" / "sequences").iterdir())
+    assert len(sequences) == 4
+    assert (sequences[0] / "voxels" / "000000.label").stat().st_size == 256 * 256 * 32 * 2
+    done = dyncity("export", corpus, "--format", "occ3d-nuscenes", "--out", tmp_path / "occ3d")
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "occ3d" / "gts").rglob("labels.npz"))) == 4 * 8
+    assert (tmp_path / "occ3d" / "annotations.json").exists()
+
+
+def test_numpy_shards_open_without_the_package(dyncity, tmp_path) -> None:
+    done = dyncity(
+        *("generate", "--generator", "procedural", "--num-scenes", 2, "--container", "numpy"),
+        *("--labels", "carlasc", "--command", "left", "--out", tmp_path / "c"),
+    )
+    assert done.returncode == 0, done.stderr
+    files = sorted((tmp_path / "c" / "shards").rglob("*.npz"))
+    assert len(files) == 2
+    with np.load(files[0], allow_pickle=False) as scene:
+        semantics = scene["semantics"]
+    assert semantics.shape == (8, 64, 64, 8)
+    assert semantics[semantics != 255].max() < 11
+
+
+def test_a_trajectory_from_a_file_is_followed(dyncity, tmp_path) -> None:
+    rows = [[1.5 * k, 0.0, 0.0] for k in range(8)]
+    (tmp_path / "path.json").write_text(json.dumps(rows))
+    done = dyncity(
+        *("generate", "--generator", "procedural", "--num-scenes", 1, "--container", "numpy"),
+        *("--trajectory", tmp_path / "path.json", "--out", tmp_path / "c"),
+    )
+    assert done.returncode == 0, done.stderr
+    (file,) = (tmp_path / "c" / "shards").rglob("*.npz")
+    with np.load(file, allow_pickle=False) as scene:
+        np.testing.assert_allclose(scene["ego_to_world"].reshape(-1, 4, 4)[:, 0, 3], [r[0] for r in rows], atol=1e-6)
+
+
+def test_dry_run_shows_the_plan_and_writes_nothing(dyncity, tmp_path) -> None:
+    done = dyncity("generate", "--generator", "procedural", "--num-scenes", 1000, "--dry-run", "--out", tmp_path / "c")
+    assert done.returncode == 0, done.stderr
+    assert "1000" in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_progress_comes_without_a_terminal_and_the_end_names_the_next_command(dyncity, tmp_path) -> None:
+    done = dyncity("generate", "--generator", "procedural", "--num-scenes", 2, "--out", tmp_path / "c")
+    assert "2/2 scenes" in done.stderr
+    assert "next: dyncity " in done.stdout
+
+
+def test_help_is_quick_and_needs_no_torch() -> None:
+    """Half a second on an idle core; what costs time is imported inside the verbs."""
+    program = "import sys, cli; heavy = {'torch', 'ray', 'numpy', 'pyarrow'} & set(sys.modules); print(heavy)"
+    started = time.perf_counter()
+    found = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=Path(cli.__file__).parent
+    )
+    assert found.stdout.strip() == "set()"
+    assert time.perf_counter() - started < 2.0
+
+
+def test_doctor_ends_with_a_smoke_run(dyncity) -> None:
+    done = dyncity("doctor")
+    assert "smoke run" in done.stdout
+    assert done.returncode == (1 if " fail " in done.stdout else 0)
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("verb", [c.name or c.callback.__name__ for c in cli.app.registered_commands])
+def test_every_example_of_the_help_parses(dyncity, verb: str, tmp_path: Path, capsys) -> None:
+    """Each example is accepted as it stands: it may fail on files that are not there, never on its options."""
+    with pytest.raises(SystemExit):
+        cli.main([verb, "--help"])
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    examples = [line for line in lines if line.startswith(f"dyncity {verb}")]
+    assert examples, f"{verb} --help shows no example"
+    for example in examples:
+        if verb == "doctor":
+            continue
+        arguments = example.split()[1:]
+        extra = ["--dry-run"] if verb in ("generate", "import", "train") else []
+        done = dyncity(*arguments, *extra, cwd=tmp_path)
+        assert done.returncode in (0, 2), (example, done.stderr)
+        for refusal in ("no such option", "missing", "invalid value", "use one of"):
+            assert refusal not in done.stderr, (example, done.stderr)
