@@ -122,14 +122,22 @@ def _on_foot(world: StaticWorld, uv: Floats) -> NDArray[np.bool_]:
 
 def on_the_road(city: RoadMap, world: StaticWorld, agents: Agents) -> NDArray[np.bool_]:
     """Which vehicles keep their whole box on drivable ground, clear of everything, in all frames."""
-    edge = np.linspace(-1, 1, 9)
-    outline = np.concatenate([[(a, side), (side, a)] for a in edge for side in (-1.0, 1.0)])
-    local = outline * (agents.size[:, None, :2] / 2 - 0.05)
+    a, b = np.meshgrid(np.linspace(-1, 1, 13), np.linspace(-1, 1, 5), indexing="ij")
+    local = np.stack([a.ravel(), b.ravel()], axis=1) * (agents.size[:, None, :2] / 2 - 0.05)
     cos, sin = np.cos(agents.pose[..., 2])[..., None], np.sin(agents.pose[..., 2])[..., None]
     a, b = local[:, None, :, 0], local[:, None, :, 1]
     xy = agents.pose[..., None, :2] + np.stack([cos * a - sin * b, sin * a + cos * b], axis=-1)
     uv = city.warp.to_canonical(xy)
     i, j = world.cells(uv)
-    fine = np.isin(world.ground[i, j], [CLASS[name] for name in DRIVABLE]) & (world.standing[i, j] == 0)
+    drivable = np.isin(np.arange(256), [CLASS[name] for name in DRIVABLE])
+    fine = drivable[world.ground[i, j]] & (world.standing[i, j] == 0)
     beyond = ((uv < world.lo) | (uv > world.hi)).any(axis=-1)
-    return (fine | beyond).all(axis=(1, 2))
+    keep = (fine | beyond).all(axis=(1, 2))
+    # Thin things elsewhere stand on ground that the test above has ruled out.
+    thin = np.array(world.thin.uv).reshape(-1, 2)
+    i, j = world.cells(thin)
+    on_road = city.warp.to_real(thin[drivable[world.ground[i, j]]])
+    delta = on_road - agents.pose[..., None, :2]
+    ahead = np.abs(cos * delta[..., 0] + sin * delta[..., 1]) < agents.size[:, None, None, 0] / 2 + 0.15
+    aside = np.abs(cos * delta[..., 1] - sin * delta[..., 0]) < agents.size[:, None, None, 1] / 2 + 0.15
+    return keep & ~(ahead & aside).any(axis=(1, 2))

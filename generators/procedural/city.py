@@ -21,7 +21,8 @@ from dyncity.scene import Boxes, OccupancyScene, SceneSpec
 from dyncity.seeding import Purpose, stream
 from generators.procedural.agents import Agents, compatible
 from generators.procedural.bystanders import on_the_road, park, walk
-from generators.procedural.ego import EgoPlan, draw_command, follow, misfit, plan_ego
+from generators.procedural.ego import SIZE as EGO_SIZE
+from generators.procedural.ego import EgoPlan, draw_command, follow, misfit, plan_ego, swept
 from generators.procedural.lots import Lots
 from generators.procedural.roadmap import Floats, RoadMap, draw_roadmap
 from generators.procedural.static import CLASS, StaticWorld
@@ -137,7 +138,7 @@ class ProceduralCity:
         furnish_streets(world, city, city_rng)
         world.plant()
         if fixed is not None:
-            world.clear(city.warp.to_canonical(fixed[:, :2]), 2.8)
+            world.clear(city.warp.to_canonical(swept(fixed)), EGO_SIZE[1] / 2 + 0.3)
         substeps = max(1, int(np.ceil(1 / rate / SUBSTEP - 1e-9)))
         step = 1 / rate / substeps
         parked = park(city, world, lots.parked, traffic_rng, frames)

@@ -182,3 +182,12 @@ def misfit(trajectory: Floats, plan: EgoPlan) -> float:
     driven = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(given[:, :2], axis=0).T))])
     path = plan.pose(plan.start + driven)
     return float(np.hypot(*(given[:, :2] - path[:, :2]).T).mean())
+
+
+def swept(poses: Floats) -> Floats:
+    """``[n, 2]`` real points a metre apart or less along the ego's axis, over all its poses ``[t, 3]``."""
+    half = (SIZE[0] - SIZE[1]) / 2
+    steps = np.linspace(0, len(poses) - 1, 4 * len(poses))
+    x, y, yaw = (np.interp(steps, np.arange(len(poses)), c)[:, None] for c in poses.T)
+    along = np.linspace(-half, half, 5)
+    return np.stack([x + np.cos(yaw) * along, y + np.sin(yaw) * along], axis=-1).reshape(-1, 2)

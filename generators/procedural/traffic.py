@@ -100,7 +100,8 @@ def _on_lane(
         if not _visible(world, path, front):
             front -= 8.0
             continue
-        driver = _draw(rng, path, 0.0, straight=True)
+        # Short vehicles only where the ego may stand in the queue, so that its place is not taken.
+        driver = _draw(rng, path, 0.0, straight=lane != plan.lane)
         for stop in path.stops:
             if stop - 0.3 < front < stop + 2 * STOP_LINE + 18 + driver.size[0]:
                 front, queue = stop - float(rng.uniform(0.3, 1.2)), int(rng.integers(1, 5))

@@ -1,0 +1,136 @@
+"""The procedural city as a source of scenes: what a spec asks for is what comes out, the same each time."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from dyncity.conditions import COMMANDS, Conditions, command_from_trajectory, trajectory_from_poses
+from dyncity.errors import InputError
+from dyncity.presets import PRESETS, preset
+from dyncity.scene import SceneSpec
+from dyncity.seeding import Purpose, stream
+from dyncity.taxonomy import NATIVE
+from dyncity.trajectories import draw_trajectory
+from generators.procedural.city import ProceduralCity
+
+TINY = preset("tiny")
+
+
+def specs(count, seed=0, **conditions):
+    return [SceneSpec(k, seed, Conditions(**conditions)) for k in range(count)]
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    return ProceduralCity(TINY).generate(specs(32, seed=5))
+
+
+def test_the_same_spec_gives_the_same_bytes_whatever_the_batch():
+    together = ProceduralCity(TINY, micro_batch=4).generate(specs(4, seed=11))
+    for k in (3, 1):
+        alone = ProceduralCity(TINY).generate([SceneSpec(k, 11)])[0]
+        assert np.array_equal(alone.semantics, together[k].semantics)
+        assert np.array_equal(alone.instances, together[k].instances)
+        assert np.array_equal(alone.poses, together[k].poses)
+        assert np.array_equal(alone.boxes.center, together[k].boxes.center)
+
+
+def test_other_seeds_and_indices_give_other_scenes(scenes):
+    first = {s.semantics.tobytes() for s in scenes}
+    other = ProceduralCity(TINY).generate(specs(3, seed=6))
+    assert len(first) == len(scenes)
+    assert not first & {s.semantics.tobytes() for s in other}
+
+
+def test_most_voxels_are_free_as_in_recorded_grids(scenes):
+    free = np.array([(s.semantics == 0).mean() for s in scenes])
+    assert 0.85 <= free.mean() <= 0.92
+    assert free.min() > 0.78
+    assert free.max() < 0.96
+    assert not any((s.semantics == 255).any() for s in scenes)
+
+
+def test_scenes_hold_streets_buildings_plants_and_traffic(scenes):
+    counts = np.bincount(np.concatenate([s.semantics.ravel() for s in scenes]), minlength=len(NATIVE))
+    for name in [
+        "road",
+        "crosswalk",
+        "parking",
+        "sidewalk",
+        "terrain",
+        "building",
+        "fence",
+        "vegetation",
+        "trunk",
+        "pole",
+        "traffic_light",
+        "car",
+        "truck",
+        "bus",
+        "pedestrian",
+        "cyclist",
+    ]:
+        assert counts[NATIVE.id(name)] > 0, name
+    vehicles = [len(set(s.boxes.track[s.boxes.label != NATIVE.id("pedestrian")])) for s in scenes]
+    assert 4 <= np.mean(vehicles) <= 20
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_ego_does_what_the_command_says(command):
+    for scene in ProceduralCity(TINY).generate(specs(6, seed=3, command=command)):
+        assert scene.conditions.command == command
+        assert command_from_trajectory(trajectory_from_poses(scene.poses)) == command
+        np.testing.assert_allclose(scene.conditions.trajectory, trajectory_from_poses(scene.poses), atol=1e-9)
+        np.testing.assert_array_equal(scene.poses[0], np.eye(4))
+
+
+def test_without_a_condition_all_commands_occur(scenes):
+    assert {s.conditions.command for s in scenes} == set(COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_given_trajectory_is_driven_exactly_on_road_and_clear_of_everybody(command):
+    config = TINY
+    for k in range(3):
+        given = draw_trajectory(command, 8, 5.0, stream(9, k, Purpose.CONDITIONS))
+        scene = ProceduralCity(config).generate([SceneSpec(k, 9, Conditions(command, given))])[0]
+        np.testing.assert_allclose(trajectory_from_poses(scene.poses), given, atol=1e-9)
+        ground = int(np.floor((-0.01 - config.grid.origin[2]) / config.grid.voxel_size[2]))
+        index, _ = config.grid.index(np.array([0.05, 0.05, -0.01]))
+        under = scene.semantics[:, index[0], index[1], :]
+        drivable = [NATIVE.id(n) for n in ("road", "lane_marking", "crosswalk", "parking")]
+        assert np.isin(under[:, ground], drivable).all()
+        assert (under[:, ground + 1 : ground + 3] == 0).all()
+
+
+def test_a_trajectory_of_another_length_is_refused():
+    with pytest.raises(InputError, match="5 rows"):
+        ProceduralCity(TINY).generate(specs(1, trajectory=np.zeros((5, 3))))
+
+
+def test_a_grid_without_the_ground_is_refused():
+    grid = dataclasses.replace(TINY.grid, origin=(-25.6, -25.6, 0.5))
+    with pytest.raises(InputError, match="ground"):
+        ProceduralCity(dataclasses.replace(TINY, grid=grid))
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_every_preset_has_its_city(name):
+    config = preset(name)
+    scene = ProceduralCity(config).generate([SceneSpec(1, 2)])[0]
+    assert scene.semantics.shape == (config.clip.frames, *config.grid.shape)
+    assert scene.grid == config.grid
+    steps = np.diff(scene.timestamps_us)
+    assert scene.timestamps_us[0] == 0
+    assert np.allclose(steps, 1e6 / config.grid.frame_rate, atol=1)
+    ground = scene.semantics[..., int(np.floor((-0.01 - config.grid.origin[2]) / config.grid.voxel_size[2]))]
+    assert (ground == NATIVE.id("road")).mean() > 0.05
+    assert (scene.semantics == NATIVE.id("building")).any()
+    assert len(scene.boxes) > 0
+
+
+def test_fine_grids_have_lane_markings_and_coarse_ones_do_not(scenes):
+    fine = ProceduralCity(preset("carlasc")).generate([SceneSpec(0, 1)])[0]
+    assert (fine.semantics == NATIVE.id("lane_marking")).any()
+    assert not any((s.semantics == NATIVE.id("lane_marking")).any() for s in scenes)
