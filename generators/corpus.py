@@ -43,6 +43,7 @@ CARD_SCENES = 64  # read back for the class shares of the card
 _OBJECT_STORE_BYTES = 150 * 2**20  # no voxels pass through it
 _QUIET = {
     "RAY_BACKEND_LOG_LEVEL": "fatal",
+    "RAY_DATA_LOG_LEVEL": "CRITICAL",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
@@ -273,6 +274,7 @@ def _ray(address: str, cpus: int, gpus: float) -> Iterator[Any]:
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.enable_operator_progress_bars = False
+        context.max_consecutive_actor_init_deaths = 3
         yield ray
     finally:
         if mine:

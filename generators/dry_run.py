@@ -1,0 +1,60 @@
+"""dry_run: what a plan comes to, measured on its first micro-batch and written nowhere."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+
+from dyncity.errors import InputError
+from exporters.base import SceneExporter
+from generators.plan import CorpusPlan
+from generators.shard_worker import BuildGenerator, reason
+
+Rows = dict[str, str | int | float]
+
+
+def dry_run(
+    plan: CorpusPlan, build_generator: BuildGenerator, exporter: SceneExporter, workers: tuple[int, int] = (0, 0)
+) -> Rows:
+    """Counts of a plan, and estimates of its size and time.
+
+    The estimates extrapolate the first micro-batch, sampled here and written to a temporary folder. Time
+    is that of the fewest workers, each as fast as this process, without starting them.
+
+    Raises:
+        InputError: the generator cannot be built or refuses the request.
+    """
+    wanted = min(plan.micro_batch, plan.num_scenes)
+    rows: Rows = {
+        "generator": plan.generator,
+        "scenes": plan.num_scenes,
+        "shards": len(plan.shards),
+        "scenes a shard": plan.shard_size,
+        "micro-batch": plan.micro_batch,
+        "labels": plan.labels,
+        "container": plan.container,
+        "seed": plan.seed,
+    }
+    generator = build_generator()
+    specs, _ = next(plan.micro_batches(plan.shards[0]))
+    begun = time.perf_counter()
+    try:
+        scenes = generator.generate(specs)[:wanted]
+    except InputError:
+        raise
+    except Exception as error:
+        return rows | {"first micro-batch": f"fails: {reason(error)}"}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / exporter.shard_name(0)
+        exporter.write(scenes, path)
+        seconds = time.perf_counter() - begun
+        files = list(path.iterdir()) if path.is_dir() else [path]
+        size = sum(f.stat().st_size for f in files)
+    batches = -(-plan.num_scenes // plan.micro_batch)
+    return rows | {
+        "frames": sum(s.frames for s in scenes) * plan.num_scenes // wanted,
+        "MB, about": round(size / wanted * plan.num_scenes / 1e6, 1),
+        "seconds, about": round(seconds * batches / max(1, workers[0]), 1),
+        "scenes a second and worker, about": round(wanted / seconds, 2),
+    }

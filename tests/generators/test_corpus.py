@@ -1,0 +1,310 @@
+"""The engine in one process: what a corpus holds, what is refused, what stays when something fails."""
+
+import json
+import os
+import threading
+from pathlib import Path
+
+import pytest
+from numbered_scenes import NumberedScenes, contents, small_plan, source
+
+from dyncity.datasets.corpus import open_corpus, read_manifest
+from dyncity.errors import InputError
+from exporters.manifest import RunLock, verify_corpus
+from exporters.numpy import NumpyExporter
+from exporters.parquet import ParquetExporter
+from generators.corpus import make_corpus
+from generators.dry_run import dry_run
+
+
+def make(out, plan=None, build=None, exporter=None, **options):
+    return make_corpus(plan or small_plan(), build or source(), exporter or ParquetExporter(), out, **options)
+
+
+def draw(scenes, path):
+    path.write_bytes(("picture of " + " ".join(s.scene_id for s in scenes)).encode())
+
+
+def test_a_corpus_holds_every_scene_and_verifies(tmp_path):
+    result = make(tmp_path / "out", preview=draw)
+    assert verify_corpus(tmp_path / "out") == []
+    assert (result.requested, result.written, result.failed) == (19, 19, 0)
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {
+        "README.md",
+        "manifest.json",
+        "config.json",
+        "preview.png",
+        "shards",
+    }
+    corpus = open_corpus(tmp_path / "out")
+    assert [s.scene_id for s in corpus.scenes()] == [f"scene-{i:06d}" for i in range(19)]
+    pictured = (tmp_path / "out" / "preview.png").read_text()
+    assert pictured == "picture of " + " ".join(f"scene-{i:06d}" for i in range(16))
+
+
+def test_scenes_are_those_of_their_specs(tmp_path):
+    make(tmp_path / "out")
+    plan, generator = small_plan(), NumberedScenes(micro_batch=1)
+    for index, scene in enumerate(open_corpus(tmp_path / "out").scenes()):
+        expected = generator.generate([plan.spec(index)])[0]
+        assert (scene.semantics == expected.semantics).all()
+        assert scene.conditions.command == expected.conditions.command
+
+
+@pytest.mark.parametrize("exporter", [ParquetExporter(), NumpyExporter()])
+def test_twice_the_same_plan_is_the_same_corpus(tmp_path, exporter):
+    plan = small_plan(container=exporter.container)
+    for name in ("a", "b"):
+        make(tmp_path / name, plan, exporter=exporter, preview=draw)
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+
+
+def test_nothing_about_this_machine_or_the_time_is_in_a_corpus(tmp_path):
+    make(tmp_path / "out")
+    text = b"".join(contents(tmp_path / "out").values())
+    for word in (str(tmp_path), os.uname().nodename, "2026-", "2027-"):
+        assert word.encode() not in text
+
+
+def test_scenes_that_fail_are_recorded_and_all_others_are_there(tmp_path):
+    make(tmp_path / "all")
+    result = make(tmp_path / "some", build=source(raises=(3, 8, 9, 18)))
+    assert (result.requested, result.written, result.failed) == (19, 15, 4)
+    assert [f.index for f in result.failures] == [3, 8, 9, 18]
+    reason = result.failures[0].reason
+    assert reason.startswith("ValueError: no road")
+    assert "0x7f" not in reason
+    assert "/some" not in reason
+    assert verify_corpus(tmp_path / "some") == []
+    assert "no road" in (tmp_path / "some" / "README.md").read_text()
+    some = {s.scene_id: s for s in open_corpus(tmp_path / "some").scenes()}
+    every = {s.scene_id: s for s in open_corpus(tmp_path / "all").scenes()}
+    assert set(every) - set(some) == {f"scene-{i:06d}" for i in (3, 8, 9, 18)}
+    assert all((every[name].semantics == scene.semantics).all() for name, scene in some.items())
+
+
+def test_a_corpus_whose_scenes_all_fail_is_still_accounted_for(tmp_path):
+    result = make(tmp_path / "out", small_plan(5), source(raises=tuple(range(8))), preview=draw)
+    assert (result.written, result.failed) == (0, 5)
+    assert not (tmp_path / "out" / "preview.png").exists()
+    assert verify_corpus(tmp_path / "out") == []
+
+
+def test_progress_counts_to_the_end_and_never_beyond(tmp_path):
+    seen = []
+    make(tmp_path / "out", build=source(seconds=0.3), report=lambda *values: seen.append(values))
+    assert seen[-1] == (19, 19, "3/3 shards")
+    assert all(done <= total == 19 for done, total, _ in seen)
+    assert any(done % 8 for done, _, _ in seen[:-1])  # it moves within a shard too
+
+
+def test_what_exists_is_not_touched_without_being_told_to(tmp_path):
+    make(tmp_path / "out")
+    before = contents(tmp_path / "out")
+    with pytest.raises(InputError, match=r"out: already exists; use --resume or --overwrite"):
+        make(tmp_path / "out", small_plan(seed=6))
+    assert contents(tmp_path / "out") == before
+
+
+def test_overwrite_replaces_a_corpus_and_nothing_of_it_stays(tmp_path):
+    make(tmp_path / "out", small_plan(40), preview=draw)
+    make(tmp_path / "out", small_plan(3, seed=6), overwrite=True)
+    make(tmp_path / "fresh", small_plan(3, seed=6))
+    assert contents(tmp_path / "out") == contents(tmp_path / "fresh")
+
+
+@pytest.mark.parametrize("options", [{"overwrite": True}, {"resume": True}, {}])
+def test_a_folder_that_is_no_corpus_is_never_touched(tmp_path, options):
+    (tmp_path / "thesis" / "shards").mkdir(parents=True)
+    (tmp_path / "thesis" / "manifest.json").write_text('{"name": "a browser extension"}')
+    (tmp_path / "thesis" / "chapter.tex").write_text("years of work")
+    before = contents(tmp_path / "thesis")
+    with pytest.raises(InputError):
+        make(tmp_path / "thesis", **options)
+    assert contents(tmp_path / "thesis") == before
+
+
+def test_overwriting_leaves_files_of_others_inside_a_corpus_alone(tmp_path):
+    make(tmp_path / "out")
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    make(tmp_path / "out", small_plan(3), overwrite=True)
+    assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
+
+
+def test_a_link_for_shards_is_not_followed(tmp_path):
+    make(tmp_path / "out")
+    (tmp_path / "out" / "shards").rename(tmp_path / "elsewhere")
+    (tmp_path / "out" / "shards").symlink_to(tmp_path / "elsewhere")
+    before = contents(tmp_path / "elsewhere")
+    for options in ({"overwrite": True}, {"resume": True}):
+        with pytest.raises(InputError, match="it is a link"):
+            make(tmp_path / "out", small_plan(3), **options)
+    assert contents(tmp_path / "elsewhere") == before
+
+
+@pytest.mark.parametrize("where", ["file/out", "file", "/proc/dyncity/out"])
+def test_places_that_cannot_be_written_are_one_line(tmp_path, where):
+    (tmp_path / "file").write_text("a file")
+    with pytest.raises(InputError) as error:
+        make(tmp_path / where)
+    assert "\n" not in str(error.value)
+    assert {p.name for p in tmp_path.iterdir()} == {"file"}
+
+
+def test_input_that_fails_in_the_generator_leaves_nothing(tmp_path):
+    with pytest.raises(InputError, match="of another grid"):
+        make(tmp_path / "new" / "out", build=source(refuses=2))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_empty_folder_is_used_and_stays_when_the_input_is_bad(tmp_path):
+    (tmp_path / "out").mkdir()
+    with pytest.raises(InputError):
+        make(tmp_path / "out", build=source(refuses=0))
+    assert list((tmp_path / "out").iterdir()) == []
+    make(tmp_path / "out")
+    assert verify_corpus(tmp_path / "out") == []
+
+
+def test_input_that_fails_gives_the_overwritten_corpus_back(tmp_path):
+    make(tmp_path / "out", preview=draw)
+    before = contents(tmp_path / "out")
+    with pytest.raises(InputError, match="of another grid"):
+        make(tmp_path / "out", small_plan(seed=6), source(refuses=0), overwrite=True)
+    assert contents(tmp_path / "out") == before
+
+
+def test_what_was_committed_before_the_input_failed_can_be_resumed(tmp_path):
+    make(tmp_path / "whole", preview=draw)
+    with pytest.raises(InputError, match="of another grid"):
+        make(tmp_path / "out", build=source(refuses=18))
+    assert read_manifest(tmp_path / "out").written == 16
+    result = make(tmp_path / "out", resume=True, preview=draw)
+    assert (result.resumed, result.written) == (16, 19)
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_a_worker_whose_generator_is_not_the_planned_one_is_refused(tmp_path):
+    with pytest.raises(InputError, match="version"):
+        make(tmp_path / "out", build=source(version=2))
+    with pytest.raises(InputError, match="--micro-batch"):
+        make(tmp_path / "out", build=source(micro_batch=2))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [({"seed": 6}, "seed is 5, not 6"), ({"num_scenes": 20}, "num_scenes"), ({"micro_batch": 8}, "micro_batch")],
+)
+def test_a_resume_under_another_plan_is_refused_by_the_field_that_differs(tmp_path, change, named):
+    make(tmp_path / "out")
+    before = contents(tmp_path / "out")
+    with pytest.raises(InputError, match=named):
+        make(tmp_path / "out", small_plan(**change), source(micro_batch=change.get("micro_batch", 4)), resume=True)
+    assert contents(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize("damage", ["lost", "flipped", "cut"])
+def test_resume_makes_damaged_and_missing_shards_anew(tmp_path, damage):
+    make(tmp_path / "out", preview=draw)
+    before = contents(tmp_path / "out")
+    shard = tmp_path / "out" / "shards" / "00001.parquet"
+    data = shard.read_bytes()
+    if damage == "lost":
+        shard.unlink()
+    else:
+        shard.write_bytes(data[:-7] if damage == "cut" else bytes([data[0] ^ 1]) + data[1:])
+    result = make(tmp_path / "out", resume=True, preview=draw)
+    assert result.resumed == 11
+    assert contents(tmp_path / "out") == before
+
+
+def test_resume_starts_where_there_is_nothing(tmp_path):
+    make(tmp_path / "a", resume=True)
+    make(tmp_path / "b")
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+
+
+def test_resuming_a_finished_corpus_changes_nothing(tmp_path):
+    make(tmp_path / "out", preview=draw)
+    before = contents(tmp_path / "out")
+    assert make(tmp_path / "out", resume=True, preview=draw, build=source(refuses=0)).resumed == 19
+    assert contents(tmp_path / "out") == before
+
+
+def test_resume_and_overwrite_exclude_each_other(tmp_path):
+    with pytest.raises(InputError, match="--resume"):
+        make(tmp_path / "out", resume=True, overwrite=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_of_two_runs_on_one_folder_one_goes_on_and_the_other_says_why_not(tmp_path):
+    make(tmp_path / "out")
+    before = contents(tmp_path / "out")
+    with RunLock(tmp_path / "out"), pytest.raises(InputError, match="another run"):
+        make(tmp_path / "out", small_plan(3), overwrite=True)
+    assert contents(tmp_path / "out") == before
+
+
+def test_two_runs_that_begin_together_make_one_corpus(tmp_path):
+    outcomes = []
+
+    def run():
+        try:
+            outcomes.append(make(tmp_path / "out", build=source(seconds=0.1)))
+        except InputError as error:
+            outcomes.append(error)
+
+    threads = [threading.Thread(target=run) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(not isinstance(o, InputError) for o in outcomes) == 1
+    assert verify_corpus(tmp_path / "out") == []
+
+
+@pytest.mark.parametrize(
+    ("options", "option"),
+    [
+        ({"workers": (2, 1)}, "--workers"),
+        ({"workers": (-1, 2)}, "--workers"),
+        ({"workers": (0, 2)}, "--workers"),
+        ({"gpus_per_worker": -1.0}, "--gpus-per-worker"),
+        ({"gpus_per_worker": float("nan")}, "--gpus-per-worker"),
+        ({"exporter": NumpyExporter()}, "--container"),
+    ],
+)
+def test_bad_options_name_themselves(tmp_path, options, option):
+    with pytest.raises(InputError) as error:
+        make(tmp_path / "out", **options)
+    assert error.value.where == option
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_generator_without_an_answer_for_each_spec_fails_its_scenes(tmp_path):
+    class Short(NumberedScenes):
+        def generate(self, specs):
+            return super().generate(specs)[:-1]
+
+    result = make(tmp_path / "out", small_plan(2), Short)
+    assert result.failed == 2
+    assert "3 scenes came for 4 specs" in result.failures[0].reason
+
+
+def test_the_manifest_says_the_plan_in_full(tmp_path):
+    plan = small_plan()
+    make(tmp_path / "out", plan)
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert manifest["plan"] == plan.to_dict()
+    assert manifest["fingerprint"] == plan.fingerprint()
+
+
+def test_a_dry_run_estimates_and_writes_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    rows = dry_run(small_plan(), source(seconds=0.05), ParquetExporter(), (2, 2))
+    assert (rows["scenes"], rows["shards"], rows["frames"]) == (19, 3, 57)
+    assert rows["seconds, about"] >= 0.1
+    assert list(Path(tmp_path).iterdir()) == []
+    failing = dry_run(small_plan(), source(raises=(1,)), ParquetExporter())
+    assert "no road" in failing["first micro-batch"]
