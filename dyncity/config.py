@@ -260,6 +260,7 @@ def override(config: Config, settings: list[str], file: Path | None = None) -> C
             raise InputError(file, f"found {type(loaded).__name__}", "give a mapping of keys")
         _merge(values, loaded)
         config = from_dict(Config, values, str(file))
+        values = to_dict(config)
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals:
@@ -272,10 +273,8 @@ def override(config: Config, settings: list[str], file: Path | None = None) -> C
         node: dict[str, Any] = {last: value}
         for parent in reversed(parents):
             node = {parent: node}
-        values = to_dict(config)
         _merge(values, node)
-        config = from_dict(Config, values, "--set")
-    return config
+    return from_dict(Config, values, "--set") if settings else config
 
 
 def _merge(values: dict[str, Any], changes: dict[str, Any]) -> None:

@@ -64,7 +64,7 @@ class Clips:
         self._clips: list[tuple[str, int]] = []
         for scene_id in self.corpus.scene_ids:
             length = self.corpus.frames(scene_id)
-            starts = 1 if self.corpus.anchor is not None else length - frames + 1
+            starts = int(length == frames) if self.corpus.anchor is not None else length - frames + 1
             self._clips += [(scene_id, start) for start in range(max(starts, 0))]
         if not self._clips:
             raise InputError(folder, f"no scene has {frames} frames", "use a longer corpus or a shorter clip.frames")

@@ -117,7 +117,7 @@ def _launch(
     prepare_run(out, config, resume=resume, overwrite=overwrite)
     try:
         if workers == (0, 0):
-            torch.set_num_threads(os.cpu_count() or 1)
+            torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
             device = torch.device("cuda" if gpus_per_worker > 0 else "cpu")
             with sole_writer(out, patience=0.0):
                 _fit(config, job, Place(device=device), report)

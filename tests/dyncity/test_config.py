@@ -70,3 +70,8 @@ def test_missing_keys_and_damaged_files_are_named(tmp_path: Path) -> None:
 def test_unknown_presets_list_the_known_ones() -> None:
     with pytest.raises(InputError, match="tiny"):
         preset("huge")
+
+
+def test_settings_that_only_fit_together_are_taken_together() -> None:
+    config = override(preset("tiny"), ["dit.width=32", "dit.heads=2"])
+    assert (config.dit.width, config.dit.heads) == (32, 2)

@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from dyncity.checkpoint import load_checkpoint
+from dyncity.errors import InputError
+from dyncity.training.clips import Clips, batch_numbers
+from dyncity.training.latents import encode_corpus, open_latents
+from dyncity.training.launch import train_dit, train_vae
+from small_models import make_checkpoint, make_city, small_config
+
+RUN = ("train_vae.steps=6", "train_vae.eval_every=1", "train_vae.checkpoint_every=2", "train_vae.decoded_frames=2")
+
+
+@pytest.fixture(scope="module")
+def city(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_city(tmp_path_factory.mktemp("city") / "corpus")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory, city: Path) -> Path:
+    return make_checkpoint(tmp_path_factory.mktemp("models"), city)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sums over threads differ in the last bits between runs: one thread is exact, and kinder to neighbours."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+def test_an_interrupted_run_resumes_to_the_same_weights(city: Path, tmp_path: Path) -> None:
+    config = small_config(*RUN)
+    train_vae(config, city, tmp_path / "whole")
+
+    def stop(metrics: dict) -> None:
+        if metrics["step"] == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_vae(config, city, tmp_path / "parts", report=stop)
+    train_vae(config, city, tmp_path / "parts", resume=True)
+    whole, parts = (load_file(tmp_path / run / "model.safetensors") for run in ("whole", "parts"))
+    assert whole.keys() == parts.keys()
+    for name in whole:
+        np.testing.assert_array_equal(whole[name], parts[name])
+    steps = [json.loads(line)["step"] for line in (tmp_path / "parts/metrics.jsonl").read_text().splitlines()]
+    assert steps == [1, 2, 3, 4, 5, 6], "every step is logged once, though step 5 ran twice"
+
+
+def test_training_reports_what_it_learns(city: Path, tmp_path: Path) -> None:
+    seen: list[dict] = []
+    config = small_config("train_vae.steps=40", "train_vae.lr=0.01", "train_vae.warmup=5", "train_vae.ema=0.8")
+    train_vae(config, city, tmp_path / "run", report=seen.append)
+    assert seen[-1]["step"] == 40
+    assert seen[-1]["loss"] < 0.9 * seen[0]["loss"]
+    assert 0 < seen[-1]["miou"] <= 1
+    assert 0 < seen[-1]["miou_carlasc"] <= 1
+    assert load_checkpoint(tmp_path / "run").dit is None
+
+
+def test_an_existing_run_is_never_touched_unasked(city: Path, checkpoint: Path) -> None:
+    run = checkpoint.with_name("vae")
+    before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
+    with pytest.raises(InputError, match="--resume or --overwrite"):
+        train_vae(small_config("train_vae.steps=4"), city, run)
+    with pytest.raises(InputError, match="another configuration"):
+        train_vae(small_config("train_vae.steps=5"), city, run, resume=True)
+    assert before == {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
+    foreign = run.parent / "thesis"
+    foreign.mkdir()
+    (foreign / "chapter1").write_text("words")
+    with pytest.raises(InputError, match="not a training run"):
+        train_vae(small_config(), city, foreign, overwrite=True)
+    assert (foreign / "chapter1").read_text() == "words"
+
+
+def test_bad_requests_leave_nothing_behind(city: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="voxel_size"):
+        train_vae(small_config("grid.voxel_size=[0.4, 0.4, 0.4]"), city, tmp_path / "run")
+    with pytest.raises(InputError, match="--workers"):
+        train_vae(small_config(), city, tmp_path / "run", workers=(3, 3))
+    with pytest.raises(InputError, match="no scene has 16 frames"):
+        train_vae(small_config("clip.frames=16"), city, tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_latents_are_the_means_of_every_clip(city: Path, checkpoint: Path) -> None:
+    latents = open_latents(checkpoint.with_name("latents"))
+    clips = Clips(city, latents.config)
+    assert len(latents.rollout) == len(clips) == 6
+    np.testing.assert_allclose(latents.trajectory[2], clips[2].trajectory)
+    assert set(latents.train).isdisjoint(latents.held)
+
+
+def test_latents_of_another_vae_are_refused(city: Path, checkpoint: Path, tmp_path: Path) -> None:
+    train_vae(small_config("train_vae.steps=2", "train_vae.seed=1"), city, tmp_path / "other")
+    with pytest.raises(InputError, match="another VAE"):
+        train_dit(small_config(), checkpoint.with_name("latents"), tmp_path / "other", tmp_path / "dit")
+    assert not (tmp_path / "dit").exists()
+    with pytest.raises(InputError, match="already exists"):
+        encode_corpus(city, tmp_path / "other", checkpoint.with_name("latents"))
+
+
+@pytest.mark.parametrize("damage", ["truncate", "missing", "reshape"])
+def test_damaged_checkpoints_are_named(checkpoint: Path, tmp_path: Path, damage: str) -> None:
+    for name in ("model.safetensors", "config.json"):
+        (tmp_path / name).write_bytes((checkpoint / name).read_bytes())
+    weights = tmp_path / "model.safetensors"
+    if damage == "truncate":
+        weights.write_bytes(weights.read_bytes()[:-100])
+    elif damage == "missing":
+        weights.unlink()
+    else:
+        config = json.loads((tmp_path / "config.json").read_text())
+        config["dit"]["width"] = 64
+        (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match=r"model\.safetensors"):
+        load_checkpoint(tmp_path)
+
+
+def test_clips_of_ego_frames_become_world_fixed(tmp_path: Path) -> None:
+    """The same scenes, written ego-centred, train the same model; what no frame saw is unknown."""
+    config = small_config()
+    fixed = Clips(make_city(tmp_path / "world", 2), config)
+    moving = Clips(make_city(tmp_path / "ego", 2, frame="ego"), config)
+    for i in range(2):
+        np.testing.assert_allclose(fixed[i].trajectory, moving[i].trajectory, atol=1e-6)
+        known = moving[i].ids != 255
+        assert known.mean() > 0.4
+        assert (moving[i].ids[known] == fixed[i].ids[known]).mean() > 0.85
+
+
+def test_held_out_clips_share_no_frame_with_training_clips(tmp_path: Path) -> None:
+    config = small_config()
+    clips = Clips(make_city(tmp_path / "ego", 3, frame="ego"), small_config("clip.frames=2"))
+    train, held = clips.split()
+    frames = {(clips._clips[i][0], clips._clips[i][1] + k) for i in train for k in range(2)}
+    for i in held:
+        scene, start = clips._clips[i]
+        assert not {(scene, start), (scene, start + 1)} & frames
+    assert config.clip.frames == 4
+
+
+def test_every_clip_is_seen_once_an_epoch() -> None:
+    order = np.random.default_rng(0).permutation(10)
+    seen = np.concatenate([batch_numbers(order, step, 4) for step in range(5)])
+    assert sorted(seen[:10]) == sorted(seen[10:]) == list(range(10))

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_models import make_checkpoint, make_city
+
+from dyncity.conditions import Conditions, command_from_trajectory, poses_from_trajectory
+from dyncity.errors import InputError
+from dyncity.scene import SceneSpec
+from generators.diffusion import LatentDiffusion
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    return make_checkpoint(folder, make_city(folder / "city"), steps=2)
+
+
+@pytest.fixture(scope="module")
+def source(checkpoint: Path) -> LatentDiffusion:
+    return LatentDiffusion(checkpoint)
+
+
+def test_a_scene_depends_on_its_own_spec_alone(source: LatentDiffusion) -> None:
+    a, b, c = (SceneSpec(i, 7) for i in range(3))
+    first, second = source.generate([a, b]), source.generate([c, a])
+    np.testing.assert_array_equal(first[0].semantics, second[1].semantics)
+    np.testing.assert_array_equal(first[0].poses, second[1].poses)
+    assert (first[0].semantics != first[1].semantics).any()
+    assert (source.generate([SceneSpec(0, 8), b])[0].semantics != first[0].semantics).any()
+
+
+@pytest.mark.parametrize("command", ["static", "forward", "left", "right"])
+def test_poses_carry_out_the_command(source: LatentDiffusion, command: str) -> None:
+    for scene in source.generate([SceneSpec(i, 0, Conditions(command)) for i in range(2)]):
+        assert command_from_trajectory(scene.conditions.trajectory) == command
+        np.testing.assert_allclose(scene.poses, poses_from_trajectory(scene.conditions.trajectory))
+
+
+def test_a_given_trajectory_is_followed_exactly(source: LatentDiffusion) -> None:
+    trajectory = np.array([[0, 0, 0], [1, 0, 0], [2, 0.1, 0.1], [3, 0.3, 0.2]], float)
+    scene = source.generate([SceneSpec(0, 0, Conditions(trajectory=trajectory)), SceneSpec(1, 0)])[0]
+    np.testing.assert_allclose(scene.poses, poses_from_trajectory(trajectory))
+    with pytest.raises(InputError, match="--trajectory"):
+        source.generate([SceneSpec(0, 0, Conditions(trajectory=np.zeros((9, 3)))), SceneSpec(1, 0)])
+
+
+def test_scenes_are_ego_centred_in_the_export_window(source: LatentDiffusion) -> None:
+    scene = source.generate([SceneSpec(0, 0), SceneSpec(1, 0)])[0]
+    assert scene.anchor is None
+    assert scene.grid == source.config.grid
+    assert scene.semantics.shape == (4, 16, 16, 8)
+    np.testing.assert_array_equal(np.diff(scene.timestamps_us), 200_000)
+
+
+def test_guidance_and_steps_change_the_scene(checkpoint: Path, source: LatentDiffusion) -> None:
+    specs = [SceneSpec(0, 0, Conditions("left")), SceneSpec(1, 0, Conditions("left"))]
+    base = source.generate(specs)[0].semantics
+    assert (LatentDiffusion(checkpoint, steps=5).generate(specs)[0].semantics != base).any()
+    assert LatentDiffusion(checkpoint, cfg_scale=1.0).fingerprint() != source.fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"steps": 0}, "--steps"),
+        ({"micro_batch": 0}, "--micro-batch"),
+        ({"cfg_scale": -1.0}, "--cfg-scale"),
+        ({"cfg_scale": float("nan")}, "--cfg-scale"),
+        ({"attention": "flash_attn"}, "attention"),
+    ],
+)
+def test_settings_out_of_range_are_refused(checkpoint: Path, options: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        LatentDiffusion(checkpoint, **options)
+
+
+def test_a_checkpoint_without_a_dit_cannot_generate(checkpoint: Path) -> None:
+    with pytest.raises(InputError, match="no DiT"):
+        LatentDiffusion(checkpoint.with_name("vae"))
