@@ -51,7 +51,11 @@ def make_checkpoint(folder: Path, city: Path, steps: int = 4) -> Path:
     encode_corpus(city, folder / "vae", folder / "latents")
     train_dit(
         small_config(
-            f"train_vae.steps={steps}", "train_dit.steps=12", "train_dit.batch=4", "train_dit.lr=0.02", "train_dit.warmup=1"
+            f"train_vae.steps={steps}",
+            "train_dit.steps=12",
+            "train_dit.batch=4",
+            "train_dit.lr=0.02",
+            "train_dit.warmup=1",
         ),
         folder / "latents",
         folder / "vae",

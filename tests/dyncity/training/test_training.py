@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
+from small_models import make_checkpoint, make_city, small_config
 
 from dyncity.checkpoint import load_checkpoint
 from dyncity.errors import InputError
 from dyncity.training.clips import Clips, batch_numbers
 from dyncity.training.latents import encode_corpus, open_latents
 from dyncity.training.launch import train_dit, train_vae
-from small_models import make_checkpoint, make_city, small_config
 
 RUN = ("train_vae.steps=6", "train_vae.eval_every=1", "train_vae.checkpoint_every=2", "train_vae.decoded_frames=2")
 

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from small_models import small_config
+
+from dyncity.conditions import Conditions
+from dyncity.metrics.distribution import class_histogram, jensen_shannon
+from dyncity.metrics.ego_path import ego_path
+from dyncity.scene import OccupancyScene, SceneSpec
+from dyncity.taxonomy import NATIVE
+from generators.procedural.city import ProceduralCity
+
+
+@pytest.fixture(scope="module")
+def scenes() -> list[OccupancyScene]:
+    city = ProceduralCity(small_config())
+    return [city.generate([SceneSpec(i, 3, Conditions("forward"))])[0] for i in range(4)]
+
+
+def test_the_simulated_ego_drives_on_the_road_through_nobody(scenes: list[OccupancyScene]) -> None:
+    for scene in scenes:
+        drivable, clear = ego_path(scene)
+        assert drivable > 0.95
+        assert clear == 1.0
+
+
+def test_a_car_in_the_way_and_a_lawn_under_the_wheels_are_seen(scenes: list[OccupancyScene]) -> None:
+    scene = scenes[0]
+    x, y, _ = (i // 2 for i in scene.grid.shape)
+    scene.semantics[1, x, y, 2] = NATIVE.id("car")
+    scene.semantics[:, :, :, 1] = NATIVE.id("terrain")
+    drivable, clear = ego_path(scene)
+    assert drivable == 0.0
+    assert clear == pytest.approx(1 - 1 / scene.frames)
+
+
+def test_histograms_ignore_unknown_voxels(make_scene) -> None:  # type: ignore[no-untyped-def]
+    scene = make_scene()
+    scene.semantics[:] = 255
+    scene.semantics[0, 0, 0, :2] = [3, 4]
+    np.testing.assert_allclose(class_histogram([scene], 29)[[3, 4]], 0.5)
+
+
+def test_divergence_is_0_for_equal_and_1_for_disjoint() -> None:
+    p, q = np.array([0.5, 0.5, 0, 0]), np.array([0, 0, 0.5, 0.5])
+    assert jensen_shannon(p, p) == 0
+    assert jensen_shannon(p, q) == pytest.approx(1)
+    assert jensen_shannon(p, (p + q) / 2) == pytest.approx(jensen_shannon((p + q) / 2, p))
