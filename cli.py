@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
-import sys
-import traceback
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -13,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from dyncity.errors import InputError
-
-UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # typer keeps it in a place of its own
+from dyncity.exit_codes import run
 
 if TYPE_CHECKING:
     from generators.base import SceneGenerator
@@ -31,10 +27,7 @@ app = typer.Typer(
 )
 
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to write.")]
-Preset = Annotated[
-    str,
-    typer.Option(metavar="NAME", help="tiny, carlasc, occ3d-nuscenes, occ3d-waymo or semantickitti."),
-]
+Preset = Annotated[str, typer.Option(metavar="NAME", help="tiny, carlasc, occ3d-nuscenes, occ3d-waymo, semantickitti.")]
 ConfigFile = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="YAML or JSON laid over the preset.")]
 Settings = Annotated[
     list[str] | None,
@@ -47,7 +40,10 @@ Labels = Annotated[
 Container = Annotated[str, typer.Option(metavar="parquet|numpy", help="What the shards are.")]
 Columns = Annotated[str, typer.Option(metavar="A,B", help="More columns: mask_lidar, mask_camera, instances, boxes.")]
 PerShard = Annotated[int | None, typer.Option(metavar="N", help="Scenes of a shard; by default a few seconds of work.")]
-Workers = Annotated[str, typer.Option(metavar="N|MIN:MAX", help="Worker processes; a range follows the load.")]
+Workers = Annotated[
+    str | None,
+    typer.Option(metavar="N|MIN:MAX", help="Worker processes, by default by the cores; 0: this one, without Ray."),
+]
 Gpus = Annotated[float, typer.Option("--gpus-per-worker", metavar="G", help="GPUs of a worker; 0: CPU.")]
 Address = Annotated[str, typer.Option(metavar="local|auto|HOST:PORT", help="The Ray cluster; local: this machine.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")]
@@ -64,33 +60,22 @@ def generate(
     out: Out,
     num_scenes: Annotated[int, typer.Option(metavar="N", help="How many scenes.")] = 16,
     seed: Seed = 0,
-    generator: Annotated[
-        str, typer.Option(metavar="diffusion|procedural", help="Where scenes come from.")
-    ] = "diffusion",
-    checkpoint: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="diffusion: a run of train dit; by default the shipped checkpoint."),
-    ] = None,
+    generator: Annotated[str, typer.Option(metavar="NAME", help="diffusion or procedural.")] = "diffusion",
+    checkpoint: Annotated[Path | None, typer.Option(metavar="DIR", help="diffusion: else the shipped one.")] = None,
     preset: OptionalPreset = None,
     config: ConfigFile = None,
     settings: Settings = None,
-    frame: Annotated[
-        str, typer.Option(metavar="ego|world", help="procedural: grids move with the ego, or stand still.")
-    ] = "ego",
+    frame: Annotated[str, typer.Option(metavar="ego|world", help="procedural: what grids are fixed to.")] = "ego",
     labels: Labels = "native",
     container: Container = "parquet",
     columns: Columns = "",
-    command: Annotated[
-        str, typer.Option(metavar="NAME", help="What the ego does: static, forward, left, right or mixed.")
-    ] = "mixed",
-    trajectory: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The path of the ego: .json, .npy, .csv of x, y, yaw.")
-    ] = None,
+    command: Annotated[str, typer.Option(metavar="NAME", help="static, forward, left, right or mixed.")] = "mixed",
+    trajectory: Annotated[Path | None, typer.Option(metavar="FILE", help=".json, .npy, .csv of x, y, yaw.")] = None,
     steps: Annotated[int | None, typer.Option(metavar="N", help="diffusion: steps of the solver.")] = None,
     cfg_scale: Annotated[float | None, typer.Option(metavar="S", help="diffusion: guidance scale; 1 is none.")] = None,
     micro_batch: Annotated[int | None, typer.Option(metavar="N", help="Scenes made at a time.")] = None,
     scenes_per_shard: PerShard = None,
-    workers: Workers = "1",
+    workers: Workers = None,
     gpus_per_worker: Gpus = 0.0,
     address: Address = "local",
     resume: Resume = False,
@@ -110,15 +95,8 @@ def generate(
 
     if generator == "diffusion":
         _not_for(generator, {"--frame": frame != "ego"})
-        source = sources.diffusion(
-            checkpoint,
-            preset,
-            config,
-            settings or [],
-            steps=steps,
-            cfg_scale=cfg_scale,
-            micro_batch=micro_batch,
-        )
+        sampling = {"steps": steps, "cfg_scale": cfg_scale, "micro_batch": micro_batch}
+        source = sources.diffusion(checkpoint, preset, config, settings or [], **sampling)
     elif generator == "procedural":
         _not_for(generator, {"--checkpoint": checkpoint, "--steps": steps, "--cfg-scale": cfg_scale})
         source = sources.procedural(preset, config, settings or [], frame, micro_batch)
@@ -138,8 +116,8 @@ def generate(
             "command": command,
             "trajectory": read_trajectory(trajectory, source.config.clip.frames) if trajectory else None,
         },
-        run={
-            "workers": _range(workers),
+        execution={
+            "workers": _range(workers, os.cpu_count() or 1),
             "gpus_per_worker": gpus_per_worker,
             "address": address,
             "resume": resume,
@@ -157,14 +135,12 @@ def import_logs(
     preset: Preset = "tiny",
     config: ConfigFile = None,
     settings: Settings = None,
-    frames: Annotated[
-        int | None, typer.Option(metavar="N", help="Cut logs into scenes of so many frames; else whole logs.")
-    ] = None,
+    frames: Annotated[int | None, typer.Option(metavar="N", help="Frames of a scene; else whole logs.")] = None,
     labels: Labels = "native",
     container: Container = "parquet",
     columns: Columns = "",
     scenes_per_shard: PerShard = 1,
-    workers: Workers = "1",
+    workers: Workers = None,
     address: Address = "local",
     resume: Resume = False,
     overwrite: Overwrite = False,
@@ -194,8 +170,8 @@ def import_logs(
             "container": container,
             "columns": _words(columns),
         },
-        run={
-            "workers": _range(workers),
+        execution={
+            "workers": _range(workers, os.cpu_count() or 1),
             "gpus_per_worker": 0.0,
             "address": address,
             "resume": resume,
@@ -214,7 +190,7 @@ def train(
     preset: OptionalPreset = None,
     config: ConfigFile = None,
     settings: Settings = None,
-    workers: Workers = "1",
+    workers: Workers = None,
     gpus_per_worker: Gpus = 0.0,
     address: Address = "local",
     resume: Resume = False,
@@ -260,7 +236,7 @@ def train(
             config=resolved,
             data=data,
             out=out,
-            workers=_range(workers),
+            workers=_range(workers, 1),
             gpus_per_worker=gpus_per_worker,
             address=address,
             resume=resume,
@@ -297,9 +273,6 @@ def export(
     corpus: Corpus,
     out: Out,
     kind: Annotated[str, typer.Option("--format", metavar="NAME", help="semantickitti or occ3d-nuscenes.")],
-    sequences: Annotated[
-        str | None, typer.Option(metavar="N,N", help="Numbers of the scenes in the tree, one a scene.")
-    ] = None,
     scans: Annotated[
         bool, typer.Option("--scans/--no-scans", help="semantickitti: write simulated LiDAR scans.")
     ] = True,
@@ -315,11 +288,8 @@ def export(
     from dyncity.terminal import ProgressLine, show_table
     from exporters.trees import export_tree
 
-    numbers = _numbers("--sequences", sequences) if sequences is not None else None
     with ProgressLine("export", "scenes") as progress:
-        result = export_tree(
-            corpus, kind, out, overwrite=overwrite, report=progress.update, sequences=numbers, scans=scans
-        )
+        result = export_tree(corpus, kind, out, overwrite=overwrite, report=progress.update, scans=scans)
     rows = [
         ("scenes", result.scenes),
         ("frames", result.frames),
@@ -415,7 +385,7 @@ def _make(
     source: Source,
     out: Path,
     request: dict[str, Any],
-    run: dict[str, Any],
+    execution: dict[str, Any],
     dry_run: bool,
 ) -> None:
     """Plan a corpus, make it, show what came of it."""
@@ -424,6 +394,7 @@ def _make(
     from exporters.parquet import ParquetExporter
     from exporters.pictures import contact_sheet
     from generators.corpus import CorpusPlan, make_corpus
+    from generators.dry_run import dry_run as estimate
 
     plan = CorpusPlan(
         generator=generator.name,
@@ -435,26 +406,21 @@ def _make(
     container = ParquetExporter if plan.container == "parquet" else NumpyExporter
     exporter = container(labels=plan.labels, columns=plan.columns)
     if dry_run:
-        grid, frames = plan.config.grid, plan.config.clip.frames
-        raw = plan.num_scenes * frames * grid.voxels / 1e6
-        rows: list[tuple[str, object]] = [
-            ("scenes", f"{plan.num_scenes} of {frames} frames"),
-            ("shards", len(plan.shards)),
-            ("voxels", f"{raw:.0f} MB before compression"),
-            ("fingerprint", plan.fingerprint()[:16]),
-        ]
-        show_table(rows, title=f"would write {out}")
+        rows = estimate(plan, source.build, exporter, execution["workers"])
+        show_table(list(rows.items()), title=f"would write {out}")
         return
     with ProgressLine(plan.generator, "scenes", plan.num_scenes) as progress:
-        result = make_corpus(plan, source.build, exporter, out, preview=contact_sheet, report=progress.update, **run)
-    rows = [
+        result = make_corpus(
+            plan, source.build, exporter, out, preview=contact_sheet, report=progress.update, **execution
+        )
+    table = [
         ("scenes", f"{result.written} written, {result.failed} failed of {result.requested}"),
         ("shards", f"{len(plan.shards)}, {result.bytes / 1e6:.1f} MB"),
         ("time", f"{result.seconds:.1f} s, {result.scenes_per_second:.2f} scenes/s"),
-        ("picture", out / "preview.png"),
+        ("picture", str(out / "preview.png")),
         *((f"failed scene {f.index}", f.reason) for f in result.failures[:5]),
     ]
-    show_table(rows, title=str(out))
+    show_table(table, title=str(out))
     _closing(f"dyncity view {out} --out {out.name}.gif")
     if result.failed:
         raise typer.Exit(1)
@@ -471,8 +437,10 @@ def _not_for(what: str, given: dict[str, Any]) -> None:
             raise InputError(option, f"means nothing to {what}", "leave it out")
 
 
-def _range(text: str) -> tuple[int, int]:
+def _range(text: str | None, default: int) -> tuple[int, int]:
     """``N`` or ``MIN:MAX`` as (least, most)."""
+    if text is None:
+        return default, default
     least, _, most = text.partition(":")
     try:
         found = int(least), int(most or least)
@@ -481,13 +449,6 @@ def _range(text: str) -> tuple[int, int]:
     if not 0 <= found[0] <= found[1]:
         raise InputError("--workers", f"found {text!r}", "give N or MIN:MAX with MIN at most MAX")
     return found
-
-
-def _numbers(option: str, text: str) -> list[int]:
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise InputError(option, f"found {text!r}", "give whole numbers with commas between them") from None
 
 
 def _closing(command: str) -> None:
@@ -511,43 +472,9 @@ def _smoke() -> str:
     return f"shipped checkpoint {str(digest)[:16]}: {scene.frames} frames in {seconds:.1f} s, one solver step"
 
 
-def _fail(message: str, code: int) -> NoReturn:
-    typer.echo(" ".join(message.split()), err=True)
-    raise SystemExit(code)
-
-
-def _usage_line(error: Any) -> str:
-    """A usage error of typer as ``<option>: <what was found>; <what to do>``."""
-    context = getattr(error, "ctx", None)
-    path = context.command_path if context is not None else "dyncity"
-    option = getattr(error, "option_name", None)
-    parameter = getattr(error, "param", None)
-    if option is None and parameter is not None:
-        option = parameter.opts[-1] if parameter.param_type_name == "option" else parameter.metavar
-    found = error.format_message().strip().rstrip(".")
-    return f"error: {option or path}: {found[:1].lower()}{found[1:]}; see {path} --help"
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """The console script. Exit codes: 0 done, 1 something in the work failed, 2 bad input, 130 interrupted."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    try:
-        code = app(args=arguments, prog_name="dyncity", standalone_mode=False)
-    except InputError as error:
-        _fail(f"error: {error}", 2)
-    except UsageError as error:
-        _fail(_usage_line(error), 2)
-    except (KeyboardInterrupt, typer.Abort):
-        again = shlex.join(["dyncity", *arguments])
-        resumes = arguments[:1] and arguments[0] in ("generate", "import", "train")
-        extra = "" if not resumes or "--resume" in arguments else " --resume"
-        _fail(f"interrupted; go on with: {again.replace(' --overwrite', '')}{extra}", 130)
-    except OSError as error:
-        if os.environ.get("DYNCITY_TRACEBACK"):
-            traceback.print_exc()
-        where = error.filename or "the system"
-        _fail(f"error: {where}: {error.strerror or error}; free space, or give a folder that can be written", 2)
-    raise SystemExit(code or 0)
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """The console script: ``arguments``, by default those of the process; leaves with an exit code."""
+    run(app, arguments)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 
 from packaging.requirements import Requirement
 
+from dyncity import __version__
 from dyncity.errors import InputError
 
 _GIB = 2**30
@@ -53,8 +54,13 @@ def _python() -> Iterator[Check]:
 
 def _packages() -> Iterator[Check]:
     """Installed versions against the ranges that the package asks for."""
-    yield Check("dyncity", "ok", importlib.metadata.version("dyncity"))
-    for text in importlib.metadata.requires("dyncity") or []:
+    yield Check("dyncity", "ok", __version__)
+    try:
+        requirements = importlib.metadata.requires("dyncity") or []
+    except importlib.metadata.PackageNotFoundError:
+        yield Check("packages", "warn", "run from the sources: pip install . says which versions fit")
+        return
+    for text in requirements:
         wanted = Requirement(text)
         if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
             continue

@@ -30,14 +30,14 @@ class ProgressLine:
     def __init__(self, what: str, unit: str, total: int = 0) -> None:
         self.what, self.unit, self.total = what, unit, total
         self.done, self.note = 0, "starting"
-        self._first = 0  # what was there before this run, e.g. when it resumes
-        self._start = time.monotonic()
+        self._begun = time.monotonic()
+        self._first, self._start = 0, self._begun  # where and when the counting began: a run may resume
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
         self._bar: Progress | None = None
 
     def __enter__(self) -> ProgressLine:
-        self._start = time.monotonic()
+        self._begun = time.monotonic()
         if sys.stderr.isatty():
             self._bar = Progress(
                 TextColumn(self.what),
@@ -91,7 +91,7 @@ class ProgressLine:
             parts.append(f"{rate:.2f} {self.unit}/s" if rate >= 0.1 else f"{1 / rate:.0f} s each")
             if self.total > self.done:
                 parts.append(f"{_clock((self.total - self.done) / rate)} left")
-        parts.append(f"{_clock(seconds)} so far")
+        parts.append(f"{_clock(time.monotonic() - self._begun)} so far")
         return ", ".join([*parts, self.note] if self.note else parts)
 
     def _tick(self) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dyncity.datasets.manifest import ShardRecord
+from dyncity.errors import InputError
 from exporters.manifest import write_manifest
 from generators.corpus_folder import OpenFolder
 from generators.plan import CorpusPlan
@@ -80,7 +81,8 @@ def open_ledger(plan: CorpusPlan, folder: OpenFolder, report: Report | None) -> 
     def tick() -> None:
         pause = _TICK
         while not ended.wait(pause):
-            ledger.save()
+            with suppress(InputError):  # a full disk is told by the next save in the main thread
+                ledger.save()
             pause = max(_TICK, _DUTY * ledger.tell())
 
     ledger.tell()

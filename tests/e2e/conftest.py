@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import chdir, redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+import cli
 
 ROOT = Path(__file__).parents[2]
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -21,20 +26,44 @@ def command() -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def dyncity() -> Run:
-    """``dyncity("verify", corpus, cwd=...)`` -> the finished process; its output is text."""
+def console() -> Run:
+    """``console("verify", corpus)``: the command in a process of its own -> the finished process."""
 
-    def run(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), **dict(options.pop("env", {}))}
+    def run(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        words = [*command(), *map(str, arguments)]
         return subprocess.run(
-            [*command(), *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            timeout=600,
-            env=environment,
-            check=False,
-            **options,
+            words, capture_output=True, text=True, timeout=600, env=environment, check=False, **options
         )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def start() -> Callable[..., subprocess.Popen[str]]:
+    """``start("generate", ...)``: the command in a process that goes on; its stderr can be read."""
+
+    def begin(*arguments: object) -> subprocess.Popen[str]:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        words = [*command(), *map(str, arguments)]
+        return subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=environment)
+
+    return begin
+
+
+@pytest.fixture(scope="session")
+def dyncity() -> Run:
+    """The same in this process: torch is imported once for all tests, not once for each."""
+
+    def run(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+        words, out, err = [str(a) for a in arguments], io.StringIO(), io.StringIO()
+        code: object = None
+        with redirect_stdout(out), redirect_stderr(err), chdir(cwd or Path.cwd()):
+            try:
+                cli.main(words)
+            except SystemExit as end:
+                code = end.code
+        return subprocess.CompletedProcess(words, int(code or 0), out.getvalue(), err.getvalue())
 
     return run
 
@@ -43,6 +72,6 @@ def dyncity() -> Run:
 def corpus(dyncity: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A corpus of four procedural scenes, made by the command."""
     folder = tmp_path_factory.mktemp("e2e") / "city"
-    done = dyncity("generate", "--generator", "procedural", "--num-scenes", 4, "--out", folder)
+    done = dyncity("generate", "--generator", "procedural", "--num-scenes", 4, "--workers", 0, "--out", folder)
     assert done.returncode == 0, done.stderr
     return folder

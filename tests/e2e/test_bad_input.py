@@ -26,7 +26,7 @@ def refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
         assert word in lines[0], lines[0]
 
 
-PROCEDURAL = ("generate", "--generator", "procedural", "--num-scenes", "1", "--out", "out")
+PROCEDURAL = ("generate", "--generator", "procedural", "--num-scenes", "1", "--workers", "0", "--out", "out")
 CASES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "unknown option": (("generate", "--outt", "x"), ("--outt",)),
     "missing option": (("generate",), ("--out",)),
@@ -79,6 +79,12 @@ def test_bad_input_is_one_line_and_leaves_nothing(dyncity, tmp_path: Path, case:
     refused(dyncity(*arguments, cwd=tmp_path), *words)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["empty", "file"]
     assert not list((tmp_path / "empty").iterdir())
+
+
+def test_the_console_script_does_the_same(console, tmp_path: Path) -> None:
+    refused(console(*PROCEDURAL, "--seed", "-1", cwd=tmp_path), "--seed", "-1")
+    refused(console("generate", cwd=tmp_path), "--out")
+    assert not list(tmp_path.iterdir())
 
 
 def test_output_that_exists_is_left_alone(dyncity, corpus: Path, tmp_path: Path) -> None:

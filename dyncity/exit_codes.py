@@ -1,0 +1,67 @@
+"""How a command ends: one line on stderr and an exit code, whatever went wrong.
+
+0 done; 1 the work ended and something in it failed or was found damaged; 2 bad input; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import traceback
+from typing import Any, NoReturn
+
+import typer
+
+from dyncity.errors import InputError
+
+RESUMABLE = ("generate", "import", "train")
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # which module it lies in depends on the version
+
+
+def run(app: typer.Typer, arguments: list[str] | None = None) -> NoReturn:
+    """Run the application and leave with its exit code.
+
+    Args:
+        app: the application.
+        arguments: words of the command line; None takes those of this process.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        code = app(args=arguments, prog_name="dyncity", standalone_mode=False)
+    except InputError as error:
+        _leave(f"error: {error}", 2)
+    except UsageError as error:
+        _leave(f"error: {_usage(error)}", 2)
+    except (KeyboardInterrupt, typer.Abort):
+        _leave(f"interrupted; go on with: {_again(arguments)}", 130)
+    except OSError as error:
+        if os.environ.get("DYNCITY_TRACEBACK"):
+            traceback.print_exc()
+        found = f"{error.filename or 'the system'}: {error.strerror or error}"
+        _leave(f"error: {found}; free space, or give a place that can be written", 2)
+    raise SystemExit(code or 0)
+
+
+def _leave(line: str, code: int) -> NoReturn:
+    typer.echo(" ".join(line.split()), err=True)
+    raise SystemExit(code)
+
+
+def _usage(error: Any) -> str:
+    """A usage error of typer as ``<option>: <what was found>; <what to do>``."""
+    context, parameter = getattr(error, "ctx", None), getattr(error, "param", None)
+    path = context.command_path if context is not None else "dyncity"
+    option = getattr(error, "option_name", None)
+    if option is None and parameter is not None:
+        option = parameter.opts[-1] if parameter.param_type_name == "option" else parameter.metavar
+    found = error.format_message().strip().rstrip(".")
+    return f"{option or path}: {found[:1].lower()}{found[1:]}; see {path} --help"
+
+
+def _again(arguments: list[str]) -> str:
+    """What to type to go on with an interrupted command."""
+    words = [a for a in arguments if a != "--overwrite"]
+    if words[:1] and words[0] in RESUMABLE and "--resume" not in words:
+        words.append("--resume")
+    return shlex.join(["dyncity", *words])
