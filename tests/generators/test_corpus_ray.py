@@ -1,0 +1,87 @@
+"""The engine on a real Ray: the same bytes as without, whatever happens to the actors."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+from numbered_scenes import contents, small_plan, source
+
+from dyncity.errors import InputError
+from exporters.manifest import verify_corpus
+from exporters.parquet import ParquetExporter
+from generators.corpus import make_corpus
+
+ray = pytest.importorskip("ray")
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def running_ray():
+    """One local Ray for the module: starting it is most of the time that these tests take."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "tests")]))
+        patch.setenv("RAY_DATA_LOG_LEVEL", "CRITICAL")
+        patch.setenv("RAY_AUTH_MODE", "disabled")
+        if not ray.is_initialized():
+            ray.init(
+                address="local",
+                num_cpus=4,
+                include_dashboard=False,
+                object_store_memory=150 * 2**20,
+                log_to_driver=False,
+                logging_level="ERROR",
+            )
+        yield
+        ray.shutdown()
+
+
+def make(out, plan=None, build=None, **options):
+    return make_corpus(plan or small_plan(), build or source(), ParquetExporter(), out, **options)
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    """The corpus as one process makes it."""
+    out = tmp_path_factory.mktemp("reference") / "out"
+    make(out)
+    return contents(out)
+
+
+@pytest.mark.parametrize("workers", [(1, 1), (2, 2), (1, 3)])
+def test_any_number_of_workers_makes_the_same_bytes(tmp_path, reference, workers):
+    seen = []
+    make(tmp_path / "out", workers=workers, report=lambda *values: seen.append(values))
+    assert contents(tmp_path / "out") == reference
+    assert seen[-1] == (19, 19, "3/3 shards")
+
+
+def test_actors_killed_in_the_middle_change_nothing(tmp_path, reference):
+    build = source(dies_at=10, deaths=1, diary=tmp_path / "diary")
+    result = make(tmp_path / "out", build=build, workers=(2, 2))
+    assert (tmp_path / "diary").read_text() == "x"
+    assert result.failed == 0
+    assert contents(tmp_path / "out") == reference
+
+
+def test_a_scene_that_always_kills_its_worker_is_recorded_and_the_rest_is_made(tmp_path):
+    build = source(dies_at=10, diary=tmp_path / "diary")
+    result = make(tmp_path / "out", build=build, workers=(1, 1))
+    assert (result.requested, result.written, result.failed) == (19, 18, 1)
+    assert result.failures[0].index == 10
+    assert "died" in result.failures[0].reason
+    assert len((tmp_path / "diary").read_text()) == 5
+    assert verify_corpus(tmp_path / "out") == []
+
+
+def test_bad_input_in_a_worker_ends_the_run_and_leaves_nothing(tmp_path):
+    with pytest.raises(InputError, match="of another grid"):
+        make(tmp_path / "out", small_plan(40), source(refuses=2, seconds=0.2), workers=(2, 2))
+    time.sleep(3)  # workers that went on would have written by now
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_more_gpus_than_there_are_is_one_line(tmp_path):
+    with pytest.raises(InputError, match="--gpus-per-worker"):
+        make(tmp_path / "out", workers=(2, 2), gpus_per_worker=8.0)
+    assert list(tmp_path.iterdir()) == []

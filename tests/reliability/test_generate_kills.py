@@ -1,0 +1,182 @@
+"""The driver is killed, the disk is full, two runs meet: the finished corpus is the same, or one line says why."""
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from numbered_scenes import contents, small_plan, source
+
+from dyncity.datasets.corpus import read_manifest
+from dyncity.errors import InputError
+from exporters.manifest import verify_corpus
+from exporters.parquet import ParquetExporter
+from generators.corpus import make_corpus
+
+ROOT = Path(__file__).parents[2]
+PLAN = {"num_scenes": 40}
+DRIVER = """
+import sys
+from pathlib import Path
+from numbered_scenes import small_plan, source
+from dyncity.errors import InputError
+from exporters.parquet import ParquetExporter
+from generators.corpus import make_corpus
+if __name__ == "__main__":
+    out, seconds, workers, options = Path(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3]), sys.argv[4:]
+    try:
+        make_corpus(small_plan(40), source(seconds=seconds), ParquetExporter(), out, workers=(workers, workers),
+                    **dict.fromkeys(options, True))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+"""
+
+
+def drive(script: Path, out: Path, *arguments: object, **options: object) -> subprocess.Popen:
+    """A driver in a process and a session of its own."""
+    script.write_text(DRIVER)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+    command = [sys.executable, str(script), str(out), *map(str, arguments)]
+    return subprocess.Popen(
+        command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True, **options
+    )
+
+
+def wait_for(condition, seconds: float = 180.0) -> None:
+    """Wait until something is so."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come to that"
+        time.sleep(0.02)
+
+
+def shards_of(out: Path) -> list[Path]:
+    return list((out / "shards").glob("0*.parquet"))
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    """The corpus of a run that nothing happened to."""
+    out = tmp_path_factory.mktemp("reference") / "out"
+    make_corpus(small_plan(**PLAN), source(), ParquetExporter(), out)
+    return contents(out)
+
+
+def resume(out: Path) -> None:
+    make_corpus(small_plan(**PLAN), source(), ParquetExporter(), out, resume=True)
+
+
+@pytest.mark.parametrize("committed", [0, 2])
+def test_a_killed_driver_resumes_to_the_same_bytes(tmp_path, reference, committed):
+    out = tmp_path / "out"
+    driver = drive(tmp_path / "drive.py", out, 0.2, 0)
+    wait_for(lambda: (out / "manifest.json").exists() and len(shards_of(out)) >= committed)
+    os.kill(driver.pid, signal.SIGKILL)
+    driver.communicate()
+    assert len(shards_of(out)) < 5
+    assert read_manifest(out).requested == 40
+    resume(out)
+    assert contents(out) == reference
+    assert verify_corpus(out) == []
+
+
+def test_a_killed_driver_of_ray_workers_resumes_beside_its_orphans(tmp_path, reference):
+    pytest.importorskip("ray")
+    out = tmp_path / "out"
+    driver = drive(tmp_path / "drive.py", out, 0.5, 2)
+    wait_for(lambda: len(shards_of(out)) >= 1, 300)
+    os.kill(driver.pid, signal.SIGKILL)
+    driver.communicate()
+    resume(out)  # at once: workers of the dead driver may still be writing
+    assert contents(out)["manifest.json"] == reference["manifest.json"]
+    time.sleep(5)
+    assert contents(out) == reference
+
+
+def test_a_run_killed_while_it_replaces_a_corpus_can_be_overwritten_again(tmp_path, reference):
+    out = tmp_path / "out"
+    make_corpus(small_plan(60, seed=9), source(), ParquetExporter(), out)
+    driver = drive(tmp_path / "drive.py", out, 0.2, 0, "overwrite")
+    wait_for(lambda: (out / ".replaced").exists())
+    os.kill(driver.pid, signal.SIGKILL)
+    driver.communicate()
+    make_corpus(small_plan(**PLAN), source(), ParquetExporter(), out, overwrite=True)
+    assert contents(out) == reference
+
+
+def test_the_second_of_two_drivers_says_that_another_is_at_work(tmp_path, reference):
+    out = tmp_path / "out"
+    first = drive(tmp_path / "drive.py", out, 0.3, 0)
+    wait_for(lambda: (out / "manifest.json").exists())
+    with pytest.raises(InputError, match="another run") as error:
+        resume(out)
+    assert "\n" not in str(error.value)
+    assert first.wait(120) == 0
+    first.communicate()
+    assert contents(out) == reference
+
+
+def test_an_interrupt_stops_soon_and_keeps_what_is_committed(tmp_path, reference):
+    out = tmp_path / "out"
+    driver = drive(tmp_path / "drive.py", out, 0.3, 0)
+    wait_for(lambda: len(shards_of(out)) >= 1)
+    driver.send_signal(signal.SIGINT)
+    driver.communicate(timeout=60)
+    assert driver.returncode != 0
+    assert 1 <= len(shards_of(out)) < 5
+    assert not (out / ".lock").exists()
+    resume(out)
+    assert contents(out) == reference
+
+
+def limited(size: int):
+    """Let a process write no file larger than ``size`` bytes; writing more fails as on a full disk."""
+
+    def limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+    return limit
+
+
+@pytest.mark.parametrize("size", [64, 6000])
+def test_a_disk_that_takes_no_more_is_one_line_and_leaves_nothing(tmp_path, size):
+    out = tmp_path / "new" / "out"
+    driver = drive(tmp_path / "drive.py", out, 0, 0, preexec_fn=limited(size))
+    _, said = driver.communicate(timeout=120)
+    assert driver.returncode == 2, said
+    assert said.startswith("error: ")
+    assert said.count("\n") == 1
+    assert {p.name for p in tmp_path.iterdir()} == {"drive.py"}
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 256 kB, where this user may mount one."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(disk)], capture_output=True, check=False
+    )
+    if mount.returncode:
+        pytest.skip("mounting a file system is not permitted here")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_full_disk_keeps_what_is_committed_for_a_resume(small_disk, tmp_path):
+    plan = small_plan(400)
+    with pytest.raises(InputError, match="--resume"):
+        make_corpus(plan, source(), ParquetExporter(), small_disk / "out")
+    kept = shards_of(small_disk / "out")
+    assert kept
+    moved = tmp_path / "out"
+    subprocess.run(["cp", "-r", str(small_disk / "out"), str(moved)], check=True)
+    make_corpus(plan, source(), ParquetExporter(), moved, resume=True)
+    make_corpus(plan, source(), ParquetExporter(), tmp_path / "whole")
+    assert contents(moved) == contents(tmp_path / "whole")
