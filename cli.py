@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
@@ -99,7 +99,10 @@ def generate(
         source = sources.diffusion(checkpoint, preset, config, settings or [], **sampling)
     elif generator == "procedural":
         _not_for(generator, {"--checkpoint": checkpoint, "--steps": steps, "--cfg-scale": cfg_scale})
-        source = sources.procedural(preset, config, settings or [], frame, micro_batch)
+        if frame not in ("ego", "world"):
+            raise InputError("--frame", f"found {frame!r}", "use one of ego, world")
+        fixed: Literal["ego", "world"] = "world" if frame == "world" else "ego"
+        source = sources.procedural(preset, config, settings or [], fixed, micro_batch)
     else:
         raise InputError("--generator", f"found {generator!r}", "use one of diffusion, procedural")
     _make(

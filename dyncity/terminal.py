@@ -15,7 +15,7 @@ _EVERY = 5.0  # seconds between lines where stderr is not a terminal
 
 
 class ProgressLine:
-    """Progress of one piece of work on stderr; a context manager.
+    """Progress of one piece of work on stdout, so that stderr holds errors alone; a context manager.
 
     Args:
         what: the verb, e.g. ``generate``.
@@ -38,7 +38,7 @@ class ProgressLine:
 
     def __enter__(self) -> ProgressLine:
         self._begun = time.monotonic()
-        if sys.stderr.isatty():
+        if sys.stdout.isatty():
             self._bar = Progress(
                 TextColumn(self.what),
                 BarColumn(),
@@ -46,7 +46,7 @@ class ProgressLine:
                 TextColumn(self.unit),
                 TextColumn("{task.fields[note]}", style="dim"),
                 TimeRemainingColumn(),
-                console=Console(stderr=True),
+                console=Console(),
             )
             self._task = self._bar.add_task(self.what, total=self.total or None, note=self.note)
             self._bar.start()
@@ -64,7 +64,7 @@ class ProgressLine:
         if self._thread is not None:
             self._thread.join()
             if kind is None:
-                print(self.line(), file=sys.stderr, flush=True)  # noqa: T201
+                print(self.line(), flush=True)  # noqa: T201
 
     def update(self, done: int, total: int | None = None, note: str = "") -> None:
         """Say how far the work is.
@@ -96,7 +96,7 @@ class ProgressLine:
 
     def _tick(self) -> None:
         while not self._ended.wait(_EVERY):
-            print(self.line(), file=sys.stderr, flush=True)  # noqa: T201
+            print(self.line(), flush=True)  # noqa: T201
 
 
 def _clock(seconds: float) -> str:

@@ -53,9 +53,7 @@ def fit_view(grid: GridSpec, size: tuple[int, int]) -> View:
     (sx, sy, sz), (sin, cos) = grid.voxel_size, (np.sin(AZIMUTH), np.cos(AZIMUTH))
     up, rise = np.sin(ELEVATION), np.cos(ELEVATION)
     # The screen is y down; lengths are relative to a voxel's edge along x.
-    axes = np.array(
-        [(sin, -cos * up), (-cos * sy / sx, -sin * up * sy / sx), (0.0, -rise * sz / sx)], np.float64
-    )
+    axes = np.array([(sin, -cos * up), (-cos * sy / sx, -sin * up * sy / sx), (0.0, -rise * sz / sx)], np.float64)
     extent = np.abs(axes).T @ np.array(grid.shape)
     scale = SUPERSAMPLING * min(size[0] / extent[0], size[1] / extent[1])
     whole = np.round(axes * scale).astype(np.int64)
@@ -107,9 +105,7 @@ def _brightness(solid: NDArray[np.bool_], at: tuple[NDArray[np.int64], ...]) -> 
     return light
 
 
-def visible_faces(
-    solid: NDArray[np.bool_], view: View
-) -> tuple[NDArray[np.int32], tuple[NDArray[np.int64], ...]]:
+def visible_faces(solid: NDArray[np.bool_], view: View) -> tuple[NDArray[np.int32], tuple[NDArray[np.int64], ...]]:
     """Which face of which voxel each pixel shows.
 
     Args:

@@ -119,9 +119,7 @@ def write_png(scene: OccupancyScene, path: Path, size: tuple[int, int] = (520, 4
     _save_png(_sheet(tiles, min(3, len(tiles)), _caption(scene), space, occurring), path)
 
 
-def write_gif(
-    scene: OccupancyScene, path: Path, fps: float | None = None, size: tuple[int, int] = (640, 480)
-) -> None:
+def write_gif(scene: OccupancyScene, path: Path, fps: float | None = None, size: tuple[int, int] = (640, 480)) -> None:
     """Write the scene over time as a GIF that loops.
 
     Args:
@@ -139,9 +137,7 @@ def write_gif(
     reduced = [f.quantize(palette=palette, dither=Image.Dither.NONE) for f in frames]
     buffer = io.BytesIO()
     duration = max(20, round(100 / (fps or scene.grid.frame_rate)) * 10)
-    reduced[0].save(
-        buffer, "GIF", save_all=True, append_images=reduced[1:], duration=duration, loop=0, optimize=False
-    )
+    reduced[0].save(buffer, "GIF", save_all=True, append_images=reduced[1:], duration=duration, loop=0, optimize=False)
     _write(path, buffer.getvalue())
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from dyncity.checkpoint import shipped_checkpoint
 from dyncity.config import Config, override, read_config
@@ -33,16 +33,14 @@ def procedural(
     preset: str | None,
     file: Path | None,
     settings: list[str],
-    frame: str = "ego",
+    frame: Literal["ego", "world"] = "ego",
     micro_batch: int | None = None,
 ) -> Source:
     """The procedural city on the grid of a preset.
 
     Raises:
-        InputError: an unknown preset, key or frame, a wrong type.
+        InputError: an unknown preset or key, a wrong type.
     """
-    if frame not in ("ego", "world"):
-        raise InputError("--frame", f"found {frame!r}", "use one of ego, world")
     config = override(named(preset or "tiny"), settings, file)
     given = {} if micro_batch is None else {"micro_batch": micro_batch}
     return Source(config, partial(ProceduralCity, config, frame=frame, **given))

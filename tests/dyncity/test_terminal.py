@@ -12,7 +12,7 @@ def test_lines_come_by_themselves_while_the_work_waits(monkeypatch, capsys) -> N
     monkeypatch.setattr(terminal, "_EVERY", 0.05)
     with ProgressLine("generate", "scenes", 16):
         time.sleep(0.4)
-    lines = capsys.readouterr().err.splitlines()
+    lines = capsys.readouterr().out.splitlines()
     assert len(lines) >= 3
     assert all(line.startswith("generate: 0/16 scenes") for line in lines)
 
@@ -30,10 +30,10 @@ def test_a_line_tells_rate_and_time_left_and_leaves_out_what_an_earlier_run_did(
 def test_the_last_line_is_the_end_and_a_failure_prints_none(capsys) -> None:
     with ProgressLine("export", "scenes") as progress:
         progress.update(3, 3)
-    assert capsys.readouterr().err.startswith("export: 3/3 scenes")
+    assert capsys.readouterr().out.startswith("export: 3/3 scenes")
     with pytest.raises(ValueError, match="broken"), ProgressLine("export", "scenes", 3):
         raise ValueError("broken")
-    assert capsys.readouterr().err == ""
+    assert capsys.readouterr().out == ""
 
 
 def test_tables_are_plain_in_a_pipe_and_cells_are_not_markup(capsys) -> None:

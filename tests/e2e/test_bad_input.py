@@ -26,7 +26,8 @@ def refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
         assert word in lines[0], lines[0]
 
 
-PROCEDURAL = ("generate", "--generator", "procedural", "--num-scenes", "1", "--workers", "0", "--out", "out")
+CITY = ("generate", "--generator", "procedural", "--workers", "0")
+PROCEDURAL = (*CITY, "--num-scenes", "1", "--out", "out")
 CASES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "unknown option": (("generate", "--outt", "x"), ("--outt",)),
     "missing option": (("generate",), ("--out",)),
@@ -99,7 +100,7 @@ def test_output_that_exists_is_left_alone(dyncity, corpus: Path, tmp_path: Path)
 
 
 def test_a_resume_of_another_plan_is_refused(dyncity, corpus: Path) -> None:
-    done = dyncity(*PROCEDURAL[:3], "--num-scenes", 4, "--seed", 5, "--resume", "--out", corpus)
+    done = dyncity(*CITY, "--num-scenes", 4, "--seed", 5, "--resume", "--out", corpus)
     refused(done, "seed")
 
 
@@ -141,10 +142,10 @@ def test_a_hostile_manifest_is_refused(dyncity, corpus: Path, tmp_path: Path) ->
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 96 kB, where one may be mounted."""
+    """A file system of 40 kB, where one may be mounted."""
     place = tmp_path / "disk"
     place.mkdir()
-    options = ["mount", "-t", "tmpfs", "-o", "size=96k", "tmpfs", str(place)]
+    options = ["mount", "-t", "tmpfs", "-o", "size=40k", "tmpfs", str(place)]
     if os.name != "posix" or shutil.which("mount") is None or subprocess.run(options, check=False).returncode:
         pytest.skip("no file system can be mounted here")
     yield place
@@ -152,7 +153,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing(dyncity, corpus: Path, small_disk: Path) -> None:
-    done = dyncity(*PROCEDURAL[:3], "--num-scenes", 16, "--out", small_disk / "out")
+    done = dyncity(*CITY, "--num-scenes", 16, "--scenes-per-shard", 16, "--out", small_disk / "out")
     refused(done, "space")
     assert not list(small_disk.iterdir())
     refused(dyncity("export", corpus, "--format", "semantickitti", "--out", small_disk / "kitti"), "space")

@@ -130,7 +130,8 @@ def test_dry_run_shows_the_plan_and_writes_nothing(dyncity, tmp_path) -> None:
 
 def test_progress_comes_without_a_terminal_and_the_end_names_the_next_command(console, tmp_path) -> None:
     done = console("generate", "--generator", "procedural", "--workers", 0, "--num-scenes", 2, "--out", tmp_path / "c")
-    assert "2/2 scenes" in done.stderr
+    assert "2/2 scenes" in done.stdout
+    assert done.stderr == ""
     assert "next: dyncity " in done.stdout
 
 
