@@ -34,7 +34,7 @@ from generators.ledger import Report, open_ledger
 from generators.plan import CorpusPlan, ShardRange
 from generators.shard_worker import BuildGenerator, ShardWorker, is_device_lost
 
-__all__ = ["CorpusPlan", "CorpusResult", "make_corpus"]
+__all__ = ["CorpusPlan", "CorpusResult", "make_corpus", "ray_session"]
 
 Preview = Callable[[list[OccupancyScene], Path], None]
 
@@ -205,7 +205,7 @@ def _on_ray(
         return
     least, most = (min(n, len(shards)) for n in workers)
     cpus = made_of["plan"].threads
-    with _ray(address, cpus * most, gpus_per_worker * least) as ray:
+    with ray_session(address, cpus * most, gpus_per_worker * least) as ray:
         # One operator and no read task: actors that hold every CPU would wait for ever for a second one.
         dataset = ray.data.from_items(
             [{"number": s.number, "first": s.first, "scenes": s.scenes} for s in shards],
@@ -224,8 +224,7 @@ def _on_ray(
             num_gpus=gpus_per_worker or None,
             fn_constructor_kwargs=made_of,
         )
-        rows = iter(dataset.iter_rows())
-        for row in rows:
+        for row in dataset.iter_rows():
             yield int(row["number"]), _record(json.loads(row["answer"]))
 
 
@@ -239,10 +238,20 @@ def _record(answer: dict[str, Any]) -> ShardRecord:
 
 
 @contextmanager
-def _ray(address: str, cpus: int, gpus: float) -> Iterator[Any]:
-    """Ray, quiet: one that runs already in this process, a cluster's, or a local one that ends here."""
+def ray_session(address: str, cpus: int, gpus: float = 0.0) -> Iterator[Any]:
+    """Ray, quiet: the one that runs in this process already, a cluster's, or a local one that ends here.
+
+    Args:
+        address: "local", "auto" or HOST:PORT.
+        cpus: CPUs that a local Ray offers at the least.
+        gpus: GPUs that a local Ray has to have.
+
+    Raises:
+        InputError: no cluster at that address, Ray does not start, too few GPUs.
+    """
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
+    # Token authentication is a cluster's choice; a local Ray must not ask for a token left from one.
     if address == "local":
         os.environ["RAY_AUTH_MODE"] = "disabled"
     else:
@@ -252,25 +261,10 @@ def _ray(address: str, cpus: int, gpus: float) -> Iterator[Any]:
 
     mine = not ray.is_initialized()
     if mine:
-        options: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
-        if address == "local":
-            # More CPUs than there are: workers that were asked for must never wait for a CPU.
-            options |= {
-                "num_cpus": max(os.cpu_count() or 1, cpus),
-                "object_store_memory": _OBJECT_STORE_BYTES,
-            }
-        try:
-            ray.init(address=address, **options)
-        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-            line = " ".join(str(error).split())[:200]
-            raise InputError(
-                "--address", f"no Ray cluster at {address!r} ({line})", "start one, or use local"
-            ) from None
+        _start(ray, address, cpus)
     try:
         if address == "local" and gpus > (found := ray.cluster_resources().get("GPU", 0)):
-            raise InputError(
-                "--gpus-per-worker", f"the workers want {gpus:g} GPUs, there are {found:g}", "ask for fewer"
-            )
+            raise InputError("--gpus-per-worker", f"{gpus:g} GPUs wanted, found {found:g}", "ask for fewer")
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.enable_operator_progress_bars = False
@@ -279,6 +273,25 @@ def _ray(address: str, cpus: int, gpus: float) -> Iterator[Any]:
     finally:
         if mine:
             ray.shutdown()
+
+
+def _start(ray: Any, address: str, cpus: int) -> None:
+    """Start or join a Ray; a local one gets three tries, since a busy machine exceeds its 30 seconds."""
+    options: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
+    if address == "local":
+        # More CPUs than there are: workers that were asked for must never wait for one.
+        options["num_cpus"] = max(os.cpu_count() or 1, cpus)
+        options["object_store_memory"] = _OBJECT_STORE_BYTES
+    for left in reversed(range(3 if address == "local" else 1)):
+        try:
+            ray.init(address=address, **options)
+        except Exception as error:  # Ray raises a bare Exception when it does not start in time
+            ray.shutdown()
+            if not left:
+                line = " ".join(str(error).split())[:200]
+                raise InputError("--address", f"no Ray at {address!r} ({line})", "start it, or use local") from error
+        else:
+            return
 
 
 def _finish(plan: CorpusPlan, folder: OpenFolder, preview: Preview | None) -> Manifest:

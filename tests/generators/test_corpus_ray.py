@@ -10,9 +10,9 @@ from numbered_scenes import contents, small_plan, source
 from dyncity.errors import InputError
 from exporters.manifest import verify_corpus
 from exporters.parquet import ParquetExporter
-from generators.corpus import make_corpus
+from generators.corpus import make_corpus, ray_session
 
-ray = pytest.importorskip("ray")
+pytest.importorskip("ray")
 ROOT = Path(__file__).parents[2]
 
 
@@ -21,19 +21,8 @@ def running_ray():
     """One local Ray for the module: starting it is most of the time that these tests take."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "tests")]))
-        patch.setenv("RAY_DATA_LOG_LEVEL", "CRITICAL")
-        patch.setenv("RAY_AUTH_MODE", "disabled")
-        if not ray.is_initialized():
-            ray.init(
-                address="local",
-                num_cpus=4,
-                include_dashboard=False,
-                object_store_memory=150 * 2**20,
-                log_to_driver=False,
-                logging_level="ERROR",
-            )
-        yield
-        ray.shutdown()
+        with ray_session("local", 4):
+            yield
 
 
 def make(out, plan=None, build=None, **options):
