@@ -10,22 +10,23 @@ out=${2:?"usage: docs/real-input.sh LOGS OUT"}
 vae_steps=${VAE_STEPS:-600}
 dit_steps=${DIT_STEPS:-400}
 scenes=${SCENES:-8}
-workers=${WORKERS:-1}
+workers=(${WORKERS:+--workers "$WORKERS"})
 batch=${DIT_BATCH:-16}
 sampling=${SAMPLING_STEPS:-20}
 
 mkdir "$out"
-dyncity import av2 "$logs" --preset tiny --out "$out/recorded"
+dyncity import av2 "$logs" --preset tiny --out "$out/recorded" "${workers[@]}"
 dyncity view "$out/recorded" --out "$out/recorded.gif"
 
-dyncity train vae --data "$out/recorded" --preset tiny --out "$out/vae" --workers "$workers" \
+dyncity train vae --data "$out/recorded" --preset tiny --out "$out/vae" "${workers[@]}" \
   --set "train_vae.steps=$vae_steps" --set "train_vae.checkpoint_every=$((vae_steps / 2))"
 dyncity encode --data "$out/recorded" --vae "$out/vae" --out "$out/latents"
-dyncity train dit --data "$out/latents" --vae "$out/vae" --out "$out/dit" --workers "$workers" \
+dyncity train dit --data "$out/latents" --vae "$out/vae" --out "$out/dit" "${workers[@]}" \
   --set "train_dit.steps=$dit_steps" --set "train_dit.batch=$batch" \
   --set "train_dit.checkpoint_every=$((dit_steps / 2))"
 
-dyncity generate --checkpoint "$out/dit" --num-scenes "$scenes" --steps "$sampling" --out "$out/corpus"
+dyncity generate --checkpoint "$out/dit" --num-scenes "$scenes" --steps "$sampling" --out "$out/corpus" \
+  "${workers[@]}"
 dyncity verify "$out/corpus"
 dyncity export "$out/corpus" --format semantickitti --out "$out/kitti"
 dyncity export "$out/corpus" --format occ3d-nuscenes --out "$out/occ3d"

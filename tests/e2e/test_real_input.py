@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 LOGS = ROOT.parent / "shared" / "data" / "av2"
-SMALLEST = {"VAE_STEPS": "4", "DIT_STEPS": "4", "DIT_BATCH": "2", "SCENES": "2", "SAMPLING_STEPS": "2", "WORKERS": "1"}
+SMALLEST = {"VAE_STEPS": "4", "DIT_STEPS": "4", "DIT_BATCH": "2", "SCENES": "2", "SAMPLING_STEPS": "2", "WORKERS": "0"}
 
 
 @pytest.fixture(scope="module")
