@@ -146,12 +146,15 @@ def _fit_on_ray(
     os.environ.update({k: v for k, v in _QUIET.items() if k not in os.environ})
     if address == "local":
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    if workers[0] == workers[1]:
+        # A busy machine can take minutes to start a group; an elastic one has to give up sooner and shrink.
+        os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "300")
     import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
-    cpus = os.cpu_count() or 1
     least, most = workers
+    cpus = os.cpu_count() or 1
     local = {"num_cpus": max(cpus, most)} if address == "local" else {}
     ray.init(
         address=address, include_dashboard=False if address == "local" else None, log_to_driver=False,
