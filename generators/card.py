@@ -16,7 +16,18 @@ from generators.plan import MIXED, CorpusPlan
 
 # What is drawn from a program without recorded data in it carries no terms of its own.
 SYNTHETIC_LICENCE = "apache-2.0"
-_HUB_LICENCES = {"apache-2.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "cc0-1.0", "mit"}
+UNKNOWN_LICENCE = "unknown"
+_LEARNED = ("diffusion",)
+_HUB_LICENCES = {
+    "unknown",
+    "apache-2.0",
+    "cc-by-4.0",
+    "cc-by-sa-4.0",
+    "cc-by-nc-4.0",
+    "cc-by-nc-sa-4.0",
+    "cc0-1.0",
+    "mit",
+}
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 _FAILURES_SHOWN = 20
 
@@ -45,10 +56,14 @@ def card(plan: CorpusPlan, manifest: Manifest, sample: Sequence[OccupancyScene],
 
 
 def licence(plan: CorpusPlan, sample: Sequence[OccupancyScene]) -> str:
-    """The terms of the sources: the checkpoint's or the logs', else those of synthetic scenes."""
+    """The terms of the sources: the checkpoint's or the logs', else those of synthetic scenes.
+
+    A checkpoint inherits the terms of the data that it was trained on: where it states none, none are
+    made up.
+    """
     stated = {str(plan.fingerprint_of_generator["licence"])} if "licence" in plan.fingerprint_of_generator else set()
     stated |= {str(s.provenance["licence"]) for s in sample if s.provenance.get("licence")}
-    return ", ".join(sorted(stated)) or SYNTHETIC_LICENCE
+    return ", ".join(sorted(stated)) or (UNKNOWN_LICENCE if plan.generator in _LEARNED else SYNTHETIC_LICENCE)
 
 
 def command_line(plan: CorpusPlan) -> str | None:
@@ -56,18 +71,24 @@ def command_line(plan: CorpusPlan) -> str | None:
 
     None where the source of the scenes is not one that the command line knows.
     """
+    said = plan.fingerprint_of_generator
     if plan.generator == "argoverse2":
         words = ["dyncity", "import", "av2", "SOURCE", "--out", "DIR", "--preset", plan.config.preset]
-    elif plan.generator not in ("procedural", "diffusion"):
-        return None
-    else:
+        words += ["--frames", str(said["frames"])] if said.get("frames") else []
+    elif plan.generator in ("procedural", "diffusion"):
         words = ["dyncity", "generate", "--out", "DIR", "--generator", plan.generator]
         words += ["--num-scenes", str(plan.num_scenes), "--seed", str(plan.seed)]
         words += ["--micro-batch", str(plan.micro_batch)]
+        if plan.generator == "procedural":
+            words += ["--preset", plan.config.preset]
+        for option, key in (("--frame", "frame"), ("--steps", "steps"), ("--cfg-scale", "cfg_scale")):
+            words += [option, str(said[key])] if key in said else []
         if plan.trajectory is not None:
             words += ["--trajectory", "FILE"]
         elif plan.command is not None:
             words += ["--command", plan.command]
+    else:
+        return None
     words += ["--scenes-per-shard", str(plan.shard_size), "--labels", plan.labels, "--container", plan.container]
     if plan.columns:
         words += ["--columns", ",".join(plan.columns)]
@@ -216,7 +237,9 @@ def _failures(manifest: Manifest) -> str | None:
 
 def _licence_text(plan: CorpusPlan, sample: Sequence[OccupancyScene]) -> str:
     terms = licence(plan, sample)
-    if terms == SYNTHETIC_LICENCE:
+    if terms == UNKNOWN_LICENCE:
+        text = "That of the data that the checkpoint was trained on, which the checkpoint does not state."
+    elif terms == SYNTHETIC_LICENCE:
         text = "Apache-2.0. No recorded data went into it, as far as its source says."
     else:
         text = f"{terms}: the terms of the recordings that it comes from."

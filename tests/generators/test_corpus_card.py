@@ -1,0 +1,99 @@
+"""The data set card: readable by hubs, true about the shards, with the terms of the sources."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import yaml
+from numbered_scenes import FRAMES, NumberedScenes, small_plan
+
+from dyncity.datasets.manifest import FailedScene, Manifest, ShardRecord
+from generators.card import card, class_shares, command_line, licence
+
+
+def a_manifest(failures=()):
+    record = ShardRecord("00000.parquet", 1000, "0" * 64, 0, 4, 4 * FRAMES, tuple(failures))
+    return Manifest({"num_scenes": 4 + len(failures)}, "0" * 64, (record,))
+
+
+def scenes(**provenance):
+    plan = small_plan(4)
+    made = NumberedScenes().generate([plan.spec(i) for i in range(4)])
+    return [replace(scene, provenance=scene.provenance | provenance) for scene in made]
+
+
+def front_matter(text):
+    return yaml.safe_load(text.split("---\n")[1])
+
+
+def test_the_front_matter_is_what_hubs_read():
+    matter = front_matter(card(small_plan(4), a_manifest(), scenes(), picture=True))
+    assert matter["license"] == "apache-2.0"
+    assert matter["size_categories"] == ["n<1K"]
+    assert matter["configs"][0]["data_files"] == [{"split": "train", "path": "shards/*.parquet"}]
+    assert "occupancy" in matter["tags"]
+
+
+def test_a_numpy_corpus_promises_no_table():
+    assert "configs" not in front_matter(card(small_plan(4, container="numpy"), a_manifest(), scenes(), False))
+
+
+def test_the_picture_is_shown_only_where_there_is_one():
+    assert "![preview](preview.png)" in card(small_plan(4), a_manifest(), scenes(), True)
+    assert "preview.png" not in card(small_plan(4), a_manifest(), scenes(), False)
+
+
+@pytest.mark.parametrize(("terms", "field"), [("CC-BY-NC-SA-4.0", "cc-by-nc-sa-4.0"), ("Ask: our lawyers", "other")])
+def test_the_terms_of_recorded_logs_are_inherited(terms, field):
+    text = card(small_plan(4), a_manifest(), scenes(licence=terms), False)
+    assert front_matter(text)["license"] == field
+    assert terms in text.rpartition("## Licence")[2]
+
+
+def test_the_terms_of_what_a_checkpoint_was_trained_on_are_inherited():
+    plan = small_plan(4, fingerprint_of_generator={"licence": "cc-by-4.0"})
+    assert licence(plan, []) == "cc-by-4.0"
+    silent = replace(small_plan(4), generator="diffusion")
+    assert front_matter(card(silent, a_manifest(), scenes(), False))["license"] == "unknown"
+
+
+def test_class_shares_are_those_of_the_voxels():
+    sample = scenes()
+    shares = class_shares(sample)
+    voxels = np.concatenate([s.semantics.reshape(-1) for s in sample])
+    assert shares.sum() == pytest.approx(1)
+    assert shares[17] == (voxels == 17).mean()
+    assert f"| 17 | car | {100 * shares[17]:.3f} % |" in card(small_plan(4), a_manifest(), sample, False)
+
+
+def test_failures_are_listed_and_long_lists_cut():
+    failures = [FailedScene(4 + i, 5, "RuntimeError: a | b") for i in range(30)]
+    text = card(small_plan(34), a_manifest(failures), scenes(), False)
+    assert "4 of 34 asked for, 30 failed" in text
+    assert "RuntimeError: a / b" in text
+    assert "10 more are listed" in text
+
+
+def test_the_command_in_the_card_makes_the_plan_again():
+    plan = replace(small_plan(columns=("boxes",), labels="carlasc"), generator="procedural")
+    plan = replace(plan, fingerprint_of_generator={"city": 1, "frame": "world"})
+    line = command_line(plan)
+    assert line == (
+        "dyncity generate --out DIR --generator procedural --num-scenes 19 --seed 5 --micro-batch 4 "
+        "--preset tiny --frame world --command mixed --scenes-per-shard 8 --labels carlasc --container parquet "
+        "--columns boxes"
+    )
+    assert line in card(plan, a_manifest(), scenes(), False)
+
+
+def test_a_source_that_the_command_line_does_not_know_has_no_command():
+    assert command_line(small_plan()) is None
+    assert "```bash" not in card(small_plan(4), a_manifest(), scenes(), False)
+
+
+def test_a_corpus_without_scenes_has_a_card():
+    failures = [FailedScene(i, 5, "ValueError: no") for i in range(3)]
+    empty = Manifest(
+        {"num_scenes": 3}, "0" * 64, (ShardRecord("00000.parquet", 0, "0" * 64, 0, 0, 0, tuple(failures)),)
+    )
+    assert "0 of 3 asked for, 3 failed" in card(small_plan(3), empty, [], False)
