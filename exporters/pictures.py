@@ -104,7 +104,7 @@ def contact_sheet(
         space = scene.taxonomy
     if not tiles:
         raise InputError(path, "no scenes to draw", "give a corpus with at least one scene")
-    text = title or f"DynCity: {len(tiles)} scenes"
+    text = title or f"DynCity: {len(tiles)} scene{'s' * (len(tiles) > 1)}"
     _save_png(_sheet(tiles, min(columns, len(tiles)), text, taxonomy(space), occurring), path)
 
 
@@ -223,7 +223,7 @@ def _sheet(
     width, height = tiles[0][0].size
     rows = -(-len(tiles) // columns)
     drawn = [i for i in range(len(space)) if occurring[i] and i != space.free]
-    total = columns * (width + gap) + gap
+    total = max(columns, 2) * (width + gap) + gap
     entry = 190
     entries = max(1, (total - 2 * gap) // entry)
     legend = -(-len(drawn) // entries) * line
