@@ -33,9 +33,9 @@ def tiny() -> Config:
         dit=DiTConfig(width=192, depth=6, heads=6, patch=4, path_plane=True),
         sampling=SamplingConfig(steps=20, cfg_scale=2.0, micro_batch=8),
         train_vae=TrainConfig(
-            steps=2000, batch=2, lr=2e-3, ema=0.998, decoded_frames=2, eval_every=250, checkpoint_every=250
+            steps=1500, batch=2, lr=2e-3, ema=0.998, decoded_frames=2, eval_every=250, checkpoint_every=250
         ),
-        train_dit=TrainConfig(steps=3000, batch=16, lr=6e-4, ema=0.998, eval_every=500, checkpoint_every=250),
+        train_dit=TrainConfig(steps=2600, batch=16, lr=6e-4, ema=0.998, eval_every=500, checkpoint_every=250),
     )
 
 
