@@ -1,4 +1,4 @@
-"""What a folder holds, in a few rows: a corpus, a checkpoint or a training run."""
+"""What a folder holds, in a few rows: a corpus, its latents, a checkpoint or a training run."""
 
 from __future__ import annotations
 
@@ -16,17 +16,19 @@ def describe(folder: Path) -> Rows:
     """Names and values of what a folder holds.
 
     Raises:
-        InputError: no such folder, or one that holds none of the three.
+        InputError: no such folder, or one that holds none of these.
     """
     if not folder.is_dir():
         raise InputError(folder, "there is no such folder", "give a corpus, a checkpoint or a training run")
     if (folder / "manifest.json").exists():
         return _corpus(folder)
+    if (folder / "latents.json").exists():
+        return _latents(folder)
     if (folder / "checkpoints").is_dir():
         return _run(folder) + (_checkpoint(folder) if (folder / "model.safetensors").exists() else [])
     if (folder / "model.safetensors").exists():
         return _configuration(folder) + _checkpoint(folder)
-    raise InputError(folder, "neither a corpus nor a checkpoint nor a run", "give a folder that a dyncity verb wrote")
+    raise InputError(folder, "no corpus, latents, checkpoint or run", "give a folder that a dyncity verb wrote")
 
 
 def _size(count: float) -> str:
@@ -60,6 +62,19 @@ def _corpus(folder: Path) -> Rows:
     ]
     rows += [(key, str(plan[key])) for key in ("generator", "seed", "command", "container") if key in plan]
     return [*rows, ("fingerprint", manifest.fingerprint[:16])]
+
+
+def _latents(folder: Path) -> Rows:
+    from dyncity.training.latents import open_latents
+
+    latents = open_latents(folder)
+    return [
+        ("kind", "latents"),
+        ("clips", f"{len(latents.rollout)}, of which {len(latents.held)} held out"),
+        ("rollout", "x".join(map(str, latents.rollout.shape[1:])) + " (channels, height, width)"),
+        ("encoded by", f"VAE {latents.vae_sha256}"),
+        *_configuration(folder),
+    ]
 
 
 def _configuration(folder: Path) -> Rows:

@@ -59,6 +59,7 @@ def test_what_each_step_leaves_can_be_described(outcome, dyncity) -> None:
     for folder, word in (
         ("recorded", "argoverse2"),
         ("vae", "VAE alone"),
+        ("latents", "held out"),
         ("dit", "VAE and DiT"),
         ("corpus", "2 written"),
     ):
