@@ -276,22 +276,18 @@ def ray_session(address: str, cpus: int, gpus: float = 0.0) -> Iterator[Any]:
 
 
 def _start(ray: Any, address: str, cpus: int) -> None:
-    """Start or join a Ray; a local one gets three tries, since a busy machine exceeds its 30 seconds."""
+    """Start a local Ray or join a cluster's."""
     options: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
     if address == "local":
         # More CPUs than there are: workers that were asked for must never wait for one.
         options["num_cpus"] = max(os.cpu_count() or 1, cpus)
         options["object_store_memory"] = _OBJECT_STORE_BYTES
-    for left in reversed(range(3 if address == "local" else 1)):
-        try:
-            ray.init(address=address, **options)
-        except Exception as error:  # Ray raises a bare Exception when it does not start in time
-            ray.shutdown()
-            if not left:
-                line = " ".join(str(error).split())[:200]
-                raise InputError("--address", f"no Ray at {address!r} ({line})", "start it, or use local") from error
-        else:
-            return
+    try:
+        ray.init(address=address, **options)
+    except Exception as error:  # Ray raises a bare Exception when it does not start in time
+        line = " ".join(str(error).split())[:200]
+        fix = "try again when the machine is less busy" if address == "local" else "start one, or use local"
+        raise InputError("--address", f"no Ray at {address!r} ({line})", fix) from error
 
 
 def _finish(plan: CorpusPlan, folder: OpenFolder, preview: Preview | None) -> Manifest:
