@@ -23,7 +23,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     add_completion=False,
     pretty_exceptions_enable=False,
-    no_args_is_help=True,
 )
 
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to write.")]

@@ -24,9 +24,9 @@ def run(app: typer.Typer, arguments: list[str] | None = None) -> NoReturn:
 
     Args:
         app: the application.
-        arguments: words of the command line; None takes those of this process.
+        arguments: words of the command line; None takes those of this process. No words ask for help.
     """
-    arguments = sys.argv[1:] if arguments is None else arguments
+    arguments = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
         code = app(args=arguments, prog_name="dyncity", standalone_mode=False)
     except InputError as error:

@@ -146,6 +146,12 @@ def test_help_is_quick_and_needs_no_torch() -> None:
     assert time.perf_counter() - started < 2.0
 
 
+def test_the_bare_command_shows_its_help(dyncity) -> None:
+    done = dyncity()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "generate" in done.stdout
+
+
 def test_doctor_ends_with_a_smoke_run(dyncity) -> None:
     done = dyncity("doctor")
     assert "smoke run" in done.stdout
