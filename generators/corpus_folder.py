@@ -1,7 +1,7 @@
 """The folder of a corpus while it is made: opened under a lock, fresh, resumed or replaced.
 
-A run that ends by bad input before its first shard leaves the file system as it was: a fresh folder goes,
-a corpus that was to be replaced comes back.
+A run that ends before its first shard, by bad input or by hand, leaves the file system as it was: a fresh
+folder goes, a corpus that was to be replaced comes back.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def open_folder(plan: CorpusPlan, out: Path, *, resume: bool, overwrite: bool) -
                 _check(out, resume, overwrite)  # again: another run may have ended in between
             with _filled(plan, out, resume, overwrite) as folder:
                 yield folder
-    except InputError:
+    except BaseException:
         for path in reversed(created):
             with suppress(OSError):
                 path.rmdir()  # only where nothing was kept in it
@@ -147,7 +147,7 @@ def _create(out: Path) -> list[Path]:
 
 @contextmanager
 def _filled(plan: CorpusPlan, out: Path, resume: bool, overwrite: bool) -> Iterator[OpenFolder]:
-    """The folder with its plan written and its sound shards known; undone by an InputError before any."""
+    """The folder with its plan written and its sound shards known; undone when the run ends before any."""
     with disk_errors(out):
         sweep_leftovers(out)
         _remove(out / _JOURNALS)
@@ -163,7 +163,7 @@ def _filled(plan: CorpusPlan, out: Path, resume: bool, overwrite: bool) -> Itera
         folder.replace("config.json", lambda path: path.write_text(config_json(plan.config)))
         write_manifest(out, folder.manifest(plan))
         yield folder
-    except InputError:
+    except BaseException:
         if not folder.records and not resume:
             for name in _OWN:
                 _remove(out / name)

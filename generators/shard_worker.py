@@ -238,6 +238,8 @@ class ShardWorker:
                 f"its worker died {COMMIT_DEATHS} times while writing it",
                 "check memory and disk, use fewer --scenes-per-shard",
             )
+        if not self._journals.exists():
+            raise CancelledError(f"shard {shard.number}: another run has taken the folder over")
         with journal.entry("commit"):
             return commit_shard(self._out, shard.number, scenes, failures, self._exporter, shard.first)
 
