@@ -35,7 +35,7 @@ def tiny() -> Config:
         train_vae=TrainConfig(
             steps=1500, batch=2, lr=2e-3, ema=0.998, decoded_frames=2, eval_every=250, checkpoint_every=250
         ),
-        train_dit=TrainConfig(steps=2600, batch=16, lr=6e-4, ema=0.998, eval_every=500, checkpoint_every=250),
+        train_dit=TrainConfig(steps=1800, batch=16, lr=6e-4, ema=0.998, eval_every=500, checkpoint_every=250),
     )
 
 
