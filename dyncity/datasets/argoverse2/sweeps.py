@@ -126,18 +126,19 @@ def _ray_origins(log: Log, sweep: Sweep, pose: NDArray[np.float64], mount: NDArr
 
 def _pass_rays(world: WorldCells, origins: NDArray[np.float64], points: NDArray[np.float64]) -> None:
     """Mark the cells between sensor and points, up to one cell before each point."""
-    # Rays that end in the same place pass the same cells; outside the world, by a cell of direction.
     step = float(world.size.min())
-    _, first = np.unique(np.floor(points / world.size).astype(np.int64), axis=0, return_index=True)
-    origins, points = origins[first], points[first]
     span = points - origins
     reach = np.linalg.norm(span, axis=1)
     span /= np.maximum(reach, 1e-9)[:, None]
     extent = world.size * world.state.shape
     with np.errstate(divide="ignore", invalid="ignore"):
-        ends = np.where(span > 0, world.origin + extent - origins, world.origin - origins) / span
-    leave = np.where(span == 0, np.inf, ends).min(axis=1)
-    length = np.minimum(reach - float(world.size.max()), leave)
+        walls = np.where(span > 0, world.origin + extent - origins, world.origin - origins) / span
+    leave = np.where(span == 0, np.inf, walls).min(axis=1) - step / 2
+    # Rays that end (or leave the world) in the same cell pass the same cells: one of them is enough.
+    ends, inside = world.keys(origins + span * np.minimum(reach, leave)[:, None])
+    chosen = np.flatnonzero(inside)[np.unique(ends[inside], return_index=True)[1]]
+    origins, span = origins[chosen], span[chosen]
+    length = np.minimum(reach - float(world.size.max()), leave)[chosen]
     order = np.argsort(-length, kind="stable")
     origins, span, length = origins[order], span[order], length[order]
     flat = world.state.reshape(-1)
