@@ -27,8 +27,20 @@ KINDS: dict[str, tuple[tuple[float, float], tuple[float, float], tuple[float, fl
 
 def draw_size(rng: np.random.Generator, kind: str) -> tuple[float, float, float]:
     """Length, width and height of one agent of a kind, metres."""
-    length, width, height, _ = KINDS[kind]
-    return float(rng.uniform(*length)), float(rng.uniform(*width)), float(rng.uniform(*height))
+    length, width, height = (
+        (lo + d * (hi - lo)) for (lo, hi), d in zip(KINDS[kind][:3], rng.random(3).tolist(), strict=True)
+    )
+    return length, width, height
+
+
+def draw_kind(rng: np.random.Generator, shares: dict[str, float]) -> str:
+    """A kind by the shares of the kinds, which add up to 1."""
+    draw = float(rng.random())
+    for kind, share in shares.items():
+        draw -= share
+        if draw < 0:
+            return kind
+    return next(iter(shares))
 
 
 @dataclass
@@ -49,6 +61,10 @@ class Agents:
         """The agents at which ``which`` is true."""
         kinds = [k for k, kept in zip(self.kind, which, strict=True) if kept]
         return Agents(kinds, self.size[which], self.pose[which])
+
+    def held(self, frames: int) -> Agents:
+        """These agents of one frame, standing for several."""
+        return Agents(self.kind, self.size, np.repeat(self.pose, frames, axis=1))
 
     def joined(self, other: Agents) -> Agents:
         """These agents, then the others."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from generators.procedural.agents import Agents, draw_size
+from generators.procedural.agents import Agents, draw_kind, draw_size
 from generators.procedural.lots import Parked
 from generators.procedural.roadmap import CROSSWALK, PARKING_WIDTH, Floats, RoadMap
 from generators.procedural.static import CLASS, DRIVABLE, StaticWorld
 from generators.procedural.streetscape import stretches
+
+KERBSIDE = {"car": 0.86, "other_vehicle": 0.06, "motorcycle": 0.04, "bicycle": 0.04}
 
 
 def no_agents(frames: int) -> Agents:
@@ -24,8 +26,8 @@ def heading(city: RoadMap, uv: Floats, direction: Floats) -> Floats:
     return np.concatenate([here, np.arctan2(delta[..., 1], delta[..., 0])[..., None]], axis=-1)
 
 
-def park(city: RoadMap, world: StaticWorld, lots: list[Parked], rng: np.random.Generator, frames: int) -> Agents:
-    """Vehicles in the parking lanes, and those that ``lots`` says."""
+def park(city: RoadMap, world: StaticWorld, lots: list[Parked], rng: np.random.Generator) -> Agents:
+    """Vehicles in the parking lanes, and those that ``lots`` says; their poses in one frame."""
     places = [p for p in lots if world.sees(p.uv, p.uv)]
     for number, s in enumerate(city.streets):
         for side in (-1, 1):
@@ -39,15 +41,13 @@ def park(city: RoadMap, world: StaticWorld, lots: list[Parked], rng: np.random.G
                     spot = (at, across) if s.axis == 0 else (across, at)
                     if world.sees(spot, spot) and rng.random() < taken:
                         d = float(s.direction(side))
-                        kind = str(
-                            rng.choice(["car", "other_vehicle", "motorcycle", "bicycle"], p=(0.86, 0.06, 0.04, 0.04))
-                        )
+                        kind = draw_kind(rng, KERBSIDE)
                         places.append(Parked(spot, (d, 0.0) if s.axis == 0 else (0.0, d), kind))
                     at += float(rng.uniform(6.4, 7.5))
     if not places:
-        return no_agents(frames)
+        return no_agents(1)
     uv, direction = np.array([p.uv for p in places]), np.array([p.direction for p in places])
-    pose = np.repeat(heading(city, uv, direction)[:, None], frames, axis=1)
+    pose = heading(city, uv, direction)[:, None]
     kinds = [p.kind for p in places]
     return Agents(kinds, np.array([draw_size(rng, k) for k in kinds]), pose)
 

@@ -88,7 +88,7 @@ class ProceduralCity:
 
         Raises:
             InputError: a trajectory that has another number of frames than a clip.
-            RuntimeError: no city of the spec's streams could serve it (not seen in 2000 seeds).
+            RuntimeError: none of ``ATTEMPTS`` cities of the spec's streams could serve it.
         """
         return [self._scene(spec) for spec in specs]
 
@@ -141,7 +141,7 @@ class ProceduralCity:
             world.clear(city.warp.to_canonical(swept(fixed)), EGO_SIZE[1] / 2 + 0.3)
         substeps = max(1, int(np.ceil(1 / rate / SUBSTEP - 1e-9)))
         step = 1 / rate / substeps
-        parked = park(city, world, lots.parked, traffic_rng, frames)
+        parked = park(city, world, lots.parked, traffic_rng)
         walking, steps = walk(city, world, traffic_rng, frames, substeps, step)
         path = None
         if fixed is not None:
@@ -152,12 +152,12 @@ class ProceduralCity:
         trajectory = check_trajectory(ego) if given is None else given
         if command_from_trajectory(trajectory) != command:
             return None
-        vehicles = driving.joined(parked)
-        legal = on_the_road(city, world, vehicles)
+        legal = on_the_road(city, world, driving)
         if given is None and not legal[0]:
             return None
         legal[0] = True
-        everyone = vehicles.keep(legal).joined(walking)
+        parked = parked.keep(on_the_road(city, world, parked)).held(frames)
+        everyone = driving.keep(legal).joined(parked).joined(walking)
         keep = compatible(everyone.pose, everyone.size, 0.1)
         keep[0] = False
         return BuiltCity(city, world, everyone.keep(keep), ego, trajectory)

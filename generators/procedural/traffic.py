@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from generators.procedural.agents import KINDS, Agents, compatible, draw_size
+from generators.procedural.agents import KINDS, Agents, compatible, draw_kind, draw_size
 from generators.procedural.ego import SIZE, EgoPlan
 from generators.procedural.roadmap import STOP_LINE, Floats, Junction, RoadMap, Street
 from generators.procedural.routes import STEP, Lane, Path
@@ -21,6 +21,9 @@ from generators.procedural.static import StaticWorld
 ACCELERATION, DECELERATION, HEADWAY, STANDSTILL = 1.8, 2.5, 1.1, 2.0
 LOOK, SPACING = 30, 1.5
 SUBSTEP = 0.2
+STRAIGHT = {"car": 0.68, "truck": 0.08, "bus": 0.06, "other_vehicle": 0.07, "motorcyclist": 0.06, "cyclist": 0.05}
+# Long vehicles do not turn.
+SHORT = {"car": 0.80, "other_vehicle": 0.08, "motorcyclist": 0.06, "cyclist": 0.06}
 
 
 @dataclass
@@ -52,8 +55,7 @@ def spawn(city: RoadMap, plan: EgoPlan, world: StaticWorld, rng: np.random.Gener
 
 
 def _draw(rng: np.random.Generator, path: Path, s: float, straight: bool) -> Driver:
-    shares = (0.68, 0.08, 0.06, 0.07, 0.06, 0.05) if straight else (0.8, 0.0, 0.0, 0.08, 0.06, 0.06)
-    kind = str(rng.choice(["car", "truck", "bus", "other_vehicle", "motorcyclist", "cyclist"], p=shares))
+    kind = draw_kind(rng, STRAIGHT if straight else SHORT)
     return Driver(path, s, kind, draw_size(rng, kind), float(rng.uniform(*KINDS[kind][3])))
 
 

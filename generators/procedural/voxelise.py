@@ -73,8 +73,14 @@ def draw_agents(
     size_x, size_y, size_z = grid.voxel_size
     coarse = max(size_x, size_y)
     levels = grid.axis(2)
+    local = to_local(poses.T[:, None], agents.pose[..., :2])
+    reach = np.hypot(agents.size[:, 0], agents.size[:, 1])[:, None, None] / 2 + 2 * coarse
+    low, high = np.array(grid.origin[:2]), np.array(grid.upper[:2])
+    within = np.logical_and.reduce((local > low - reach) & (local < high + reach), axis=2)
+    seen = np.logical_or.reduce(within, axis=1)
+    # Long agents first, so that whoever is small stays whole where voxels are shared.
     order = np.argsort(-agents.size[:, 0], kind="stable")
-    for n in order:
+    for n in order[seen[order]]:
         kind, (length, width, height) = agents.kind[n], agents.size[n]
         frames, cells = _footprint(grid, agents.pose[n], poses, length, width, 0.1 * coarse, coarse)
         if not len(frames):
