@@ -15,6 +15,7 @@ import typer
 
 from dyncity.errors import InputError
 
+INTERRUPTED = 130
 RESUMABLE = ("generate", "import", "train")
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # which module it lies in depends on the version
 
@@ -34,12 +35,14 @@ def run(app: typer.Typer, arguments: list[str] | None = None) -> NoReturn:
     except UsageError as error:
         _leave(f"error: {_usage(error)}", 2)
     except (KeyboardInterrupt, typer.Abort):
-        _leave(f"interrupted; go on with: {_again(arguments)}", 130)
+        code = INTERRUPTED  # versions of typer differ: some return the code themselves
     except OSError as error:
         if os.environ.get("DYNCITY_TRACEBACK"):
             traceback.print_exc()
         found = f"{error.filename or 'the system'}: {error.strerror or error}"
         _leave(f"error: {found}; free space, or give a place that can be written", 2)
+    if code == INTERRUPTED:
+        _leave(f"interrupted; go on with: {_again(arguments)}", INTERRUPTED)
     raise SystemExit(code or 0)
 
 

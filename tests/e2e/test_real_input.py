@@ -36,7 +36,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.Comple
         ["bash", str(ROOT / "docs" / "real-input.sh"), str(folder / "logs"), str(folder / "out")],
         capture_output=True,
         text=True,
-        timeout=900,
+        timeout=1800,
         env=environment,
         check=False,
     )
