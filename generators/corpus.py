@@ -27,7 +27,7 @@ from dyncity.datasets.manifest import FailedScene, Manifest, ShardRecord
 from dyncity.errors import InputError
 from dyncity.scene import OccupancyScene
 from exporters.base import SceneExporter
-from exporters.manifest import write_manifest
+from exporters.manifest import sweep_leftovers, write_manifest
 from generators.card import card
 from generators.corpus_folder import OpenFolder, open_folder
 from generators.ledger import Report, open_ledger
@@ -292,6 +292,7 @@ def _start(ray: Any, address: str, cpus: int) -> None:
 
 def _finish(plan: CorpusPlan, folder: OpenFolder, preview: Preview | None) -> Manifest:
     """Preview, card and the manifest that digests them, all from what is in the shards."""
+    sweep_leftovers(folder.out)  # of workers that died while they wrote
     write_manifest(folder.out, folder.manifest(plan))
     sample = list(islice(open_corpus(folder.out).scenes(), CARD_SCENES))
     picture = preview is not None and bool(sample)
