@@ -8,6 +8,7 @@ All look-ups take the voxel that holds the centre of the wanted voxel (nearest n
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +45,7 @@ def _resampled(
         step = np.linalg.inv(source_poses[t]) @ grid_poses[t]
         arrays = {name: getattr(scene, name)[t] for name in names}
         frames.append(_look_up(arrays, scene.grid, grid, step))
-    stacked = {name: np.stack([frame[name] for frame in frames]) for name in names}
+    stacked: dict[str, Any] = {name: np.stack([frame[name] for frame in frames]) for name in names}
     grid = replace(grid, frame_rate=scene.grid.frame_rate)
     return replace(scene, grid=grid, anchor=anchor, **stacked)
 
@@ -77,7 +78,7 @@ def clip_of(scene: OccupancyScene, start: int, frames: int) -> OccupancyScene:
     poses = np.linalg.inv(scene.poses[start]) @ scene.poses[start:end]
     poses[0] = np.eye(4)
     trajectory = trajectory_from_poses(poses)
-    cut = {name: getattr(scene, name)[start:end] for name in _FILL if getattr(scene, name) is not None}
+    cut: dict[str, Any] = {name: getattr(scene, name)[start:end] for name in _FILL if getattr(scene, name) is not None}
     return replace(
         scene,
         poses=poses,

@@ -52,7 +52,8 @@ class GridSpec:
 
     def axis(self, axis: int) -> NDArray[np.float64]:
         """Voxel centres along one axis (0 x, 1 y, 2 z), ``[n]`` in metres."""
-        return self.origin[axis] + (np.arange(self.shape[axis]) + 0.5) * self.voxel_size[axis]
+        steps = np.arange(self.shape[axis], dtype=np.float64) + 0.5
+        return np.asarray(self.origin[axis] + steps * self.voxel_size[axis], np.float64)
 
     def centers(self) -> NDArray[np.float64]:
         """Centres of all voxels, ``[x, y, z, 3]`` in metres."""
@@ -68,7 +69,7 @@ class GridSpec:
             ``[..., 3]`` voxel indices (meaningless where outside) and ``[...]`` whether inside.
         """
         scaled = np.floor((np.asarray(points, np.float64) - self.origin) / self.voxel_size)
-        inside = np.logical_and(scaled >= 0, scaled < self.shape).all(axis=-1)
+        inside = np.asarray(((scaled >= 0) & (scaled < self.shape)).all(axis=-1), np.bool_)
         return np.where(inside[..., None], scaled, 0).astype(np.int64), inside
 
     def padded(self, margin: tuple[int, int]) -> GridSpec:

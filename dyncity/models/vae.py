@@ -19,6 +19,7 @@ from dyncity.models.blocks import InstanceNorm, Pointwise, ResidualPair, conv3
 from dyncity.models.projection import Projection
 
 Shape = tuple[int, int, int, int]
+_FIRST_LOG_VARIANCE = -5.0
 
 
 @dataclass(frozen=True)
@@ -200,6 +201,9 @@ class HexPlaneVAE(nn.Module):
         self.encoder = Encoder(config, shape, classes)
         self.to_latent = nn.ModuleDict({p: Pointwise(config.channels, 2 * config.latent_channels) for p in PLANES})
         self.decoder = Decoder(config, shape, classes)
+        # Little noise at first: under full noise the planes that carry movers are never learned to be used.
+        for layer in self.to_latent.values():
+            nn.init.constant_(layer.bias[config.latent_channels :], _FIRST_LOG_VARIANCE)
 
     def encode(self, ids: Tensor) -> Posterior:
         """Class ids ``[b, t, x, y, z]`` -> the posterior over latent planes."""

@@ -166,7 +166,7 @@ def _fit_on_ray(
         _worker,
         train_loop_config={"config": config_json(config), "job": job, "threads": threads},
         scaling_config=ScalingConfig(
-            num_workers=most if least == most else (least, most),  # type: ignore[arg-type]
+            num_workers=most if least == most else (least, most),
             use_gpu=gpus_per_worker > 0,
             resources_per_worker={"CPU": 1, **({"GPU": gpus_per_worker} if gpus_per_worker > 0 else {})},
         ),

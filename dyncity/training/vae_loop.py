@@ -98,10 +98,10 @@ def fit_vae(config: Config, data: Path, out: Path, place: Place, report: Callabl
     held_out = [held_clips[i].ids for i in held[:_EVALUATED_CLIPS]] if place.rank == 0 else []
 
     def evaluate(objective: nn.Module) -> Metrics:
-        return reconstruction_metrics(objective.vae, held_out, config.taxonomy, place.device)  # type: ignore[arg-type]
+        return reconstruction_metrics(objective.vae, held_out, config.taxonomy, place.device)
 
     def ship(objective: nn.Module, metrics: Metrics) -> None:
-        tensors = {f"vae.{name}": t for name, t in objective.vae.state_dict().items()}  # type: ignore[union-attr]
+        tensors = {f"vae.{name}": t for name, t in objective.vae.state_dict().items()}
         save_checkpoint(out, config, tensors, vae_card(config, clips.corpus.manifest.plan, metrics))
 
     optimise(
