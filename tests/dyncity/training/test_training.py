@@ -8,7 +8,7 @@ import pytest
 from safetensors.numpy import load_file
 from small_models import make_checkpoint, make_city, small_config
 
-from dyncity.checkpoint import load_checkpoint
+from dyncity.checkpoint import halve_checkpoint, load_checkpoint
 from dyncity.errors import InputError
 from dyncity.training.clips import Clips, batch_numbers
 from dyncity.training.latents import encode_corpus, open_latents
@@ -121,6 +121,15 @@ def test_damaged_checkpoints_are_named(checkpoint: Path, tmp_path: Path, damage:
         (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(InputError, match=r"model\.safetensors"):
         load_checkpoint(tmp_path)
+
+
+def test_half_precision_halves_the_file_and_hardly_changes_the_weights(checkpoint: Path, tmp_path: Path) -> None:
+    halve_checkpoint(checkpoint, tmp_path / "half")
+    sizes = [(folder / "model.safetensors").stat().st_size for folder in (checkpoint, tmp_path / "half")]
+    assert sizes[1] < 0.6 * sizes[0]
+    whole, half = load_checkpoint(checkpoint).vae.state_dict(), load_checkpoint(tmp_path / "half").vae.state_dict()
+    for name, value in whole.items():
+        np.testing.assert_allclose(half[name], value, rtol=2e-3, atol=1e-6)
 
 
 def test_clips_of_ego_frames_become_world_fixed(tmp_path: Path) -> None:
