@@ -46,6 +46,9 @@ class VAEConfig:
         stem: "conv": a 3x3x3 convolution and a residual pair at full resolution, then the halving
             (published); "patch": a strided convolution does the halving at once (cheaper).
         temporal_encoder: a second encoder, told the frame index, feeds the temporal planes (published).
+        temporal_input: "features" (published): the temporal planes are projected from all features;
+            "change": from what differs from the clip's mean over time, which under world-fixed planes
+            is the movers and nothing else.
         projection: "attention" (published) or "linear", learned linear maps of the reduced axes.
         downsample: factors along t, x, y, z; t only for the temporal planes.
         latent_channels: channels of each latent plane.
@@ -58,6 +61,7 @@ class VAEConfig:
     channels: int = 16
     stem: Literal["conv", "patch"] = "conv"
     temporal_encoder: bool = True
+    temporal_input: Literal["features", "change"] = "features"
     projection: Literal["attention", "linear"] = "attention"
     downsample: tuple[int, int, int, int] = (2, 2, 2, 2)
     latent_channels: int = 16

@@ -24,6 +24,7 @@ def tiny() -> Config:
             channels=16,
             stem="patch",
             temporal_encoder=False,
+            temporal_input="change",
             projection="linear",
             latent_channels=8,
             query_channels=32,

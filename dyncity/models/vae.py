@@ -72,6 +72,7 @@ class Encoder(nn.Module):
         self.embedding = nn.Embedding(classes + 1, c)
         self.spatial = VoxelEncoder(config, t, tells_time=False)
         self.temporal = VoxelEncoder(config, t, tells_time=True) if config.temporal_encoder else None
+        self.only_change = config.temporal_input == "change"
         self.over_time = Projection(kind, c, "txyz", "xyz", size)
         self.project = nn.ModuleDict({p: Projection(kind, c, "txyz" if "t" in p else "xyz", p, size) for p in PLANES})
         self.halve_time = nn.ModuleDict(
@@ -86,6 +87,8 @@ class Encoder(nn.Module):
         temporal = self.temporal(volume) if self.temporal is not None else spatial
         still = self.over_time(rearrange(spatial, "b t c x y z -> b t x y z c"))
         still = rearrange(still, "b c x y z -> b x y z c")
+        if self.only_change:
+            temporal = temporal - temporal.mean(1, keepdim=True)
         moving = rearrange(temporal, "b t c x y z -> b t x y z c")
         planes = {}
         for p in PLANES:
