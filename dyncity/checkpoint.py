@@ -71,6 +71,7 @@ def save_checkpoint(folder: Path, config: Config, tensors: dict[str, Tensor], ca
     mark = uuid.uuid4().hex[:8]
     weights = folder / f".{WEIGHTS}.{mark}"
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, weights)
+    weights.chmod(0o644)  # safetensors writes for the owner alone
     os.replace(weights, folder / WEIGHTS)
     for name, text in ((CONFIG, config_json(config)), (CARD, card)):
         part = folder / f".{name}.{mark}"
