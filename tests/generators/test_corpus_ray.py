@@ -63,11 +63,19 @@ def test_a_scene_that_always_kills_its_worker_is_recorded_and_the_rest_is_made(t
     assert verify_corpus(tmp_path / "out") == []
 
 
-def test_bad_input_in_a_worker_ends_the_run_and_leaves_nothing(tmp_path):
+def test_bad_input_in_a_worker_leaves_nothing(tmp_path):
     with pytest.raises(InputError, match="of another grid"):
-        make(tmp_path / "out", small_plan(40), source(refuses=2, seconds=0.2), workers=(2, 2))
-    time.sleep(3)  # workers that went on would have written by now
+        make(tmp_path / "out", small_plan(8), source(refuses=2), workers=(2, 2))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_bad_input_in_a_worker_stops_the_others(tmp_path):
+    with pytest.raises(InputError, match="of another grid"):
+        make(tmp_path / "out", small_plan(400), source(refuses=2, seconds=0.3), workers=(2, 2))
+    stopped = contents(tmp_path)
+    assert sum(name.endswith(".parquet") for name in stopped) < 40
+    time.sleep(3)
+    assert contents(tmp_path) == stopped
 
 
 def test_more_gpus_than_there_are_is_one_line(tmp_path):
