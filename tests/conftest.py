@@ -1,8 +1,9 @@
-"""Fixtures that any test may use: ``make_scene``, small random scenes with every optional part."""
+"""Fixtures that any test may use: ``make_scene``, small random scenes; ``write_corpus``, a corpus of scenes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,15 @@ from dyncity.conditions import (
     poses_from_trajectory,
     trajectory_from_poses,
 )
+from dyncity.config import config_json
+from dyncity.datasets.corpus import FailedScene, Manifest
 from dyncity.grid import GridSpec
+from dyncity.presets import tiny
 from dyncity.scene import Boxes, OccupancyScene
 from dyncity.taxonomy import taxonomy
+from exporters.manifest import commit_shard, write_manifest
+from exporters.numpy import NumpyExporter
+from exporters.parquet import ParquetExporter
 
 SMALL_GRID = GridSpec((8, 6, 4), (0.8, 0.8, 0.8), (-3.2, -2.4, -1.2), 5.0)
 
@@ -82,3 +89,33 @@ def random_scene(
 def make_scene() -> Callable[..., OccupancyScene]:
     """``make_scene(seed, frames=4, grid=..., labels="native", columns=(), **fields)``."""
     return random_scene
+
+
+def written_corpus(
+    folder: Path,
+    scenes: list[OccupancyScene],
+    container: str = "parquet",
+    per_shard: int = 2,
+    failures: tuple[FailedScene, ...] = (),
+    **exporter: Any,
+) -> Path:
+    """A complete corpus of the scenes: shards of ``per_shard``, the failures at the end of the last one."""
+    build = {"parquet": ParquetExporter, "numpy": NumpyExporter}[container]
+    folder.mkdir(parents=True, exist_ok=True)
+    records = []
+    starts = range(0, max(len(scenes), 1), per_shard)
+    for number, first in enumerate(starts):
+        failed = failures if first == starts[-1] else ()
+        part = scenes[first : first + per_shard]
+        records.append(commit_shard(folder, number, part, failed, build(**exporter), first))
+    (folder / "README.md").write_text("# A corpus\n")
+    (folder / "config.json").write_text(config_json(tiny()))
+    plan = {"num_scenes": len(scenes) + len(failures)}
+    write_manifest(folder, Manifest(plan, "0" * 64, tuple(records)))
+    return folder
+
+
+@pytest.fixture
+def write_corpus() -> Callable[..., Path]:
+    """``write_corpus(folder, scenes, container="parquet", per_shard=2, failures=(), columns=(), labels=...)``."""
+    return written_corpus

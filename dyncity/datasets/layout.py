@@ -186,7 +186,10 @@ def read_layout(text: str | bytes, where: str) -> ShardLayout:
     if values.get("version") != VERSION:
         raise InputError(where, f"found format version {values.get('version')!r}", f"this reads {VERSION}")
     parts = {name: values.get(name) for name in ("shape", "voxel_size", "origin", "frame_rate")}
-    grid = from_dict(GridSpec, parts, where)
+    try:
+        grid = from_dict(GridSpec, parts, where)
+    except InputError as error:
+        raise InputError(f"{where}, its description", error.found, "restore the file") from None
     name, columns, anchor = values.get("taxonomy"), values.get("columns"), values.get("anchor")
     space = TAXONOMIES.get(name) if isinstance(name, str) else None
     if space is None or values.get("classes") != list(space.classes) or values.get("free") != space.free:

@@ -101,8 +101,10 @@ class _Npz:
         """Whatever goes wrong while reading is bad input, named by the file."""
         try:
             yield
-        except InputError:
-            raise
+        except InputError as error:
+            if str(self.path) in error.where:
+                raise
+            raise InputError(f"{self.path}, {error.where}", error.found, "restore or remake the shard") from None
         except (OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
             raise InputError(self.path, f"it is damaged ({error})"[:300], "restore or remake the shard") from None
         except (KeyError, RuntimeError, OverflowError, SyntaxError, TypeError) as error:

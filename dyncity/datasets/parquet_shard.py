@@ -88,8 +88,10 @@ class ParquetShard:
         """Whatever goes wrong while reading is bad input, named by the file."""
         try:
             yield
-        except InputError:
-            raise
+        except InputError as error:
+            if str(self.path) in error.where:
+                raise
+            raise InputError(f"{self.path}, {error.where}", error.found, "restore or remake the shard") from None
         except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError) as error:
             raise InputError(self.path, f"it is damaged ({error})"[:300], "restore or remake the shard") from None
 
