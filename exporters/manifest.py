@@ -26,13 +26,14 @@ from dyncity.datasets.manifest import (
 from dyncity.errors import InputError
 from dyncity.scene import OccupancyScene
 from exporters.base import SceneExporter
-from exporters.verification import check_shard, digest, verify_corpus
+from exporters.verification import digest, verify_corpus
 
 __all__ = [
     "LOCK",
+    "TEMPORARY",
     "RunLock",
-    "check_shard",
     "commit_shard",
+    "digest",
     "sweep_leftovers",
     "verify_corpus",
     "write_file",

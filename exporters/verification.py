@@ -12,7 +12,7 @@ import numpy as np
 from dyncity.config import read_config
 from dyncity.datasets.corpus import open_shard, read_manifest
 from dyncity.datasets.layout import ShardLayout
-from dyncity.datasets.manifest import COMPANIONS, EMPTY_DIGEST, MANIFEST, Manifest, ShardRecord
+from dyncity.datasets.manifest import COMPANIONS, EMPTY_DIGEST, MANIFEST, Manifest, ShardRecord, manifest_json
 from dyncity.errors import InputError
 from dyncity.scene import UNKNOWN, OccupancyScene
 from dyncity.taxonomy import taxonomy
@@ -57,6 +57,8 @@ def verify_corpus(folder: Path) -> list[str]:
         manifest = read_manifest(folder)
     except InputError as error:
         return [str(error)]
+    if (folder / MANIFEST).read_bytes() != manifest_json(manifest).encode():
+        return [f"{folder / MANIFEST}: its layout was changed, though not what it says"]
     findings = [*_companions(folder, manifest), *_extra(folder, manifest), *_counts(manifest)]
     layout: ShardLayout | None = None
     names: set[str] = set()
@@ -68,15 +70,6 @@ def verify_corpus(folder: Path) -> list[str]:
         except InputError as error:
             findings.append(str(error))
     return findings
-
-
-def check_shard(folder: Path, record: ShardRecord) -> list[str]:
-    """What is wrong with the bytes of one shard, against its record; empty where nothing is."""
-    try:
-        _check_bytes(Path(folder), record)
-    except InputError as error:
-        return [str(error)]
-    return []
 
 
 def _companions(folder: Path, manifest: Manifest) -> Iterator[str]:
