@@ -29,7 +29,7 @@ class SceneGenerator(Protocol):
         """One scene a spec, in order. A scene depends on its own spec alone.
 
         Raises:
-            dyncity.errors.InputError: the request cannot be met whatever the spec.
-            SceneError: (per scene) see ``generators.corpus``.
+            dyncity.errors.InputError: the request cannot be met whatever the spec; it ends the run.
+            Exception: any other one is laid to single scenes, see ``generators.shard_worker``.
         """
         ...
