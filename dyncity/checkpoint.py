@@ -31,12 +31,16 @@ WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A loaded checkpoint; ``dit`` and ``scale`` are None where only a VAE was trained."""
+    """A loaded checkpoint; ``dit`` and ``scale`` are None where only a VAE was trained.
+
+    ``licence`` says the terms of the data it was trained on, "unknown" where the file does not.
+    """
 
     config: Config
     vae: HexPlaneVAE
     dit: DiT | None
     scale: LatentScale | None
+    licence: str
 
 
 def build_vae(config: Config) -> HexPlaneVAE:
@@ -65,12 +69,13 @@ def weights_digest(folder: Path) -> str:
         ) from None
 
 
-def save_checkpoint(folder: Path, config: Config, tensors: dict[str, Tensor], card: str) -> None:
+def save_checkpoint(folder: Path, config: Config, tensors: dict[str, Tensor], card: str, licence: str) -> None:
     """Write the three files, each under a temporary name first, so that a reader sees old or new."""
     folder.mkdir(parents=True, exist_ok=True)
     mark = uuid.uuid4().hex[:8]
     weights = folder / f".{WEIGHTS}.{mark}"
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, weights)
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    save_file(plain, weights, metadata={"licence": licence})
     weights.chmod(0o644)  # safetensors writes for the owner alone
     os.replace(weights, folder / WEIGHTS)
     for name, text in ((CONFIG, config_json(config)), (CARD, card)):
@@ -88,8 +93,9 @@ def halve_checkpoint(source: Path, out: Path) -> None:
         InputError: the source is not a checkpoint.
     """
     config = read_config(source / CONFIG)
-    tensors = {name: tensor.half() for name, tensor in _read_tensors(source / WEIGHTS).items()}
-    save_checkpoint(out, config, tensors, (source / CARD).read_text())
+    tensors, licence = _read_tensors(source / WEIGHTS)
+    halves = {name: tensor.half() for name, tensor in tensors.items()}
+    save_checkpoint(out, config, halves, (source / CARD).read_text(), licence)
 
 
 def load_checkpoint(folder: Path, device: torch.device | str = "cpu") -> Checkpoint:
@@ -99,7 +105,7 @@ def load_checkpoint(folder: Path, device: torch.device | str = "cpu") -> Checkpo
         InputError: missing or damaged files; tensors missing, unexpected or of another shape.
     """
     config = read_config(folder / CONFIG)
-    tensors = _read_tensors(folder / WEIGHTS)
+    tensors, licence = _read_tensors(folder / WEIGHTS)
     vae = build_vae(config)
     has_dit = any(name.startswith("dit.") for name in tensors)
     dit = build_dit(config) if has_dit else None
@@ -114,14 +120,15 @@ def load_checkpoint(folder: Path, device: torch.device | str = "cpu") -> Checkpo
         _fill("dit", dit, tensors)
         scale = LatentScale(tensors["latent.mean"].to(device), tensors["latent.std"].to(device))
         dit.eval().to(device)
-    return Checkpoint(config, vae.eval().to(device), dit, scale)
+    return Checkpoint(config, vae.eval().to(device), dit, scale, licence)
 
 
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors file as float32."""
+def _read_tensors(path: Path) -> tuple[dict[str, Tensor], str]:
+    """All tensors of a safetensors file as float32, and the licence that it states."""
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+            return tensors, (file.metadata() or {}).get("licence", "unknown")
     except FileNotFoundError:
         raise InputError(path, "there is no such file", "give a folder that holds a checkpoint") from None
     except (SafetensorError, OSError) as error:

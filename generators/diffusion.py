@@ -73,7 +73,7 @@ class LatentDiffusion:
             raise InputError("--cfg-scale", f"found {self.cfg_scale}", "give a scale from 0 to 100, 1 is none")
         self._latent = self.config.latent_shape
         self._mean, self._std = loaded.scale.maps(self._latent)
-        self._digest = weights_digest(checkpoint)
+        self._digest, self._licence = weights_digest(checkpoint), loaded.licence
 
     def fingerprint(self) -> dict[str, str | int | float]:
         """What decides the bytes besides the specs."""
@@ -86,6 +86,7 @@ class LatentDiffusion:
             "device": torch.cuda.get_device_name() if self.device.type == "cuda" else "cpu",
             "dtype": "float32",
             "torch": torch.__version__,
+            "licence": self._licence,
         }
 
     def conditions(self, spec: SceneSpec) -> Conditions:
@@ -115,10 +116,7 @@ class LatentDiffusion:
         config, conditions = self.config, [self.conditions(spec) for spec in specs]
         shape = (config.vae.latent_channels, *rollout_shape(self._latent))
         noise = np.stack(
-            [
-                stream(s.seed, s.index, Purpose.LATENT_NOISE).standard_normal(shape, dtype=np.float32)
-                for s in specs
-            ]
+            [stream(s.seed, s.index, Purpose.LATENT_NOISE).standard_normal(shape, dtype=np.float32) for s in specs]
         )
         encoded = encode_conditions(
             [c.command for c in conditions],

@@ -18,6 +18,7 @@ from dyncity.scene import OccupancyScene
 from dyncity.taxonomy import label_map
 
 _CACHED_SCENES = 8
+SIMULATED_LICENCE, UNKNOWN_LICENCE = "apache-2.0", "unknown"
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,13 @@ class Clips:
 
     def __len__(self) -> int:
         return len(self._clips)
+
+    @property
+    def licence(self) -> str:
+        """The terms of the data, which a model trained on it inherits; simulated data has none of its own."""
+        stated = self._scene(self._clips[0][0]).provenance.get("licence")
+        simulated = self.corpus.manifest.plan.get("generator") == "procedural"
+        return str(stated or (SIMULATED_LICENCE if simulated else UNKNOWN_LICENCE))
 
     def split(self) -> tuple[list[int], list[int]]:
         """Numbers of training clips and of held-out clips (5 %, 1 to 64, the last ones).

@@ -135,7 +135,7 @@ def fit_dit(config: Config, data: Path, vae: Path, out: Path, place: Place, repo
         tensors = {f"vae.{n}": t for n, t in checkpoint.vae.state_dict().items()}
         tensors |= {f"dit.{n}": t for n, t in objective.dit.state_dict().items()}
         tensors |= {"latent.mean": scale.mean, "latent.std": scale.std}
-        save_checkpoint(out, config, tensors, dit_card(config, latents.plan, metrics))
+        save_checkpoint(out, config, tensors, dit_card(config, latents.plan, metrics), checkpoint.licence)
 
     optimise(
         out=out,

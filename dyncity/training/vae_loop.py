@@ -102,7 +102,7 @@ def fit_vae(config: Config, data: Path, out: Path, place: Place, report: Callabl
 
     def ship(objective: nn.Module, metrics: Metrics) -> None:
         tensors = {f"vae.{name}": t for name, t in objective.vae.state_dict().items()}
-        save_checkpoint(out, config, tensors, vae_card(config, clips.corpus.manifest.plan, metrics))
+        save_checkpoint(out, config, tensors, vae_card(config, clips.corpus.manifest.plan, metrics), clips.licence)
 
     optimise(
         out=out,
