@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import re
 import types
 import typing
 from dataclasses import dataclass
@@ -19,6 +20,10 @@ import yaml
 
 from dyncity.errors import InputError
 from dyncity.grid import GridSpec
+
+
+# YAML 1.1 reads 8e-4 as a string, since it has no point; everybody else means a number.
+_EXPONENT = re.compile(r"[-+]?\d+[eE][-+]?\d+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +199,8 @@ def _convert(kind: Any, value: Any, key: str, where: str) -> Any:
     if origin is tuple and isinstance(value, list | tuple) and len(value) == len(args):
         return tuple(_convert(a, v, key, where) for a, v in zip(args, value, strict=True))
     if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if kind is float and isinstance(value, str) and _EXPONENT.fullmatch(value):
         return float(value)
     if kind in (int, bool, str) and type(value) is kind:
         return value

@@ -75,3 +75,7 @@ def test_unknown_presets_list_the_known_ones() -> None:
 def test_settings_that_only_fit_together_are_taken_together() -> None:
     config = override(preset("tiny"), ["dit.width=32", "dit.heads=2"])
     assert (config.dit.width, config.dit.heads) == (32, 2)
+
+
+def test_numbers_with_an_exponent_are_numbers() -> None:
+    assert override(preset("tiny"), ["train_dit.lr=8e-4"]).train_dit.lr == 8e-4
