@@ -42,8 +42,15 @@ def drive(script: Path, out: Path, *arguments: object, **options: object) -> sub
     script.write_text(DRIVER)
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
     command = [sys.executable, str(script), str(out), *map(str, arguments)]
+    # A shell starts background jobs with interrupts ignored, and children inherit that.
     return subprocess.Popen(
-        command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True, **options
+        command,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        **options,
     )
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
 import time
 from pathlib import Path
 
-import numpy as np
-from safetensors.numpy import load_file
+import pytest
+import torch
 from small_models import make_city, small_config
 
+from dyncity.checkpoint import load_checkpoint
+from dyncity.training.clips import Clips
 from dyncity.training.launch import train_vae
 
 SETTINGS = (
@@ -21,6 +24,11 @@ SETTINGS = (
     "train_vae.eval_every=6",
     "train_vae.decoded_frames=2",
 )
+
+
+def last_loss(run: Path) -> float:
+    """The loss of the last step, the mean over the global batch."""
+    return json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["loss"]
 
 
 def training_workers() -> list[int]:
@@ -37,7 +45,7 @@ def training_workers() -> list[int]:
     return found
 
 
-def test_two_workers_one_of_them_killed_reach_the_weights_of_one_process(tmp_path: Path) -> None:
+def test_two_workers_one_of_them_killed_answer_as_one_process_does(tmp_path: Path) -> None:
     city, config = make_city(tmp_path / "city"), small_config(*SETTINGS)
     train_vae(config, city, tmp_path / "alone")
     before, killed = set(training_workers()), []
@@ -58,6 +66,14 @@ def test_two_workers_one_of_them_killed_reach_the_weights_of_one_process(tmp_pat
     train_vae(config, city, tmp_path / "workers", workers=(2, 2))
     killer.join()
     assert killed, "a worker was killed while it trained"
-    alone, workers = (load_file(tmp_path / run / "model.safetensors") for run in ("alone", "workers"))
-    for name, value in alone.items():
-        np.testing.assert_allclose(workers[name], value, rtol=2e-3, atol=2e-4, err_msg=name)
+    # Weights themselves may part: a bias in front of a norm has no gradient but rounding, and Adam takes
+    # full steps on that. What the models answer may not.
+    losses = [last_loss(tmp_path / run) for run in ("alone", "workers")]
+    assert losses[1] == pytest.approx(losses[0], rel=2e-3)
+    clip = torch.from_numpy(Clips(city, config)[0].ids)[None]
+    logits = []
+    for run in ("alone", "workers"):
+        vae = load_checkpoint(tmp_path / run).vae
+        with torch.inference_mode():
+            logits.append(vae.logits(vae.encode(clip).mean, torch.arange(4)))
+    assert (logits[0] - logits[1]).abs().max() < 0.01 * logits[0].abs().max()
