@@ -76,4 +76,4 @@ def test_two_workers_one_of_them_killed_answer_as_one_process_does(tmp_path: Pat
         vae = load_checkpoint(tmp_path / run).vae
         with torch.inference_mode():
             logits.append(vae.logits(vae.encode(clip).mean, torch.arange(4)))
-    assert (logits[0] - logits[1]).abs().max() < 0.01 * logits[0].abs().max()
+    assert (logits[0] - logits[1]).abs().mean() < 0.01 * logits[0].std()
