@@ -21,7 +21,6 @@ import yaml
 from dyncity.errors import InputError
 from dyncity.grid import GridSpec
 
-
 # YAML 1.1 reads 8e-4 as a string, since it has no point; everybody else means a number.
 _EXPONENT = re.compile(r"[-+]?\d+[eE][-+]?\d+")
 
