@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections import Counter
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -162,11 +163,16 @@ class Corpus:
 
     def scenes(self) -> Iterator[OccupancyScene]:
         """All scenes, shard by shard, in memory bounded by a few MB and one scene."""
-        seen = None
-        for scene_id in self.scene_ids:
-            if self.group(scene_id) != seen:
-                seen = self.group(scene_id)
-                yield from self.scenes_of_group(scene_id)
+        listed = Counter(map(self.group, self.scene_ids))  # in the order of the shards
+        first = {self.group(scene_id): scene_id for scene_id in reversed(self.scene_ids)}
+        for group, count in listed.items():
+            found = 0
+            for scene in self.scenes_of_group(first[group]):
+                found += 1
+                yield scene
+            if found != count:  # damage can leave a shard readable and short
+                path = self.folder / "shards" / group[0]
+                raise InputError(path, f"it gives {found} of {count} listed scenes", "restore or remake the shard")
 
     def _entry(self, scene_id: str) -> tuple[ShardRecord, int, int]:
         if scene_id not in self._index:

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from dyncity.conditions import Conditions
@@ -229,6 +229,7 @@ def test_a_linked_scene_is_refused(make_scene, write_corpus, tmp_path):
 @pytest.mark.parametrize("container", CONTAINERS)
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
+@example(place=0.013987467103876884, bit=4)  # a page that reads as empty
 def test_a_flipped_bit_never_surfaces_as_another_error(make_scene, write_corpus, container, place, bit):
     """Damage is an InputError, or it touched nothing that is read."""
     scenes = [make_scene(0, columns=COLUMNS)]

@@ -43,14 +43,9 @@ def drive(script: Path, out: Path, *arguments: object, **options: object) -> sub
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
     command = [sys.executable, str(script), str(out), *map(str, arguments)]
     # A shell starts background jobs with interrupts ignored, and children inherit that.
+    options.setdefault("preexec_fn", lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     return subprocess.Popen(
-        command,
-        env=environment,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        **options,
+        command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True, **options
     )
 
 
