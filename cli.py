@@ -231,7 +231,7 @@ def train(
     with ProgressLine(f"train {model}", "steps", schedule.steps) as progress:
 
         def report(metrics: dict[str, float | int]) -> None:
-            shown = [f"{k} {metrics[k]:.3g}" for k in ("loss", "miou", "flow_loss") if k in metrics]
+            shown = [f"{k} {metrics[k]:.3g}" for k in ("loss", "miou", "held_out_loss") if k in metrics]
             progress.update(int(metrics["step"]), note=", ".join(shown))
 
         fit(

@@ -9,6 +9,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -215,11 +216,7 @@ def _worker(settings: dict[str, Any]) -> None:
     out = Path(settings["job"]["out"])
     place = Place(rank, world, get_device(), prepare_model if world > 1 else lambda module: module)
     try:
-        if rank == 0:
-            with sole_writer(out):
-                _barrier(world)
-                _fit(config, settings["job"], place, lambda metrics: None)
-        else:
+        with sole_writer(out) if rank == 0 else nullcontext():
             _barrier(world)
             _fit(config, settings["job"], place, lambda metrics: None)
     except InputError as error:
