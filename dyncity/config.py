@@ -47,15 +47,15 @@ class VAEConfig:
 
     Attributes:
         channels: C, width of the encoder.
-        stem: "conv": a 3x3x3 convolution and a residual pair at full resolution, then the halving
-            (published); "patch": a strided convolution does the halving at once (cheaper).
-        temporal_encoder: a second encoder, told the frame index, feeds the temporal planes (published).
-        temporal_input: "features" (published): the temporal planes are projected from all features;
-            "change": from what differs from the clip's mean over time, which under world-fixed planes
-            is the movers and nothing else.
+        encoder: "frames" (published): two encoders of 3x3x3 convolutions read every frame, one for the
+            spatial planes, one, told the frame index, for the temporal planes; "change": cells are
+            embedded whole, the spatial planes read the mean over time, which under world-fixed planes
+            is the static city, and the temporal planes how each frame differs from it: the movers.
         projection: "attention" (published) or "linear", learned linear maps of the reduced axes.
         downsample: factors along t, x, y, z; t only for the temporal planes.
         latent_channels: channels of each latent plane.
+        fusion: how Expansion & Squeeze joins the planes: "product" (published) multiplies all six;
+            "both" stacks product and sum of the spatial and of the temporal planes.
         query_channels: Q, channels of the planes in Expansion & Squeeze.
         hidden_low, hidden_high: decoder channels before and after upsampling.
         kl_weight: weight of the KL term.
@@ -63,12 +63,11 @@ class VAEConfig:
     """
 
     channels: int = 16
-    stem: Literal["conv", "patch"] = "conv"
-    temporal_encoder: bool = True
-    temporal_input: Literal["features", "change"] = "features"
+    encoder: Literal["frames", "change"] = "frames"
     projection: Literal["attention", "linear"] = "attention"
     downsample: tuple[int, int, int, int] = (2, 2, 2, 2)
     latent_channels: int = 16
+    fusion: Literal["product", "both"] = "product"
     query_channels: int = 64
     hidden_low: int = 128
     hidden_high: int = 32

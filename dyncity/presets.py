@@ -21,22 +21,22 @@ def tiny() -> Config:
         clip=ClipConfig(frames=8, planes="world", margin=(16, 8)),
         taxonomy="native",
         vae=VAEConfig(
-            channels=16,
-            stem="patch",
-            temporal_encoder=False,
-            temporal_input="change",
+            channels=32,
+            encoder="change",
             projection="linear",
             latent_channels=8,
+            fusion="both",
             query_channels=32,
             hidden_low=32,
             hidden_high=16,
+            class_weight_power=0.25,
         ),
         dit=DiTConfig(width=192, depth=6, heads=6, patch=4, path_plane=True),
         sampling=SamplingConfig(steps=20, cfg_scale=2.0, micro_batch=8),
         train_vae=TrainConfig(
-            steps=1500, batch=2, lr=2e-3, ema=0.998, decoded_frames=2, eval_every=250, checkpoint_every=250
+            steps=6500, batch=1, lr=2e-3, ema=0.998, decoded_frames=2, eval_every=1000, checkpoint_every=500
         ),
-        train_dit=TrainConfig(steps=1800, batch=16, lr=6e-4, ema=0.998, eval_every=500, checkpoint_every=250),
+        train_dit=TrainConfig(steps=6000, batch=16, lr=8e-4, ema=0.998, eval_every=500, checkpoint_every=250),
     )
 
 

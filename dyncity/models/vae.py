@@ -34,8 +34,8 @@ class Posterior:
         return {p: self.mean[p] + noise[p] * torch.exp(0.5 * self.log_variance[p]) for p in PLANES}
 
 
-class VoxelEncoder(nn.Module):
-    """Each frame by itself: class ids -> features at the halved resolution."""
+class FrameEncoder(nn.Module):
+    """Each frame by itself: class embeddings -> features at the halved resolution (published)."""
 
     def __init__(self, config: VAEConfig, frames: int, tells_time: bool) -> None:
         super().__init__()
@@ -44,9 +44,8 @@ class VoxelEncoder(nn.Module):
         def pair() -> ResidualPair:
             return ResidualPair(conv3(c, c, "replicate"), conv3(c, c, "replicate"), c, nn.Identity())
 
-        halve = [nn.Conv3d(c, c, factors, stride=factors), InstanceNorm(c), pair()]
-        layers = [conv3(c, c, "replicate"), pair(), *halve] if config.stem == "conv" else halve
-        self.first, self.rest = layers[0], nn.Sequential(*layers[1:])
+        self.first = conv3(c, c, "replicate")
+        self.rest = nn.Sequential(pair(), nn.Conv3d(c, c, factors, stride=factors), InstanceNorm(c), pair())
         # One-hot frame channels in the input, under replicated borders, are one bias a frame here.
         self.time_bias = nn.Parameter(torch.zeros(frames, c)) if tells_time else None
 
@@ -59,37 +58,77 @@ class VoxelEncoder(nn.Module):
         return self.rest(hidden).unflatten(0, (b, -1))
 
 
+class FramesToFeatures(nn.Module):
+    """The published encoder: one FrameEncoder for the spatial planes, whose time is then projected
+    away, and one for the temporal planes.
+    """
+
+    def __init__(self, config: VAEConfig, size: dict[str, int], classes: int) -> None:
+        super().__init__()
+        c = config.channels
+        self.embedding = nn.Embedding(classes, c)
+        self.spatial = FrameEncoder(config, size["t"], tells_time=False)
+        self.temporal = FrameEncoder(config, size["t"], tells_time=True)
+        self.over_time = Projection(config.projection, c, "txyz", "xyz", size)
+
+    def forward(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """``[b, t, x, y, z]`` -> ``[b, c, x', y', z']`` for the spatial planes, with t for the temporal."""
+        volume = rearrange(self.embedding(ids), "b t x y z c -> b t c x y z")
+        still = self.over_time(rearrange(self.spatial(volume), "b t c x y z -> b t x y z c"))
+        return still, self.temporal(volume)
+
+
+class ChangeToFeatures(nn.Module):
+    """The clip's mean over time for the spatial planes, each frame's difference from it for the temporal.
+
+    A cell of the halved resolution is embedded whole: each of its voxels looks up what it adds, which is
+    a class embedding under a convolution with kernel = stride, without the full-resolution volume.
+    """
+
+    def __init__(self, config: VAEConfig, classes: int) -> None:
+        super().__init__()
+        self.classes, self.factors = classes, config.downsample[1:]
+        c, voxels = config.channels, math.prod(self.factors)
+        self.table = nn.Parameter(torch.randn(voxels * classes, c) * voxels**-0.5)
+        self.refine = ResidualPair(conv3(c, c, "replicate"), conv3(c, c, "replicate"), c, nn.Identity())
+
+    def forward(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """``[b, t, x, y, z]`` -> ``[b, c, x', y', z']`` for the spatial planes, with t for the temporal."""
+        fx, fy, fz = self.factors
+        cells = rearrange(ids, "b t (x fx) (y fy) (z fz) -> b t x y z (fx fy fz)", fx=fx, fy=fy, fz=fz)
+        rows = cells + self.classes * torch.arange(cells.shape[-1], dtype=ids.dtype, device=ids.device)
+        summed = nn.functional.embedding_bag(rows.flatten(0, 4), self.table, mode="sum")
+        frames = rearrange(summed.view(*cells.shape[:-1], -1), "b t x y z c -> b t c x y z")
+        mean = frames.mean(1)
+        return self.refine(mean), frames - mean[:, None]
+
+
 class Encoder(nn.Module):
     """Class ids ``[b, t, x, y, z]`` -> feature planes ``[b, c, h, w]``."""
 
     def __init__(self, config: VAEConfig, shape: Shape, classes: int) -> None:
         super().__init__()
-        t, *xyz = shape
-        ft, *factors = config.downsample
-        size = dict(zip("txyz", (t, *(n // f for n, f in zip(xyz, factors, strict=True))), strict=True))
-        c, kind = config.channels, config.projection
-        # One more row: voxels that nobody observed.
-        self.embedding = nn.Embedding(classes + 1, c)
-        self.spatial = VoxelEncoder(config, t, tells_time=False)
-        self.temporal = VoxelEncoder(config, t, tells_time=True) if config.temporal_encoder else None
-        self.only_change = config.temporal_input == "change"
-        self.over_time = Projection(kind, c, "txyz", "xyz", size)
-        self.project = nn.ModuleDict({p: Projection(kind, c, "txyz" if "t" in p else "xyz", p, size) for p in PLANES})
+        ft, c = config.downsample[0], config.channels
+        size = {a: n // (1 if a == "t" else f) for a, n, f in zip("txyz", shape, config.downsample, strict=True)}
+        # One id more: voxels that nobody observed.
+        self.classes = classes + 1
+        self.features = (
+            FramesToFeatures(config, size, self.classes)
+            if config.encoder == "frames"
+            else ChangeToFeatures(config, self.classes)
+        )
+        self.project = nn.ModuleDict(
+            {p: Projection(config.projection, c, "txyz" if "t" in p else "xyz", p, size) for p in PLANES}
+        )
         self.halve_time = nn.ModuleDict(
             {p: nn.Conv2d(c, c, (ft, 1), stride=(ft, 1)) if ft > 1 else nn.Identity() for p in PLANES if "t" in p}
         )
 
     def forward(self, ids: Tensor) -> Planes:
         """``[b, t, x, y, z]`` -> planes; ids of ``classes`` or more count as not observed."""
-        known = ids.clamp(max=self.embedding.num_embeddings - 1).int()
-        volume = rearrange(self.embedding(known), "b t x y z c -> b t c x y z")
-        spatial = self.spatial(volume)
-        temporal = self.temporal(volume) if self.temporal is not None else spatial
-        still = self.over_time(rearrange(spatial, "b t c x y z -> b t x y z c"))
+        still, moving = self.features(ids.clamp(max=self.classes - 1).int())
         still = rearrange(still, "b c x y z -> b x y z c")
-        if self.only_change:
-            temporal = temporal - temporal.mean(1, keepdim=True)
-        moving = rearrange(temporal, "b t c x y z -> b t x y z c")
+        moving = rearrange(moving, "b t c x y z -> b t x y z c")
         planes = {}
         for p in PLANES:
             plane = self.project[p](moving if "t" in p else still)  # [b, c, h, w]
@@ -128,7 +167,8 @@ class VoxelDecoder(nn.Module):
     def __init__(self, config: VAEConfig, shape: Shape, classes: int) -> None:
         super().__init__()
         low, high, factors = config.hidden_low, config.hidden_high, config.downsample[1:]
-        self.expand = nn.Sequential(Pointwise(config.query_channels, low), nn.LeakyReLU(0.1))
+        joined = config.query_channels * (1 if config.fusion == "product" else 4)
+        self.expand = nn.Sequential(Pointwise(joined, low), nn.LeakyReLU(0.1))
         self.mix = nn.Sequential(
             ResidualPair(conv3(low, low, "zeros"), conv3(low, low, "zeros"), low, nn.LeakyReLU(0.1)),
             ResidualPair(Pointwise(low, low), Pointwise(low, low), low, nn.LeakyReLU(0.1)),
@@ -143,7 +183,7 @@ class VoxelDecoder(nn.Module):
             self.register_buffer(f"waves_{axis}", _waves(size), persistent=False)
 
     def forward(self, volume: Tensor, frames: Tensor) -> Tensor:
-        """``[n, q, x', y', z']`` and the frame number ``[n]`` of each -> ``[n, k, x, y, z]``."""
+        """The joined planes ``[n, q or 4 q, x', y', z']``, the frame ``[n]`` of each -> ``[n, k, x, y, z]``."""
         features = self.up(self.mix(self.expand(volume)))
         logits = self.to_class(features)
         # Concatenated coordinate sinusoids under a 1x1x1 convolution are a sum of one term an axis.
@@ -171,6 +211,7 @@ class Decoder(nn.Module):
         self.planes = nn.ModuleDict(
             {p: PlaneDecoder(config.latent_channels, config.query_channels, (ft if "t" in p else 1, 1)) for p in PLANES}
         )
+        self.fusion = config.fusion
         self.voxels = VoxelDecoder(config, shape, classes)
 
     def expanded(self, latent: Planes) -> Planes:
@@ -181,10 +222,15 @@ class Decoder(nn.Module):
         """Planes from ``expanded`` and frame numbers ``[f]`` -> logits ``[b, f, k, x, y, z]``."""
         xy, xz, yz = planes["xy"][..., None], planes["xz"][..., None, :], planes["yz"][..., None, :, :]
         tx, ty, tz = (planes[p][:, :, frames] for p in ("tx", "ty", "tz"))
-        still = xy * xz * yz  # [b, q, x, y, z]
-        moving = tx[..., None, None] * ty[:, :, :, None, :, None] * tz[:, :, :, None, None, :]
-        product = rearrange(still[:, :, None] * moving, "b q f x y z -> (b f) q x y z")
-        logits = self.voxels(product, frames.repeat(len(still)))
+        tx, ty, tz = tx[..., None, None], ty[:, :, :, None, :, None], tz[:, :, :, None, None, :]
+        still, moving = (xy * xz * yz)[:, :, None], tx * ty * tz  # [b, q, 1 or f, x, y, z]
+        if self.fusion == "product":
+            joined = still * moving
+        else:
+            sums = (xy + xz + yz)[:, :, None], tx + ty + tz
+            joined = torch.cat([part.expand_as(moving) for part in (still, moving, *sums)], dim=1)
+        joined = rearrange(joined, "b q f x y z -> (b f) q x y z")
+        logits = self.voxels(joined, frames.repeat(len(xy)))
         return rearrange(logits, "(b f) k x y z -> b f k x y z", f=len(frames))
 
 

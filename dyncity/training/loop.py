@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from dyncity.config import TrainConfig
 from dyncity.errors import InputError
@@ -100,7 +101,7 @@ def optimise(
     averaged = copy.deepcopy(objective).eval().requires_grad_(False)
     names = [name for name, _ in objective.named_parameters()]
     optimizer = torch.optim.AdamW(
-        objective.parameters(), lr=config.lr, betas=(0.9, 0.99), weight_decay=config.weight_decay
+        objective.parameters(), lr=config.lr, betas=(0.9, 0.99), weight_decay=config.weight_decay, fused=True
     )
     first, metrics = _resume(out, objective, averaged, optimizer, names), {}
     if place.rank == 0:
@@ -142,9 +143,7 @@ def optimise(
 
 
 def _average(averaged: nn.Module, objective: nn.Module, decay: float) -> None:
-    with torch.no_grad():
-        for mean, value in zip(averaged.parameters(), objective.parameters(), strict=True):
-            mean.lerp_(value, 1 - decay)
+    get_ema_multi_avg_fn(decay)(list(averaged.parameters()), list(objective.parameters()), 0)
 
 
 def _mean_over_workers(losses: dict[str, Tensor], world: int) -> dict[str, float]:

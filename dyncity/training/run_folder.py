@@ -146,4 +146,4 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, names: list[str], tensor
         for key in ("step", "exp_avg", "exp_avg_sq"):
             stored = tensors.get(f"optimizer.{key}.{name}")
             if stored is not None:
-                optimizer.state[parameter][key] = stored if key == "step" else stored.to(parameter.device)
+                optimizer.state[parameter][key] = stored.to(parameter.device)

@@ -24,7 +24,7 @@ from dyncity.training.loop import Metrics, Place, optimise
 
 _COUNTED_CLIPS = 200
 _EVALUATED_CLIPS = 24
-_LOVASZ_VOXELS = 16_384
+_LOVASZ_VOXELS = 8_192
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import torch
 from dyncity.config import VAEConfig
 from dyncity.hexplane import PLANES, plane_shapes
 from dyncity.models.losses import class_weights, lovasz_softmax, reconstruction_loss
-from dyncity.models.vae import HexPlaneVAE, kl_divergence
+from dyncity.models.vae import ChangeToFeatures, HexPlaneVAE, kl_divergence
 
 SMALL = {"channels": 4, "latent_channels": 3, "query_channels": 6, "hidden_low": 5, "hidden_high": 4}
 SHAPES = [
@@ -16,11 +16,11 @@ SHAPES = [
 ]
 
 
-@pytest.mark.parametrize("stem", ["conv", "patch"])
+@pytest.mark.parametrize(("encoder", "fusion"), [("frames", "product"), ("change", "both"), ("change", "product")])
 @pytest.mark.parametrize("projection", ["attention", "linear"])
 @pytest.mark.parametrize(("shape", "factors", "classes"), SHAPES)
-def test_any_size_goes_in_and_comes_out(stem, projection, shape, factors, classes) -> None:  # type: ignore[no-untyped-def]
-    config = VAEConfig(**SMALL, stem=stem, projection=projection, downsample=factors, temporal_encoder=stem == "conv")
+def test_any_size_goes_in_and_comes_out(encoder, fusion, projection, shape, factors, classes) -> None:  # type: ignore[no-untyped-def]
+    config = VAEConfig(**SMALL, encoder=encoder, fusion=fusion, projection=projection, downsample=factors)
     vae = HexPlaneVAE(config, shape, classes).eval()
     ids = torch.randint(0, classes, (2, *shape), dtype=torch.uint8)
     posterior = vae.encode(ids)
@@ -33,7 +33,7 @@ def test_any_size_goes_in_and_comes_out(stem, projection, shape, factors, classe
 
 def small_vae() -> HexPlaneVAE:
     torch.manual_seed(0)
-    return HexPlaneVAE(VAEConfig(**SMALL, projection="linear", stem="patch"), (4, 8, 6, 4), 7)
+    return HexPlaneVAE(VAEConfig(**SMALL, projection="linear", encoder="change", fusion="both"), (4, 8, 6, 4), 7)
 
 
 def test_some_frames_decode_as_they_do_among_all() -> None:
@@ -109,3 +109,23 @@ def test_rare_classes_weigh_more_and_absent_ones_nothing() -> None:
     assert weights[1] > weights[0] > 0
     assert weights[2] == 0
     torch.testing.assert_close((weights * torch.tensor([1000.0, 100, 0])).sum() / 1100, torch.tensor(1.0))
+
+
+def test_what_stands_still_says_nothing_to_the_temporal_planes() -> None:
+    vae = small_vae().eval()
+    frame = torch.randint(0, 7, (1, 1, 8, 6, 4), dtype=torch.uint8)
+    other = torch.randint(0, 7, (1, 1, 8, 6, 4), dtype=torch.uint8)
+    still, another = (vae.encode(ids.expand(1, 4, -1, -1, -1)).mean for ids in (frame, other))
+    for p in PLANES:
+        assert torch.allclose(still[p], another[p], atol=1e-5) == ("t" in p)
+
+
+def test_embedding_a_cell_whole_is_a_strided_convolution_of_the_embedding() -> None:
+    features = ChangeToFeatures(VAEConfig(**SMALL, downsample=(2, 2, 1, 2)), 5)
+    ids = torch.randint(0, 5, (2, 3, 4, 6, 2))
+    table = features.table.detach().view(2, 1, 2, 5, -1)  # each voxel of a cell: class -> channels
+    one_hot = torch.nn.functional.one_hot(ids, 5).float().permute(0, 1, 5, 2, 3, 4).flatten(0, 1)
+    kernel = table.permute(4, 3, 0, 1, 2)  # [c, class, fx, fy, fz]
+    frames = torch.nn.functional.conv3d(one_hot, kernel, stride=(2, 1, 2)).unflatten(0, (2, 3))
+    _, change = features(ids.int())
+    torch.testing.assert_close(change, frames - frames.mean(1, keepdim=True), rtol=1e-4, atol=1e-5)
