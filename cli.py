@@ -70,6 +70,9 @@ def generate(
     columns: Columns = "",
     command: Annotated[str, typer.Option(metavar="NAME", help="static, forward, left, right or mixed.")] = "mixed",
     trajectory: Annotated[Path | None, typer.Option(metavar="FILE", help=".json, .npy, .csv of x, y, yaw.")] = None,
+    sampler: Annotated[
+        str | None, typer.Option(metavar="NAME", help="diffusion: euler, heun; for DDPM ancestral, ddim, dpmpp_2m.")
+    ] = None,
     steps: Annotated[int | None, typer.Option(metavar="N", help="diffusion: steps of the solver.")] = None,
     cfg_scale: Annotated[float | None, typer.Option(metavar="S", help="diffusion: guidance scale; 1 is none.")] = None,
     micro_batch: Annotated[int | None, typer.Option(metavar="N", help="Scenes made at a time.")] = None,
@@ -94,10 +97,13 @@ def generate(
 
     if generator == "diffusion":
         _not_for(generator, {"--frame": frame != "ego"})
-        sampling = {"steps": steps, "cfg_scale": cfg_scale, "micro_batch": micro_batch}
+        sampling = {"sampler": sampler, "steps": steps, "cfg_scale": cfg_scale, "micro_batch": micro_batch}
         source = sources.diffusion(checkpoint, preset, config, settings or [], **sampling)
     elif generator == "procedural":
-        _not_for(generator, {"--checkpoint": checkpoint, "--steps": steps, "--cfg-scale": cfg_scale})
+        _not_for(
+            generator,
+            {"--checkpoint": checkpoint, "--sampler": sampler, "--steps": steps, "--cfg-scale": cfg_scale},
+        )
         if frame not in ("ego", "world"):
             raise InputError("--frame", f"found {frame!r}", "use one of ego, world")
         fixed: Literal["ego", "world"] = "world" if frame == "world" else "ego"
@@ -268,6 +274,35 @@ def encode(
         clips = encode_corpus(data, vae, out, overwrite=overwrite, report=progress.update)
     show_table([("clips", clips), ("latents", out)])
     _closing(f"dyncity train dit --data {out} --vae {vae} --out dit")
+
+
+@app.command("convert-checkpoint")
+def convert(
+    vae: Annotated[Path, typer.Option(metavar="FILE", help="Released VAE: .ckpt, .pt or .safetensors.")],
+    out: Out,
+    dit: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Released DiT; without it nothing to sample.")
+    ] = None,
+    preset: Preset = "carlasc",
+    config: ConfigFile = None,
+    settings: Settings = None,
+) -> None:
+    """Convert released checkpoints of DynamicCity to a folder that generate reads.
+
+    \b
+    Example:
+      dyncity convert-checkpoint --vae vae.ckpt --dit dit.ckpt --out published
+    """
+    from dyncity.config import override
+    from dyncity.presets import preset as named
+    from dyncity.released import convert_checkpoint
+    from dyncity.terminal import show_table
+
+    written = convert_checkpoint(vae, dit, override(named(preset), settings or [], config), out)
+    known = [name for name in ("command", "trajectory", "previous", "layout") if getattr(written.dit, name)]
+    rows = [("grid", "x".join(map(str, written.grid.shape))), ("frames", written.clip.frames)]
+    show_table([*rows, ("conditions", ", ".join(known) if dit is not None and known else "none")], title=str(out))
+    _closing(f"dyncity generate --checkpoint {out} --out corpus" if dit is not None else f"dyncity info {out}")
 
 
 @app.command()
@@ -463,10 +498,12 @@ def _smoke() -> str:
     import time
 
     from dyncity.checkpoint import shipped_checkpoint
+    from dyncity.config import SamplingConfig
     from dyncity.scene import SceneSpec
     from generators.diffusion import LatentDiffusion
 
-    source = LatentDiffusion(shipped_checkpoint(), steps=1, micro_batch=1)
+    quick = SamplingConfig(sampler="euler", steps=1)
+    source = LatentDiffusion(shipped_checkpoint(), quick)
     start = time.perf_counter()
     (scene,) = source.generate([SceneSpec(0, 0)])
     seconds = time.perf_counter() - start

@@ -52,6 +52,7 @@ class VAEConfig:
             embedded whole, the spatial planes read the mean over time, which under world-fixed planes
             is the static city, and the temporal planes how each frame differs from it: the movers.
         projection: "attention" (published) or "linear", learned linear maps of the reduced axes.
+        projection_heads, projection_hidden, projection_layers: of the transformers of "attention".
         downsample: factors along t, x, y, z; t only for the temporal planes.
         latent_channels: channels of each latent plane.
         fusion: how Expansion & Squeeze joins the planes: "product" (published) multiplies all six;
@@ -60,11 +61,16 @@ class VAEConfig:
         hidden_low, hidden_high: decoder channels before and after upsampling.
         kl_weight: weight of the KL term.
         class_weight_power: class weights are frequency ** -power, scaled to a mean of 1 over voxels.
+        class_slots: channels of the logits, at least the classes of the label space (the released
+            configuration has one that never occurs); 0: as many as there are classes.
     """
 
     channels: int = 16
     encoder: Literal["frames", "change"] = "frames"
     projection: Literal["attention", "linear"] = "attention"
+    projection_heads: int = 2
+    projection_hidden: int = 32
+    projection_layers: int = 2
     downsample: tuple[int, int, int, int] = (2, 2, 2, 2)
     latent_channels: int = 16
     fusion: Literal["product", "both"] = "product"
@@ -73,6 +79,7 @@ class VAEConfig:
     hidden_high: int = 32
     kl_weight: float = 0.0015
     class_weight_power: float = 1 / 3
+    class_slots: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +89,12 @@ class DiTConfig:
     Attributes:
         width, depth, heads: size of the transformer.
         patch: edge of a square patch of the padded rollout.
+        objective: "ddpm": noise prediction with learned-range variance (published); "flow": rectified
+            flow, the velocity alone.
+        command, trajectory: which vector conditions the model knows.
+        previous: the rollout of the chunk before as a condition, a value a token.
+        layout: the vehicles seen from above in each frame as a condition, a value a token.
+        cross_attention: tokens also attend to ``previous`` and ``layout`` (published).
         path_plane: draw the ego path into the xy plane as an input channel (world-fixed planes).
         drop_condition: probability to drop a condition of a training sample.
     """
@@ -90,17 +103,38 @@ class DiTConfig:
     depth: int = 16
     heads: int = 8
     patch: int = 2
+    objective: Literal["ddpm", "flow"] = "ddpm"
+    command: bool = True
+    trajectory: bool = True
+    previous: bool = False
+    layout: bool = False
+    cross_attention: bool = False
     path_plane: bool = False
     drop_condition: float = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class SamplingConfig:
-    """Drawing latents: steps of the solver and scale of classifier-free guidance (1 is none)."""
+    """Drawing latents.
 
-    steps: int = 20
-    cfg_scale: float = 2.0
-    micro_batch: int = 8
+    Attributes:
+        sampler: for "ddpm": "ancestral" (published), "ddim", "dpmpp_2m"; for "flow": "euler", "heun".
+        steps: of the solver; "heun" evaluates the model twice a step.
+        cfg_scale: classifier-free guidance u + s (c - u); 1 is none.
+        cfg_interval: guide only at noise levels within; 0 is data, 1 is noise.
+        micro_batch: scenes drawn together.
+        precision: "bfloat16" runs matrix products in half precision.
+    """
+
+    sampler: Literal["ancestral", "ddim", "dpmpp_2m", "euler", "heun"] = "ancestral"
+    steps: int = 50
+    cfg_scale: float = 4.0
+    cfg_interval: tuple[float, float] = (0.0, 1.0)
+    micro_batch: int = 1
+    precision: Literal["float32", "bfloat16"] = "float32"
+
+
+SAMPLERS = {"ddpm": ("ancestral", "ddim", "dpmpp_2m"), "flow": ("euler", "heun")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +147,8 @@ class TrainConfig:
         lr: peak learning rate, warmed up over ``warmup`` steps, then cosine to a tenth.
         ema: decay of the averaged weights, which are what a run ships.
         decoded_frames: VAE only: frames of a clip that are decoded in a step (0: all).
+        precision: "bfloat16" runs convolutions and matrix products in half precision (autocast).
+        compile: run the model through torch.compile.
         eval_every, checkpoint_every: in steps.
         seed: root seed of batches, noise and weights.
     """
@@ -125,6 +161,8 @@ class TrainConfig:
     weight_decay: float = 0.0
     clip_grad: float = 1.0
     decoded_frames: int = 0
+    precision: Literal["float32", "bfloat16"] = "float32"
+    compile: bool = False
     eval_every: int = 500
     checkpoint_every: int = 500
     seed: int = 0
@@ -154,6 +192,12 @@ class Config:
                 )
         if self.dit.width % self.dit.heads:
             raise InputError("dit.heads", f"{self.dit.heads} does not divide width {self.dit.width}", "fix one")
+        if self.sampling.sampler not in (fitting := SAMPLERS[self.dit.objective]):
+            raise InputError(
+                "sampling.sampler",
+                f"{self.sampling.sampler} does not solve dit.objective = {self.dit.objective}",
+                f"use one of {', '.join(fitting)}",
+            )
 
     @property
     def clip_grid(self) -> GridSpec:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from dyncity.anchoring import ego_windows
 from dyncity.checkpoint import load_checkpoint, weights_digest
 from dyncity.conditions import COMMANDS, Conditions, command_from_trajectory, poses_from_trajectory
-from dyncity.config import Config
-from dyncity.diffusion.flow import euler
-from dyncity.diffusion.guidance import guided
+from dyncity.config import SAMPLERS, Config, SamplingConfig
+from dyncity.diffusion.ddpm import TRAINED_STEPS, ancestral, ddim, dpmpp_2m, respaced_schedule
+from dyncity.diffusion.flow import euler, heun
+from dyncity.diffusion.guidance import Denoiser, guided
 from dyncity.errors import InputError
 from dyncity.hexplane import planes_of, rollout_shape
 from dyncity.models.attention import resolve_backend
@@ -25,6 +28,27 @@ from dyncity.trajectories import draw_trajectory
 _COMMAND_SHARES = {"static": 0.15, "forward": 0.45, "left": 0.2, "right": 0.2}
 
 
+def check_sampling(sampling: SamplingConfig, objective: str) -> SamplingConfig:
+    """The settings themselves.
+
+    Raises:
+        InputError: a sampler that does not solve the objective, or a number out of range.
+    """
+    if sampling.sampler not in (fitting := SAMPLERS[objective]):
+        raise InputError("--sampler", f"found {sampling.sampler!r}", f"use one of {', '.join(fitting)}")
+    most = TRAINED_STEPS if objective == "ddpm" else 10_000
+    if not 1 <= sampling.steps <= most:
+        raise InputError("--steps", f"found {sampling.steps}", f"give 1 to {most}")
+    if sampling.micro_batch < 1:
+        raise InputError("--micro-batch", f"found {sampling.micro_batch}", "give at least 1")
+    if not 0.0 <= sampling.cfg_scale <= 100.0:
+        raise InputError("--cfg-scale", f"found {sampling.cfg_scale}", "give a scale from 0 to 100, 1 is none")
+    low, high = sampling.cfg_interval
+    if not 0.0 <= low <= high <= 1.0:
+        raise InputError("sampling.cfg_interval", f"found {low}, {high}", "give two noise levels from 0 to 1, in order")
+    return sampling
+
+
 class LatentDiffusion:
     """Scenes from a VAE and DiT checkpoint; implements ``SceneGenerator``.
 
@@ -34,7 +58,7 @@ class LatentDiffusion:
 
     Args:
         checkpoint: a folder with VAE and DiT.
-        steps, cfg_scale, micro_batch: override the checkpoint's sampling settings.
+        sampling: how to draw latents; None: as the checkpoint says.
         attention: backend, ``dyncity.models.attention``.
 
     Raises:
@@ -43,34 +67,16 @@ class LatentDiffusion:
 
     name = "diffusion"
 
-    def __init__(
-        self,
-        checkpoint: Path,
-        steps: int | None = None,
-        cfg_scale: float | None = None,
-        micro_batch: int | None = None,
-        attention: str = "auto",
-    ) -> None:
+    def __init__(self, checkpoint: Path, sampling: SamplingConfig | None = None, attention: str = "auto") -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         loaded = load_checkpoint(checkpoint, self.device)
         if loaded.dit is None or loaded.scale is None:
             raise InputError(checkpoint, "holds a VAE but no DiT", "give a run of dyncity train dit")
-        self.config: Config = loaded.config
+        self.sampling = check_sampling(sampling or loaded.config.sampling, loaded.config.dit.objective)
+        self.config: Config = replace(loaded.config, sampling=self.sampling)
+        self.micro_batch = self.sampling.micro_batch
         self.vae, self.dit = loaded.vae, loaded.dit
-        if self.config.clip.planes != "world":
-            raise InputError(
-                checkpoint, "its planes move with the ego", "sample from a checkpoint with clip.planes=world"
-            )
         self.dit.backend = resolve_backend(attention, self.device)
-        sampling = self.config.sampling
-        self.steps = sampling.steps if steps is None else steps
-        self.cfg_scale = sampling.cfg_scale if cfg_scale is None else cfg_scale
-        self.micro_batch = sampling.micro_batch if micro_batch is None else micro_batch
-        for option, value, least in (("--steps", self.steps, 1), ("--micro-batch", self.micro_batch, 1)):
-            if value < least:
-                raise InputError(option, f"found {value}", f"give at least {least}")
-        if not 0.0 <= self.cfg_scale <= 100.0:
-            raise InputError("--cfg-scale", f"found {self.cfg_scale}", "give a scale from 0 to 100, 1 is none")
         self._latent = self.config.latent_shape
         self._mean, self._std = loaded.scale.maps(self._latent)
         self._digest, self._licence = weights_digest(checkpoint), loaded.licence
@@ -79,12 +85,13 @@ class LatentDiffusion:
         """What decides the bytes besides the specs."""
         return {
             "checkpoint_sha256": self._digest,
-            "steps": self.steps,
-            "cfg_scale": self.cfg_scale,
-            "sampler": "rectified flow, Euler",
+            "steps": self.sampling.steps,
+            "cfg_scale": self.sampling.cfg_scale,
+            "cfg_interval": " to ".join(map(str, self.sampling.cfg_interval)),
+            "sampler": f"{self.config.dit.objective}, {self.sampling.sampler}",
             "attention": self.dit.backend,
             "device": torch.cuda.get_device_name() if self.device.type == "cuda" else "cpu",
-            "dtype": "float32",
+            "dtype": self.sampling.precision,
             "torch": torch.__version__,
             "licence": self._licence,
         }
@@ -125,8 +132,10 @@ class LatentDiffusion:
             config.clip_grid,
             config.vae.downsample[1:3],
         ).to(self.device)
-        denoiser = guided(self.dit, encoded, self.cfg_scale)
-        rollouts = euler(denoiser, torch.from_numpy(noise).to(self.device), self.steps)
+        half = self.sampling.precision == "bfloat16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+            denoiser = guided(self.dit, encoded, self.sampling.cfg_scale, self.sampling.cfg_interval)
+            rollouts = self._solve(denoiser, torch.from_numpy(noise).to(self.device), specs).float()
         planes = planes_of(rollouts * self._std + self._mean, self._latent)
         volumes = [
             self.vae.decode({p: plane[i : i + 1] for p, plane in planes.items()})[0].cpu().numpy()
@@ -134,20 +143,48 @@ class LatentDiffusion:
         ]
         return [self._scene(s, c, v) for s, c, v in zip(specs, conditions, volumes, strict=True)]
 
+    def _solve(self, denoiser: Denoiser, noise: Tensor, specs: list[SceneSpec]) -> Tensor:
+        """Noise ``[b, c, h, w]`` -> normalised rollouts, by the sampler of this generator."""
+        sampler, steps = self.sampling.sampler, self.sampling.steps
+        if sampler in ("euler", "heun"):
+            return (euler if sampler == "euler" else heun)(denoiser, noise, steps)
+        schedule = respaced_schedule(steps)
+        if sampler in ("ddim", "dpmpp_2m"):
+            return (ddim if sampler == "ddim" else dpmpp_2m)(denoiser, noise, schedule)
+        streams = [stream(s.seed, s.index, Purpose.SAMPLER_NOISE) for s in specs]
+
+        def fresh(step: int) -> Tensor:
+            drawn = np.stack([s.standard_normal(noise.shape[1:], dtype=np.float32) for s in streams])
+            return torch.from_numpy(drawn).to(noise.device)
+
+        return ancestral(denoiser, noise, schedule, fresh)
+
     def _scene(self, spec: SceneSpec, conditions: Conditions, volume: np.ndarray) -> OccupancyScene:
-        """A decoded volume ``[t, x, y, z]`` in the world-fixed grid -> ego-centred windows along the path."""
+        """A decoded volume ``[t, x, y, z]`` -> ego-centred frames.
+
+        Planes fixed to the world: windows cut out along the path, whose poses are exact. Planes that move
+        with the ego: the volume itself; its poses are those that were asked for, not measured, and all
+        the same where the model knows no trajectory.
+        """
         config = self.config
         assert conditions.trajectory is not None
         frames, rate = config.clip.frames, config.grid.frame_rate
-        fixed = OccupancyScene(
+        fixed, told = config.clip.planes == "world", config.dit.trajectory
+        poses = poses_from_trajectory(conditions.trajectory)
+        scene = OccupancyScene(
             scene_id=f"{self.name}-{spec.index:06d}",
             semantics=volume,
-            poses=poses_from_trajectory(conditions.trajectory),
+            poses=poses if fixed or told else np.repeat(np.eye(4)[None], frames, axis=0),
             grid=config.clip_grid,
             taxonomy=config.taxonomy,
             timestamps_us=np.round(np.arange(frames) * 1e6 / rate).astype(np.int64),
-            conditions=conditions,
-            anchor=frames // 2,
-            provenance={"generator": self.name, "seed": spec.seed, "index": spec.index},
+            conditions=conditions if fixed or told else Conditions(conditions.command if config.dit.command else None),
+            anchor=frames // 2 if fixed else None,
+            provenance={
+                "generator": self.name,
+                "seed": spec.seed,
+                "index": spec.index,
+                **({} if fixed else {"poses": "as asked" if told else "unknown"}),
+            },
         )
-        return ego_windows(fixed, config.grid)
+        return ego_windows(scene, config.grid) if fixed else scene

@@ -12,7 +12,7 @@ from dyncity.checkpoint import shipped_checkpoint
 from dyncity.config import Config, override, read_config
 from dyncity.errors import InputError
 from dyncity.presets import preset as named
-from generators.diffusion import LatentDiffusion
+from generators.diffusion import LatentDiffusion, check_sampling
 from generators.procedural.city import ProceduralCity
 from generators.recorded import RecordedLogs
 
@@ -61,7 +61,7 @@ def diffusion(
     preset: str | None,
     file: Path | None,
     settings: list[str],
-    **sampling: int | float | None,
+    **sampling: int | float | str | None,
 ) -> Source:
     """A checkpoint, by default the shipped one.
 
@@ -82,16 +82,10 @@ def diffusion(
         shape = "x".join(map(str, trained.grid.shape))
         fix = f"leave it out, or give a --checkpoint trained at {preset}"
         raise InputError("--preset", f"{preset!r}, but the checkpoint has another grid ({shape})", fix)
+    given: dict[str, Any] = {name: value for name, value in sampling.items() if value is not None}
     config = override(trained, settings, file)
     if replace(config, sampling=trained.sampling) != trained:
         raise InputError("--set", "changes what the checkpoint was trained as", "set sampling.* only")
-    given: dict[str, Any] = {name: value for name, value in sampling.items() if value is not None}
     chosen = replace(config.sampling, **given)
-    build = partial(
-        LatentDiffusion,
-        folder,
-        steps=chosen.steps,
-        cfg_scale=chosen.cfg_scale,
-        micro_batch=chosen.micro_batch,
-    )
-    return Source(replace(config, sampling=chosen), build)
+    check_sampling(chosen, trained.dit.objective)
+    return Source(replace(config, sampling=chosen), partial(LatentDiffusion, folder, sampling=chosen))

@@ -11,19 +11,37 @@ from dyncity.models.conditioning import ConditionBatch
 from dyncity.models.dit import DiT
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
+TIME_SCALE = 1000.0
 
 
-def guided(model: DiT, conditions: ConditionBatch, scale: float) -> Denoiser:
-    """A function of (x ``[b, c, h, w]``, time ``[b]``) that predicts under guidance.
+def guided(
+    model: DiT,
+    conditions: ConditionBatch,
+    scale: float | Tensor,
+    interval: tuple[float, float] = (0.0, 1.0),
+) -> Denoiser:
+    """A function of (x ``[b, c, h, w]``, time ``[b]``, the same for all) that predicts under guidance.
 
-    At scale 1 the unconditioned half would be multiplied by zero, so it is not computed.
+    A learned variance is the conditioned row's. Where all scales are 1, outside the interval, or for a
+    model without conditions, the unconditioned half is not computed.
+
+    Args:
+        model: the DiT.
+        conditions: of b samples.
+        scale: one for all, or ``[b]`` one a sample.
+        interval: noise levels (0 data, 1 noise) between which to guide (Kynkaanniemi et al. 2024).
     """
-    if scale == 1.0:
+    scales = torch.as_tensor(scale, dtype=torch.float32, device=conditions.command.device)
+    if not model.conditional or bool((scales == 1.0).all()):
         return lambda x, time: model(x, time, conditions)
-    both = conditions.followed_by(conditions.none())
+    both, channels = conditions.followed_by(conditions.none()), model.channels
+    factor = scales.reshape(-1, 1, 1, 1)
 
     def predict(x: Tensor, time: Tensor) -> Tensor:
+        if not interval[0] <= float(time[0]) / TIME_SCALE <= interval[1]:
+            return model(x, time, conditions)
         conditioned, free = model(torch.cat([x, x]), torch.cat([time, time]), both).chunk(2)
-        return free + scale * (conditioned - free)
+        mixed = free[:, :channels] + factor * (conditioned[:, :channels] - free[:, :channels])
+        return torch.cat([mixed, conditioned[:, channels:]], dim=1)
 
     return predict

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -19,47 +19,64 @@ _PATH_SIGMA = 1.2  # metres: about half a lane
 
 @dataclass(frozen=True)
 class ConditionBatch:
-    """Encoded conditions of b samples. ``drop`` and absence are the same thing: all zeros.
+    """Encoded conditions of b samples. Dropped and absent are the same thing: all zeros.
 
     Attributes:
         command: int64 ``[b]``, ``NO_COMMAND`` where none.
         trajectory: ``[b, 3 t]`` x, y (in 10 m) and yaw (radians) relative to the first frame.
         has_trajectory: ``[b]`` 1 where there is one.
         path: ``[b, 2, x, y]`` the ego path drawn into the latent xy plane, zeros where none.
+        previous: ``[b, c, h, w]`` rollout of the chunk before; None where no sample has one.
+        has_previous: ``[b]`` 1 where there is one.
+        layout: ``[b, t, x, y]`` 1 where a vehicle is, at any resolution; None where no sample has one.
+        has_layout: ``[b]`` 1 where there is one.
     """
 
     command: Tensor
     trajectory: Tensor
     has_trajectory: Tensor
     path: Tensor
+    previous: Tensor | None = None
+    has_previous: Tensor | None = None
+    layout: Tensor | None = None
+    has_layout: Tensor | None = None
 
-    def dropped(self, command: Tensor, trajectory: Tensor, path: Tensor) -> ConditionBatch:
-        """A copy without the conditions marked True in the three ``[b]`` masks."""
-        keep = (~trajectory).to(self.trajectory.dtype)
-        return ConditionBatch(
-            torch.where(command, NO_COMMAND, self.command),
-            self.trajectory * keep[:, None],
-            self.has_trajectory * keep,
-            self.path * (~path).to(self.path.dtype)[:, None, None, None],
-        )
+    def dropped(self, **masks: Tensor) -> ConditionBatch:
+        """A copy without the conditions (by field name) of the samples marked True in their ``[b]`` mask."""
+        changed: dict[str, Tensor] = {}
+        for name, mask in masks.items():
+            keep = ~mask
+            if name == "command":
+                changed["command"] = torch.where(mask, NO_COMMAND, self.command)
+            elif name == "path":
+                changed["path"] = self.path * keep.to(self.path.dtype)[:, None, None, None]
+            elif (present := getattr(self, f"has_{name}")) is not None:
+                changed[f"has_{name}"] = present * keep
+        return replace(self, **changed)
 
     def none(self) -> ConditionBatch:
         """As many samples with no condition at all."""
         every = torch.ones(len(self.command), dtype=torch.bool, device=self.command.device)
-        return self.dropped(every, every, every)
+        alone = replace(self, previous=None, has_previous=None, layout=None, has_layout=None)
+        return alone.dropped(command=every, trajectory=every, path=every)
 
     def followed_by(self, other: ConditionBatch) -> ConditionBatch:
         """The samples of both, these first."""
-        return ConditionBatch(
-            torch.cat([self.command, other.command]),
-            torch.cat([self.trajectory, other.trajectory]),
-            torch.cat([self.has_trajectory, other.has_trajectory]),
-            torch.cat([self.path, other.path]),
-        )
+        joined = {}
+        for name in self.__dataclass_fields__:
+            a, b = getattr(self, name), getattr(other, name)
+            if a is None and b is None:
+                continue
+            # A batch without a condition beside one with it: zeros for its samples.
+            a = a if a is not None else b.new_zeros(len(self.command), *b.shape[1:])
+            b = b if b is not None else a.new_zeros(len(other.command), *a.shape[1:])
+            joined[name] = torch.cat([a, b])
+        return ConditionBatch(**joined)
 
     def to(self, device: torch.device) -> ConditionBatch:
         """The same on another device."""
-        return ConditionBatch(*(getattr(self, f).to(device) for f in self.__dataclass_fields__))
+        tensors = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return ConditionBatch(**{name: t.to(device) for name, t in tensors.items() if t is not None})
 
 
 def draw_path(trajectory: NDArray[np.float64], grid: GridSpec, factors: tuple[int, int]) -> NDArray[np.float32]:

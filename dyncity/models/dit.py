@@ -36,25 +36,47 @@ class TimeEmbedding(nn.Module):
         return self.mlp(torch.cat([angles.cos(), angles.sin()], dim=-1))
 
 
-class Block(nn.Module):
-    """A transformer block with adaLN-Zero: shift, scale, gate for attention, then for the MLP."""
+class CrossAttention(nn.Module):
+    """Tokens look at a second set of tokens."""
 
     def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.q, self.kv, self.out = nn.Linear(width, width), nn.Linear(width, 2 * width), nn.Linear(width, width)
+
+    def forward(self, x: Tensor, seen: Tensor, backend: Backend) -> Tensor:
+        """``[b, n, d]`` and ``[b, m, d]`` -> ``[b, n, d]``."""
+        q = rearrange(self.q(x), "b n (h d) -> b h n d", h=self.heads)
+        k, v = rearrange(self.kv(seen), "b m (s h d) -> s b h m d", s=2, h=self.heads)
+        return self.out(rearrange(attend(q, k, v, backend), "b h n d -> b n (h d)"))
+
+
+class Block(nn.Module):
+    """A transformer block with adaLN-Zero: shift, scale, gate for attention, then for the MLP.
+
+    With cross-attention, which has a layer norm of its own and no gate, tokens see the token conditions
+    between the two.
+    """
+
+    def __init__(self, width: int, heads: int, cross_attention: bool) -> None:
         super().__init__()
         self.heads = heads
         self.norm1 = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
         self.norm2 = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
         self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.cross = CrossAttention(width, heads) if cross_attention else None
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(approximate="tanh"), nn.Linear(4 * width, width))
         self.modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
 
-    def forward(self, x: Tensor, condition: Tensor, backend: Backend) -> Tensor:
-        """``[b, n, d]`` tokens and ``[b, 1, d]`` condition -> ``[b, n, d]``."""
+    def forward(self, x: Tensor, condition: Tensor, seen: Tensor, backend: Backend) -> Tensor:
+        """Tokens ``[b, n, d]``, condition ``[b, 1 or n, d]``, token conditions ``[b, m, d]`` -> ``[b, n, d]``."""
         shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(condition).chunk(6, dim=-1)
         y = self.norm1(x) * (1 + scale1) + shift1
         q, k, v = rearrange(self.qkv(y), "b n (s h d) -> s b h n d", s=3, h=self.heads)
         y = rearrange(attend(q, k, v, backend), "b h n d -> b n (h d)")
         x = x + gate1 * self.out(y)
+        if self.cross is not None:
+            x = x + self.cross(self.norm1(x), seen, backend)
         return x + gate2 * self.mlp(self.norm2(x) * (1 + scale2) + shift2)
 
 
@@ -76,14 +98,18 @@ class LastLayer(nn.Module):
 class DiT(nn.Module):
     """Predicts the objective's target for a noised rollout under conditions.
 
-    The modulation is the same for all tokens of a sample and is computed once a sample. Padding of the
-    rollout has no tokens. The ego path enters as further input channels of the xy plane.
+    Time, command and trajectory are the same for all tokens of a sample, so their modulation is computed
+    once a sample; the previous chunk and the layout differ from token to token, and only in a model that
+    knows one of them is the modulation computed for each. Padding of the rollout has no tokens.
 
     Args:
         config: sizes and choices.
         channels: latent channels c.
         latent: (t, x, y, z) of the latent planes.
-        frames: frames of a clip, the length of a trajectory.
+        frames: frames of a clip, the length of a trajectory and of a layout.
+
+    Attributes:
+        outputs: channels of the answer: c, or 2 c where the variance is learned (noise first).
     """
 
     def __init__(self, config: DiTConfig, channels: int, latent: tuple[int, int, int, int], frames: int) -> None:
@@ -93,18 +119,23 @@ class DiT(nn.Module):
             if size % p:
                 raise InputError("dit.patch", f"{p} does not divide the latent {axis} = {size}", "use one that does")
         self.patch, self.channels, self.latent, self.path_plane = p, channels, latent, config.path_plane
+        self.outputs = 2 * channels if config.objective == "ddpm" else channels
         self.backend: Backend = "sdpa"
         h, w = rollout_shape(latent)
         self.rows, self.columns = h // p, w // p
         self.embed = nn.Linear((channels + (PATH_CHANNELS if config.path_plane else 0)) * p * p, d)
         self.time = TimeEmbedding(d)
         # The last row of the table is "no command" and stays zero.
-        self.command = nn.Embedding(len(COMMANDS) + 1, d, padding_idx=len(COMMANDS))
-        self.trajectory = nn.Sequential(
-            nn.Linear(3 * frames, d), nn.ReLU(), nn.Linear(d, d), nn.ReLU(), nn.Linear(d, d)
+        self.command = nn.Embedding(len(COMMANDS) + 1, d, padding_idx=len(COMMANDS)) if config.command else None
+        self.trajectory = (
+            nn.Sequential(nn.Linear(3 * frames, d), nn.ReLU(), nn.Linear(d, d), nn.ReLU(), nn.Linear(d, d))
+            if config.trajectory
+            else None
         )
-        self.blocks = nn.ModuleList(Block(d, config.heads) for _ in range(config.depth))
-        self.last = LastLayer(d, channels * p * p)
+        self.previous = nn.Linear(channels * p * p, d) if config.previous else None
+        self.layout = nn.Linear(frames * p * p, 1) if config.layout else None
+        self.blocks = nn.ModuleList(Block(d, config.heads, config.cross_attention) for _ in range(config.depth))
+        self.last = LastLayer(d, self.outputs * p * p)
         mask = rearrange(rollout_mask(latent)[0, 0], "(h p) (w q) -> (h w) (p q)", p=p, q=p).amax(1)
         self.register_buffer("kept", mask.nonzero()[:, 0], persistent=False)
         positions = position_embedding(d, self.rows, self.columns)
@@ -116,29 +147,75 @@ class DiT(nn.Module):
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
-        nn.init.normal_(self.command.weight, std=0.02)
-        with torch.no_grad():
-            self.command.weight[-1].zero_()
+        if self.command is not None:
+            nn.init.normal_(self.command.weight, std=0.02)
+            with torch.no_grad():
+                self.command.weight[-1].zero_()
         for layer in (self.time.mlp[0], self.time.mlp[2]):
             nn.init.normal_(layer.weight, std=0.02)
         for module in (*self.blocks, self.last):  # adaLN-Zero: every block starts as the identity
             nn.init.zeros_(module.modulation[1].weight)
+        for block in self.blocks:
+            if block.cross is not None:
+                nn.init.zeros_(block.cross.out.weight)
         nn.init.zeros_(self.last.linear.weight)
 
+    @property
+    def conditional(self) -> bool:
+        """Whether the model knows any condition; without, guidance has nothing to do."""
+        known = (self.command, self.trajectory, self.previous, self.layout)
+        return self.path_plane or any(module is not None for module in known)
+
+    def patches(self, square: Tensor) -> Tensor:
+        """``[b, c, h, w]`` -> the patches that hold a plane, ``[b, n, (c p p)]``."""
+        p = self.patch
+        return rearrange(square, "b c (h p) (w q) -> b (h w) (c p q)", p=p, q=p)[:, self.kept]
+
+    def token_conditions(self, conditions: ConditionBatch) -> Tensor | None:
+        """Previous chunk plus layout, ``[b, n, d]``; None where the model knows neither.
+
+        Each adds the positions, also where it is dropped: zero is the embedding, not the token.
+        """
+        b, total = len(conditions.command), None
+        if self.previous is not None:
+            total = self.positions.expand(b, -1, -1)
+            if conditions.previous is not None and conditions.has_previous is not None:
+                embedded = self.previous(self.patches(conditions.previous))
+                total = total + embedded * conditions.has_previous[:, None, None]
+        if self.layout is not None:
+            total = self.positions + (0 if total is None else total)
+            if conditions.layout is not None and conditions.has_layout is not None:
+                x, y = self.latent[1:3]
+                plane = nn.functional.interpolate(conditions.layout, size=(x, y))
+                square = plane.new_zeros(*plane.shape[:2], self.rows * self.patch, self.columns * self.patch)
+                square[:, :, :x, :y] = plane
+                embedded = self.layout(self.patches(square))  # one value a token
+                total = total + embedded * conditions.has_layout[:, None, None]
+            total = total.expand(b, -1, -1)
+        return total
+
     def forward(self, x: Tensor, time: Tensor, conditions: ConditionBatch) -> Tensor:
-        """``[b, c, h, w]`` rollout, ``[b]`` time (0 to 1000) -> ``[b, c, h, w]``, zero in the padding."""
+        """``[b, c, h, w]`` rollout, ``[b]`` time (0 to 1000) -> ``[b, outputs, h, w]``, zero in the padding."""
         b, p = len(x), self.patch
+        condition = self.time(time)
+        if self.command is not None:
+            condition = condition + self.command(conditions.command)
+        if self.trajectory is not None:
+            condition = condition + self.trajectory(conditions.trajectory) * conditions.has_trajectory[:, None]
+        condition = condition[:, None]  # [b, 1, d]
+        seen = self.token_conditions(conditions)
+        if seen is None:
+            seen = torch.zeros_like(condition)
+        else:
+            condition = condition + seen  # [b, n, d]
         if self.path_plane:
             path = x.new_zeros(b, PATH_CHANNELS, *x.shape[2:])
             path[:, :, : self.latent[1], : self.latent[2]] = conditions.path
             x = torch.cat([x, path], dim=1)
-        patches = rearrange(x, "b c (h p) (w q) -> b (h w) (c p q)", p=p, q=p)
-        tokens = self.embed(patches[:, self.kept]) + self.positions  # [b, n, d]
-        moved = self.trajectory(conditions.trajectory) * conditions.has_trajectory[:, None]
-        condition = (self.time(time) + self.command(conditions.command) + moved)[:, None]  # [b, 1, d]
+        tokens = self.embed(self.patches(x)) + self.positions  # [b, n, d]
         for block in self.blocks:
-            tokens = block(tokens, condition, self.backend)
-        out = self.last(tokens, condition)  # [b, n, (p q c)]
+            tokens = block(tokens, condition, seen, self.backend)
+        out = self.last(tokens, condition)  # [b, n, (p q outputs)]
         square = out.new_zeros(b, self.rows * self.columns, out.shape[-1])
         square[:, self.kept] = out
         return rearrange(square, "b (h w) (p q c) -> b c (h p) (w q)", h=self.rows, p=p, q=p)

@@ -7,6 +7,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dyncity.config import VAEConfig
 from dyncity.models.blocks import Pointwise
 
 
@@ -53,15 +54,7 @@ class AttentionLayer(nn.Module):
 class AttentionProjection(nn.Module):
     """A small transformer over the reduced positions and one learned token; the FIRST position is kept."""
 
-    def __init__(
-        self,
-        channels: int,
-        reduced: int,
-        heads: int = 2,
-        hidden: int = 32,
-        depth: int = 2,
-        dropout: float = 0.1,
-    ) -> None:
+    def __init__(self, channels: int, reduced: int, heads: int, hidden: int, depth: int, dropout: float = 0.1) -> None:
         super().__init__()
         self.token = nn.Parameter(0.02 * torch.randn(1, 1, channels))
         self.positions = nn.Parameter(0.02 * torch.randn(1, reduced + 1, channels))
@@ -79,14 +72,20 @@ class AttentionProjection(nn.Module):
 class Projection(nn.Module):
     """Reduce some axes of ``[b, t, x, y, z, c]`` (or ``[b, x, y, z, c]``) and mix the channels."""
 
-    def __init__(self, kind: str, channels: int, source: str, kept: str, size: dict[str, int]) -> None:
+    def __init__(self, config: VAEConfig, source: str, kept: str, size: dict[str, int]) -> None:
         super().__init__()
+        channels = config.channels
         gone = [axis for axis in source if axis not in kept]
         reduced = 1
         for axis in gone:
             reduced *= size[axis]
         self.axes, self.kept, self.size = (" ".join(source), " ".join(gone)), kept, size
-        self.reduce = (LinearProjection if kind == "linear" else AttentionProjection)(channels, reduced)
+        heads, hidden, depth = config.projection_heads, config.projection_hidden, config.projection_layers
+        self.reduce = (
+            LinearProjection(channels, reduced)
+            if config.projection == "linear"
+            else AttentionProjection(channels, reduced, heads, hidden, depth)
+        )
         self.mix = nn.Sequential(Pointwise(channels, channels), nn.Tanh(), Pointwise(channels, channels))
 
     def forward(self, volume: Tensor) -> Tensor:

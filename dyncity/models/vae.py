@@ -69,7 +69,7 @@ class FramesToFeatures(nn.Module):
         self.embedding = nn.Embedding(classes, c)
         self.spatial = FrameEncoder(config, size["t"], tells_time=False)
         self.temporal = FrameEncoder(config, size["t"], tells_time=True)
-        self.over_time = Projection(config.projection, c, "txyz", "xyz", size)
+        self.over_time = Projection(config, "txyz", "xyz", size)
 
     def forward(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """``[b, t, x, y, z]`` -> ``[b, c, x', y', z']`` for the spatial planes, with t for the temporal."""
@@ -117,9 +117,7 @@ class Encoder(nn.Module):
             if config.encoder == "frames"
             else ChangeToFeatures(config, self.classes)
         )
-        self.project = nn.ModuleDict(
-            {p: Projection(config.projection, c, "txyz" if "t" in p else "xyz", p, size) for p in PLANES}
-        )
+        self.project = nn.ModuleDict({p: Projection(config, "txyz" if "t" in p else "xyz", p, size) for p in PLANES})
         self.halve_time = nn.ModuleDict(
             {p: nn.Conv2d(c, c, (ft, 1), stride=(ft, 1)) if ft > 1 else nn.Identity() for p in PLANES if "t" in p}
         )
@@ -241,15 +239,19 @@ class HexPlaneVAE(nn.Module):
         config: sizes and choices.
         shape: (t, x, y, z) of a clip.
         classes: number of class ids; ids above are "not observed" in the input.
+
+    Attributes:
+        slots: channels of the logits; those from ``classes`` on stand for nothing and are never decoded.
     """
 
     def __init__(self, config: VAEConfig, shape: Shape, classes: int) -> None:
         super().__init__()
+        self.slots = max(classes, config.class_slots)
         self.shape, self.classes, self.latent_channels = shape, classes, config.latent_channels
         self.latent_shape: Shape = tuple(n // f for n, f in zip(shape, config.downsample, strict=True))  # type: ignore[assignment]
-        self.encoder = Encoder(config, shape, classes)
+        self.encoder = Encoder(config, shape, self.slots)
         self.to_latent = nn.ModuleDict({p: Pointwise(config.channels, 2 * config.latent_channels) for p in PLANES})
-        self.decoder = Decoder(config, shape, classes)
+        self.decoder = Decoder(config, shape, self.slots)
         # Little noise at first: under full noise the planes that carry movers are never learned to be used.
         for layer in self.to_latent.values():
             nn.init.constant_(layer.bias[config.latent_channels :], _FIRST_LOG_VARIANCE)
@@ -272,7 +274,9 @@ class HexPlaneVAE(nn.Module):
         """
         planes = self.decoder.expanded(latent)
         frames = torch.arange(self.shape[0], device=planes["xy"].device)
-        ids = [self.decoder(planes, part).argmax(2).to(torch.uint8) for part in frames.split(chunk)]
+        ids = [
+            self.decoder(planes, part)[:, :, : self.classes].argmax(2).to(torch.uint8) for part in frames.split(chunk)
+        ]
         return torch.cat(ids, dim=1)
 
 

@@ -1,4 +1,4 @@
-"""Training the DiT: rectified flow on normalised latent rollouts, conditions dropped at random."""
+"""Training the DiT on normalised latent rollouts, conditions dropped at random."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from dyncity.checkpoint import build_dit, load_checkpoint, save_checkpoint, weights_digest
 from dyncity.conditions import COMMANDS
 from dyncity.config import Config, to_dict
-from dyncity.diffusion.flow import TIME_SCALE, interpolate, logit_normal_times
+from dyncity.diffusion.ddpm import TRAINED_STEPS, add_noise, ddpm_losses, linear_schedule
+from dyncity.diffusion.flow import interpolate, logit_normal_times
+from dyncity.diffusion.guidance import TIME_SCALE
 from dyncity.diffusion.latent_scale import LatentScale
 from dyncity.errors import InputError
 from dyncity.hexplane import PLANES, planes_of, rollout_mask
@@ -31,7 +33,9 @@ _EVALUATED_CLIPS = 64
 
 @dataclass(frozen=True)
 class DiTBatch:
-    """The rows of one worker: normalised rollouts and noise ``[r, c, h, w]``, times ``[r]``, conditions."""
+    """The rows of one worker: normalised rollouts and noise ``[r, c, h, w]``, noise levels ``[r]`` (times
+    in (0, 1) of a flow, int64 steps of DDPM), conditions, and the global batch over the number of workers.
+    """
 
     data: Tensor
     noise: Tensor
@@ -41,20 +45,25 @@ class DiTBatch:
 
 
 class DiTObjective(nn.Module):
-    """The DiT together with the flow-matching loss, masked to the planes."""
+    """The DiT together with its objective, masked to the planes."""
 
-    def __init__(self, dit: DiT) -> None:
+    def __init__(self, dit: DiT, objective: str) -> None:
         super().__init__()
-        self.dit = dit
+        self.dit, self.objective, self.schedule = dit, objective, linear_schedule()
         self.register_buffer("mask", rollout_mask(dit.latent), persistent=False)
 
     def forward(self, batch: DiTBatch) -> dict[str, Tensor]:
-        """The mean squared error of the velocity over plane elements."""
-        noised, velocity = interpolate(batch.data, batch.noise, batch.time)
-        guess = self.dit(noised, batch.time * TIME_SCALE, batch.conditions)
-        squared = (guess - velocity).square() * self.mask
-        elements = self.mask.sum() * guess.shape[1]
-        return {"loss": squared.sum() / elements / batch.share}
+        """Rectified flow: the squared error of the velocity. DDPM: that of the noise, and the variational term."""
+        if self.objective == "flow":
+            noised, velocity = interpolate(batch.data, batch.noise, batch.time)
+            guess = self.dit(noised, batch.time * TIME_SCALE, batch.conditions)
+            squared = (guess - velocity).square() * self.mask
+            return {"loss": squared.sum() / (self.mask.sum() * guess.shape[1]) / batch.share}
+        noised = add_noise(batch.data, batch.noise, batch.time, self.schedule)
+        answer = self.dit(noised, batch.time.float(), batch.conditions)
+        mse, variational = ddpm_losses(answer, batch.data, batch.noise, noised, batch.time, self.schedule, self.mask)
+        terms = {"loss": mse + variational, "mse": mse, "vb": variational}
+        return {name: term.sum() / batch.share for name, term in terms.items()}
 
 
 def latent_scale(latents: Latents) -> LatentScale:
@@ -70,8 +79,8 @@ def drop_conditions(conditions: ConditionBatch, rng: np.random.Generator, probab
     """Drop all conditions of a sample with ``probability`` (guidance needs that), then each by itself."""
     b = len(conditions.command)
     everything = rng.random(b) < probability
-    masks = [torch.from_numpy(everything | (rng.random(b) < probability)) for _ in range(3)]
-    return conditions.dropped(*masks)
+    names = ("command", "trajectory", "path", "previous", "layout")
+    return conditions.dropped(**{name: torch.from_numpy(everything | (rng.random(b) < probability)) for name in names})
 
 
 def fit_dit(config: Config, data: Path, vae: Path, out: Path, place: Place, report: Callable[[Metrics], None]) -> None:
@@ -100,7 +109,11 @@ def fit_dit(config: Config, data: Path, vae: Path, out: Path, place: Place, repo
         rollouts = torch.from_numpy(latents.rollout[numbers].astype(np.float32))
         streams = [stream(seed, index + k, Purpose.TRAIN_NOISE) for k in range(len(numbers))]
         noise = np.stack([s.standard_normal(rollouts.shape[1:], dtype=np.float32) for s in streams])
-        normal = torch.tensor([s.standard_normal() for s in streams], dtype=torch.float32)
+        levels = (
+            logit_normal_times(torch.tensor([s.standard_normal() for s in streams], dtype=torch.float32))
+            if config.dit.objective == "flow"
+            else torch.tensor([int(s.integers(TRAINED_STEPS)) for s in streams])
+        )
         conditions = encode_conditions(
             [COMMANDS[c] for c in latents.command[numbers]],
             list(latents.trajectory[numbers]),
@@ -112,7 +125,7 @@ def fit_dit(config: Config, data: Path, vae: Path, out: Path, place: Place, repo
         return DiTBatch(
             ((rollouts - mean) / std).to(place.device),
             torch.from_numpy(noise).to(place.device),
-            logit_normal_times(normal).to(place.device),
+            levels.to(place.device),
             conditions.to(place.device),
             share,
         )
@@ -140,7 +153,7 @@ def fit_dit(config: Config, data: Path, vae: Path, out: Path, place: Place, repo
     optimise(
         out=out,
         config=settings,
-        objective=DiTObjective(dit),
+        objective=DiTObjective(dit, config.dit.objective),
         place=place,
         batch_of=train_batch,
         evaluate=evaluate,

@@ -106,7 +106,8 @@ def optimise(
     first, metrics = _resume(out, objective, averaged, optimizer, names), {}
     if place.rank == 0:
         truncate_metrics(out, first)
-    parallel = place.wrap(objective)
+    parallel = place.wrap(torch.compile(objective) if config.compile else objective)
+    half = config.precision == "bfloat16"
     started, prefetch = time.monotonic(), ThreadPoolExecutor(1)
     upcoming = prefetch.submit(batch_of, first)
     for step in range(first, config.steps):
@@ -115,7 +116,8 @@ def optimise(
             upcoming = prefetch.submit(batch_of, step + 1)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, config)
-        losses = parallel(batch)
+        with torch.autocast(place.device.type, torch.bfloat16, enabled=half):
+            losses = parallel(batch)
         optimizer.zero_grad(set_to_none=True)
         losses["loss"].backward()
         nn.utils.clip_grad_norm_(objective.parameters(), config.clip_grad)

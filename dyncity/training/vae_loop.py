@@ -75,7 +75,7 @@ def fit_vae(config: Config, data: Path, out: Path, place: Place, report: Callabl
     torch.manual_seed(seed)
     vae = build_vae(config)
     order = np.array(train)[stream(seed, 0, Purpose.TRAIN_BATCH).permutation(len(train))]
-    counts = _class_counts(clips, order[:_COUNTED_CLIPS], vae.classes)
+    counts = _class_counts(clips, order[:_COUNTED_CLIPS], vae.slots)
     weights = class_weights(torch.from_numpy(counts), config.vae.class_weight_power)
     shapes = plane_shapes(vae.latent_shape)
     rows = place.rows(settings.batch)

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from small_models import make_checkpoint, make_city
+from small_models import make_checkpoint, make_city, small_config
 
 from dyncity.conditions import Conditions, command_from_trajectory, poses_from_trajectory
+from dyncity.config import SamplingConfig
 from dyncity.errors import InputError
 from dyncity.scene import SceneSpec
 from generators.diffusion import LatentDiffusion
@@ -16,6 +19,10 @@ from generators.diffusion import LatentDiffusion
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     return make_checkpoint(folder, make_city(folder / "city"), steps=2)
+
+
+def sampled(**changed: Any) -> SamplingConfig:
+    return replace(small_config().sampling, **changed)
 
 
 @pytest.fixture(scope="module")
@@ -58,8 +65,8 @@ def test_scenes_are_ego_centred_in_the_export_window(source: LatentDiffusion) ->
 def test_guidance_and_steps_change_the_scene(checkpoint: Path, source: LatentDiffusion) -> None:
     specs = [SceneSpec(0, 0, Conditions("left")), SceneSpec(1, 0, Conditions("left"))]
     base = source.generate(specs)[0].semantics
-    assert (LatentDiffusion(checkpoint, steps=5).generate(specs)[0].semantics != base).any()
-    assert LatentDiffusion(checkpoint, cfg_scale=1.0).fingerprint() != source.fingerprint()
+    assert (LatentDiffusion(checkpoint, sampled(steps=5)).generate(specs)[0].semantics != base).any()
+    assert LatentDiffusion(checkpoint, sampled(cfg_scale=1.0)).fingerprint() != source.fingerprint()
 
 
 @pytest.mark.parametrize(
@@ -69,12 +76,18 @@ def test_guidance_and_steps_change_the_scene(checkpoint: Path, source: LatentDif
         ({"micro_batch": 0}, "--micro-batch"),
         ({"cfg_scale": -1.0}, "--cfg-scale"),
         ({"cfg_scale": float("nan")}, "--cfg-scale"),
-        ({"attention": "flash_attn"}, "attention"),
+        ({"cfg_interval": (0.7, 0.2)}, "cfg_interval"),
+        ({"sampler": "ddim"}, "use one of euler, heun"),
     ],
 )
 def test_settings_out_of_range_are_refused(checkpoint: Path, options: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        LatentDiffusion(checkpoint, **options)
+        LatentDiffusion(checkpoint, sampled(**options))
+
+
+def test_a_backend_that_cannot_run_here_is_refused(checkpoint: Path) -> None:
+    with pytest.raises(InputError, match="attention"):
+        LatentDiffusion(checkpoint, attention="flash_attn")
 
 
 def test_a_checkpoint_without_a_dit_cannot_generate(checkpoint: Path) -> None:

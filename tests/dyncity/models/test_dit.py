@@ -17,7 +17,7 @@ from dyncity.models.dit import DiT
 
 LATENT = (2, 8, 6, 2)
 GRID = GridSpec((16, 12, 4), (1.0, 1.0, 1.0), (-8.0, -6.0, -1.0), 5.0)
-CONFIG = DiTConfig(width=32, depth=2, heads=4, patch=2, path_plane=True)
+CONFIG = DiTConfig(width=32, depth=2, heads=4, patch=2, objective="flow", path_plane=True)
 
 
 def model(awake: bool = True) -> DiT:
@@ -52,10 +52,10 @@ def test_it_starts_at_zero() -> None:
 def test_each_condition_matters_and_can_be_dropped() -> None:
     dit, x, time = model(), torch.randn(1, 3, *rollout_shape(LATENT)), torch.tensor([500.0])
     every, none = conditions(1), conditions(1).none()
-    no, yes = torch.tensor([False]), torch.tensor([True])
+    yes = torch.tensor([True])
     answers = [
         dit(x, time, c)
-        for c in (every, every.dropped(yes, no, no), every.dropped(no, yes, no), every.dropped(no, no, yes), none)
+        for c in (every, every.dropped(command=yes), every.dropped(trajectory=yes), every.dropped(path=yes), none)
     ]
     for i, a in enumerate(answers):
         for b in answers[i + 1 :]:
@@ -70,6 +70,29 @@ def test_guidance_in_one_pass_is_the_formula() -> None:
     c, u = dit(x, time, with_all), dit(x, time, with_all.none())
     torch.testing.assert_close(guided(dit, with_all, 3.0)(x, time), u + 3.0 * (c - u), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(guided(dit, with_all, 1.0)(x, time), c)
+
+
+def test_each_scene_has_its_own_scale() -> None:
+    dit, x, time = model(), torch.randn(2, 3, *rollout_shape(LATENT)), torch.tensor([300.0, 300.0])
+    both = guided(dit, conditions(2), torch.tensor([2.0, 5.0]))(x, time)
+    for i, scale in enumerate((2.0, 5.0)):
+        alone = guided(dit, conditions(1), scale)(x[i : i + 1], time[:1])
+        torch.testing.assert_close(both[i : i + 1], alone, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("time", "guides"), [(100.0, False), (300.0, True), (700.0, True), (900.0, False)])
+def test_guidance_keeps_to_its_interval(time: float, guides: bool) -> None:
+    dit, x, times = model(), torch.randn(1, 3, *rollout_shape(LATENT)), torch.tensor([time])
+    out = guided(dit, conditions(1), 3.0, (0.2, 0.8))(x, times)
+    assert torch.allclose(out, dit(x, times, conditions(1))) != guides
+
+
+def test_a_model_without_conditions_is_never_asked_twice() -> None:
+    alone = DiTConfig(width=32, depth=1, heads=4, patch=2, command=False, trajectory=False)
+    dit, rows = DiT(alone, 3, LATENT, frames=4).eval(), []
+    dit.register_forward_hook(lambda module, inputs, out: rows.append(len(out)))
+    guided(dit, conditions(2), 4.0)(torch.randn(2, 3, *rollout_shape(LATENT)), torch.tensor([5.0, 5.0]))
+    assert rows == [2]
 
 
 def test_the_path_is_drawn_where_the_ego_drives() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,13 @@ from safetensors.numpy import load_file
 from small_models import make_checkpoint, make_city, small_config
 
 from dyncity.checkpoint import halve_checkpoint, load_checkpoint
+from dyncity.conditions import Conditions
 from dyncity.errors import InputError
+from dyncity.scene import SceneSpec
 from dyncity.training.clips import Clips, batch_numbers
 from dyncity.training.latents import encode_corpus, open_latents
 from dyncity.training.launch import train_dit, train_vae
+from generators.diffusion import LatentDiffusion
 
 RUN = ("train_vae.steps=6", "train_vae.eval_every=1", "train_vae.checkpoint_every=2", "train_vae.decoded_frames=2")
 
@@ -159,3 +163,41 @@ def test_every_clip_is_seen_once_an_epoch() -> None:
     order = np.random.default_rng(0).permutation(10)
     seen = np.concatenate([batch_numbers(order, step, 4) for step in range(5)])
     assert sorted(seen[:10]) == sorted(seen[10:]) == list(range(10))
+
+
+PUBLISHED = (
+    "clip.planes=ego",
+    "clip.margin=[0, 0]",
+    "vae.encoder=frames",
+    "vae.projection=attention",
+    "vae.fusion=product",
+    "dit.objective=ddpm",
+    "dit.path_plane=false",
+    "sampling.sampler=dpmpp_2m",
+)
+
+
+def test_the_published_form_trains_and_generates(city: Path, tmp_path: Path) -> None:
+    settings = (*PUBLISHED, "train_vae.steps=2", "train_dit.steps=60", "train_dit.batch=4", "train_dit.lr=0.01")
+    config, seen = small_config(*settings), []
+    ego = make_city(tmp_path / "ego", frame="ego")
+    train_vae(config, ego, tmp_path / "vae")
+    encode_corpus(ego, tmp_path / "vae", tmp_path / "latents")
+    train_dit(config, tmp_path / "latents", tmp_path / "vae", tmp_path / "dit", report=seen.append)
+    assert seen[-1]["mse"] < 0.9 * seen[0]["mse"]
+    source = LatentDiffusion(tmp_path / "dit")
+    scene = source.generate([SceneSpec(0, 3, Conditions("forward")), SceneSpec(1, 3)])[0]
+    assert scene.grid == config.grid
+    assert scene.provenance["poses"] == "as asked"
+
+
+@pytest.mark.parametrize("choice", ["train_vae.precision=bfloat16", "train_vae.compile=true"])
+def test_faster_arithmetic_learns_alike(city: Path, tmp_path: Path, choice: str) -> None:
+    if "compile" in choice and shutil.which("g++") is None:
+        pytest.skip("torch.compile needs a C++ compiler on a CPU")
+    losses = []
+    for i, settings in enumerate([(), (choice,)]):
+        seen: list[dict] = []
+        train_vae(small_config(*RUN, *settings), city, tmp_path / str(i), report=seen.append)
+        losses.append([metrics["loss"] for metrics in seen if "loss" in metrics])
+    np.testing.assert_allclose(losses[1], losses[0], rtol=0.05)
