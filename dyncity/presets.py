@@ -34,9 +34,9 @@ def tiny() -> Config:
         dit=DiTConfig(width=192, depth=6, heads=6, patch=4, objective="flow", path_plane=True),
         sampling=SamplingConfig(sampler="euler", steps=20, cfg_scale=2.0, micro_batch=8),
         train_vae=TrainConfig(
-            steps=6500, batch=1, lr=2e-3, ema=0.998, decoded_frames=2, eval_every=1000, checkpoint_every=500
+            steps=4000, batch=2, lr=2e-3, ema=0.998, decoded_frames=2, eval_every=1000, checkpoint_every=500
         ),
-        train_dit=TrainConfig(steps=6000, batch=16, lr=8e-4, ema=0.998, eval_every=500, checkpoint_every=250),
+        train_dit=TrainConfig(steps=4500, batch=16, lr=8e-4, ema=0.998, eval_every=500, checkpoint_every=250),
     )
 
 
