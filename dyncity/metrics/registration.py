@@ -188,7 +188,7 @@ def _blur(image: NDArray[np.float32], width: float) -> NDArray[np.float32]:
 
 
 def _searched(earlier: _Views, later: _Views) -> Floats:
-    """The best motion ``[3]`` on a lattice: turns of ``_YAW_STEP``, shifts by whole columns, within a vehicle's reach."""
+    """The best motion ``[3]`` on a lattice within a vehicle's reach: turns of ``_YAW_STEP``, whole columns."""
     grid = earlier.grid
     reach = [int(np.ceil(TOP_SPEED / grid.frame_rate / size)) for size in grid.voxel_size[:2]]
     turns = int(np.ceil(TOP_YAW_RATE / grid.frame_rate / _YAW_STEP))
