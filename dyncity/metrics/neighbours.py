@@ -51,20 +51,21 @@ def nearest(
     return distance, number
 
 
-def copies(
-    samples: Iterable[OccupancyScene], training: Iterable[OccupancyScene], held_out: Iterable[OccupancyScene]
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which samples are training clips, and which repeat another sample: ``[n]`` bools each.
+def copied(samples: NDArray[np.uint8], training: NDArray[np.uint8], held_out: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Which samples are training clips: bool ``[n]``.
 
     Args:
-        samples: what is under suspicion.
-        training: all that the model was trained on.
-        held_out: real scenes of other seeds or logs: how near to the training clips chance comes.
+        samples: maps ``[n, x, y]`` of what is under suspicion, as all from ``bev_maps``.
+        training: of all that the model was trained on.
+        held_out: of real scenes of other seeds or logs; they say how near to the training clips chance comes.
     """
-    maps, train, held = bev_maps(samples), bev_maps(training), bev_maps(held_out)
-    limit = COPY * nearest(held, train)[0].min()
-    repeat_limit = COPY * nearest(held, held, itself=True)[0].min()
-    return nearest(maps, train)[0] < limit, nearest(maps, maps, itself=True)[0] < repeat_limit
+    return nearest(samples, training)[0] < COPY * nearest(held_out, training)[0].min()
+
+
+def repeated(samples: NDArray[np.uint8], held_out: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Which samples have a double among the samples: bool ``[n]``; for the arguments see ``copied``."""
+    limit = COPY * nearest(held_out, held_out, itself=True)[0].min()
+    return nearest(samples, samples, itself=True)[0] < limit
 
 
 def _differing(one: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.float64]:

@@ -30,9 +30,8 @@ WIDTH = (1.2, 4.0)
 HEIGHT = (1.2, 4.8)
 FILL = 0.6
 # Slower ones stand still as far as voxels can tell.
-MOVING_SPEED = 1.5
-TOP_SPEED = 20.0
-"""Metres a second."""
+MOVING_SPEED = 1.5  # m/s
+TOP_SPEED = 20.0  # m/s
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ def vehicles_of(scene: OccupancyScene) -> list[Vehicle]:
     found = []
     for t, pose in enumerate(scene.grid_poses()):
         voxels = scene.semantics[t]
-        outside = np.pad(voxels == UNKNOWN, ((1, 1), (1, 1), (0, 0)), constant_values=True).any(axis=2)
+        outside = np.pad((voxels == UNKNOWN).any(axis=2), 1, constant_values=True)
         for part in components(np.isin(voxels, ids)):
             i, j = part[:, 0], part[:, 1]
             if any(outside[i + 1 + a, j + 1 + b].any() for a in (-1, 0, 1) for b in (-1, 0, 1)):

@@ -56,8 +56,8 @@ def test_the_distance_of_normal_distributions_by_hand() -> None:
     rng = np.random.default_rng(0)
     a = rng.standard_normal((4000, 3))
     a = (a - a.mean(axis=0)) @ np.linalg.inv(np.linalg.cholesky(np.cov(a, rowvar=False, bias=True))).T
-    assert frechet_distance(a, a + [3.0, 0, 4.0]) == pytest.approx(25)
-    assert frechet_distance(a, a * [1.0, 2.0, 5.0]) == pytest.approx(0 + 1 + 16)
+    assert frechet_distance(a, a + np.array([3.0, 0, 4.0])) == pytest.approx(25)
+    assert frechet_distance(a, a * np.array([1.0, 2.0, 5.0])) == pytest.approx(0 + 1 + 16)
 
 
 def test_sets_of_different_sizes_are_refused(real: list[OccupancyScene]) -> None:
