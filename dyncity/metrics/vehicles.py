@@ -68,9 +68,9 @@ def vehicles_of(scene: OccupancyScene) -> list[Vehicle]:
     for t, pose in enumerate(scene.grid_poses()):
         voxels = scene.semantics[t]
         outside = np.pad((voxels == UNKNOWN).any(axis=2), 1, constant_values=True)
+        cut_off = np.lib.stride_tricks.sliding_window_view(outside, (3, 3)).any(axis=(2, 3))
         for part in components(np.isin(voxels, ids)):
-            i, j = part[:, 0], part[:, 1]
-            if any(outside[i + 1 + a, j + 1 + b].any() for a in (-1, 0, 1) for b in (-1, 0, 1)):
+            if cut_off[part[:, 0], part[:, 1]].any():
                 continue
             local = scene.grid.origin + (part + 0.5) * size
             box, fill = _box(np.unique(local[:, :2], axis=0), size)
