@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from spoiled_scenes import noisy, shuffled
+
+from dyncity.metrics.components import components
+from dyncity.metrics.vehicles import VEHICLES, mean_speed, moving_speeds, share_that_fits, vehicles_of
+from dyncity.scene import OccupancyScene
+from dyncity.taxonomy import NATIVE
+
+CAR = NATIVE.id("car")
+
+
+def with_blocks(scene: OccupancyScene, *blocks: tuple[int, int, int, int, int, int]) -> OccupancyScene:
+    """An empty scene with blocks of car voxels, (x, y, z) to (x, y, z) each, in all frames."""
+    semantics = np.zeros_like(scene.semantics)
+    for a, b, c, i, j, k in blocks:
+        semantics[:, a:i, b:j, c:k] = CAR
+    return replace(scene, semantics=semantics)
+
+
+def true_speeds(scene: OccupancyScene) -> list[float]:
+    """Speeds of moving four-wheelers by their boxes, m/s."""
+    assert scene.boxes is not None
+    boxes, speeds = scene.boxes, []
+    for track in np.unique(boxes.track):
+        rows = boxes.track == track
+        if NATIVE.classes[boxes.label[rows][0]] in VEHICLES and rows.sum() >= 3:
+            gaps = np.linalg.norm(np.diff(boxes.center[rows, :2], axis=0), axis=1)
+            speeds.append(float(gaps.mean() * scene.grid.frame_rate))
+    return [v for v in speeds if v > 1.5]
+
+
+def test_components_are_joined_by_faces_edges_and_corners() -> None:
+    mask = np.zeros((5, 5, 3), bool)
+    mask[0, 0, 0] = mask[1, 1, 1] = mask[2, 1, 1] = True
+    mask[4, 4, 0] = mask[4, 2, 0] = True
+    assert sorted(len(part) for part in components(mask)) == [1, 1, 3]
+    assert components(np.zeros((2, 2, 2), bool)) == []
+    snake = np.zeros((9, 9, 1), bool)
+    snake[::2] = True
+    snake[1::4, -1] = snake[3::4, 0] = True
+    assert [len(part) for part in components(snake)] == [int(snake.sum())]
+
+
+def test_real_vehicles_fit(real: list[OccupancyScene]) -> None:
+    assert share_that_fits(real) > 0.9
+
+
+def test_specks_bars_and_blobs_do_not_fit(real: list[OccupancyScene]) -> None:
+    car = with_blocks(real[0], (20, 20, 2, 26, 22, 4))
+    assert share_that_fits([car]) == 1.0
+    speck = with_blocks(real[0], (20, 20, 2, 22, 21, 3))
+    bar = with_blocks(real[0], (20, 20, 2, 40, 22, 4))
+    blob = with_blocks(real[0], (20, 20, 2, 28, 28, 4))
+    bent = with_blocks(real[0], (20, 20, 2, 30, 22, 4), (20, 20, 2, 22, 30, 4))
+    for wrong in (speck, bar, blob, bent):
+        assert share_that_fits([wrong]) == 0.0
+
+
+def test_what_the_window_or_unknown_voxels_cut_off_is_left_out(real: list[OccupancyScene]) -> None:
+    cut = with_blocks(real[0], (0, 20, 2, 2, 22, 4))
+    assert vehicles_of(cut) == []
+    hidden = with_blocks(real[0], (20, 20, 2, 26, 22, 4))
+    hidden.semantics[:, 26] = 255
+    assert np.isnan(share_that_fits([hidden]))
+
+
+def test_speeds_are_those_of_the_boxes(real: list[OccupancyScene]) -> None:
+    true = np.mean([v for scene in real for v in true_speeds(scene)])
+    assert mean_speed(real) == pytest.approx(true, rel=0.15)
+
+
+def test_a_city_that_stands_still_has_no_speed(real: list[OccupancyScene]) -> None:
+    still = with_blocks(real[0], (20, 20, 2, 26, 22, 4), (40, 30, 2, 46, 32, 4))
+    assert len(moving_speeds(still)) == 0
+    assert np.isnan(mean_speed([still]))
+
+
+def test_noise_is_noticed_by_size_and_shuffled_frames_only_by_speed(real: list[OccupancyScene]) -> None:
+    share, speed = share_that_fits(real), mean_speed(real)
+    assert share_that_fits([noisy(s) for s in real[:4]]) < 0.5 * share
+    mixed = [shuffled(s) for s in real]
+    assert share_that_fits(mixed) == pytest.approx(share)
+    assert abs(mean_speed(mixed) / speed - 1) > 0.2
