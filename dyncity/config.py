@@ -91,6 +91,9 @@ class DiTConfig:
         patch: edge of a square patch of the padded rollout.
         objective: "ddpm": noise prediction with learned-range variance (published); "flow": rectified
             flow, the velocity alone.
+        predicts: flow only. "velocity": the network answers with it; "data": the network answers with the
+            clean rollout and the velocity follows from it, so that a narrow network need not carry the
+            noise of a large patch from its input to its output (Li & He 2025, "Back to basics").
         command, trajectory: which vector conditions the model knows.
         previous: the rollout of the chunk before as a condition, a value a token.
         layout: the vehicles seen from above in each frame as a condition, a value a token.
@@ -104,6 +107,7 @@ class DiTConfig:
     heads: int = 8
     patch: int = 2
     objective: Literal["ddpm", "flow"] = "ddpm"
+    predicts: Literal["velocity", "data"] = "velocity"
     command: bool = True
     trajectory: bool = True
     previous: bool = False

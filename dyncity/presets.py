@@ -31,7 +31,7 @@ def tiny() -> Config:
             hidden_high=16,
             class_weight_power=0.25,
         ),
-        dit=DiTConfig(width=192, depth=6, heads=6, patch=4, objective="flow", path_plane=True),
+        dit=DiTConfig(width=192, depth=6, heads=6, patch=4, objective="flow", predicts="data", path_plane=True),
         sampling=SamplingConfig(sampler="euler", steps=20, cfg_scale=2.0, micro_batch=8),
         train_vae=TrainConfig(
             steps=4000, batch=2, lr=2e-3, ema=0.998, decoded_frames=2, eval_every=1000, checkpoint_every=500

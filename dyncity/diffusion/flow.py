@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dyncity.diffusion.guidance import TIME_SCALE, Denoiser
+from dyncity.diffusion.guidance import Denoiser
+from dyncity.models.dit import TIME_SCALE
 
 
 def logit_normal_times(normal: Tensor) -> Tensor:

@@ -8,10 +8,9 @@ import torch
 from torch import Tensor
 
 from dyncity.models.conditioning import ConditionBatch
-from dyncity.models.dit import DiT
+from dyncity.models.dit import TIME_SCALE, DiT
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
-TIME_SCALE = 1000.0
 
 
 def guided(

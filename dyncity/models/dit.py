@@ -18,7 +18,9 @@ from dyncity.hexplane import rollout_mask, rollout_shape
 from dyncity.models.attention import Backend, attend
 from dyncity.models.conditioning import PATH_CHANNELS, ConditionBatch
 
+TIME_SCALE = 1000.0
 _TIME_WAVES = 256
+_LEAST_LEVEL = 0.05  # nearer to the data, dividing by the noise level would blow up what the network misses
 
 
 class TimeEmbedding(nn.Module):
@@ -119,6 +121,7 @@ class DiT(nn.Module):
             if size % p:
                 raise InputError("dit.patch", f"{p} does not divide the latent {axis} = {size}", "use one that does")
         self.patch, self.channels, self.latent, self.path_plane = p, channels, latent, config.path_plane
+        self.answers_data = config.objective == "flow" and config.predicts == "data"
         self.outputs = 2 * channels if config.objective == "ddpm" else channels
         self.backend: Backend = "sdpa"
         h, w = rollout_shape(latent)
@@ -138,6 +141,7 @@ class DiT(nn.Module):
         self.last = LastLayer(d, self.outputs * p * p)
         mask = rearrange(rollout_mask(latent)[0, 0], "(h p) (w q) -> (h w) (p q)", p=p, q=p).amax(1)
         self.register_buffer("kept", mask.nonzero()[:, 0], persistent=False)
+        self.register_buffer("mask", rollout_mask(latent), persistent=False)
         positions = position_embedding(d, self.rows, self.columns)
         self.register_buffer("positions", positions[self.kept], persistent=False)
         self._initialise()
@@ -196,7 +200,7 @@ class DiT(nn.Module):
 
     def forward(self, x: Tensor, time: Tensor, conditions: ConditionBatch) -> Tensor:
         """``[b, c, h, w]`` rollout, ``[b]`` time (0 to 1000) -> ``[b, outputs, h, w]``, zero in the padding."""
-        b, p = len(x), self.patch
+        b, p, noised = len(x), self.patch, x
         condition = self.time(time)
         if self.command is not None:
             condition = condition + self.command(conditions.command)
@@ -218,7 +222,12 @@ class DiT(nn.Module):
         out = self.last(tokens, condition)  # [b, n, (p q outputs)]
         square = out.new_zeros(b, self.rows * self.columns, out.shape[-1])
         square[:, self.kept] = out
-        return rearrange(square, "b (h w) (p q c) -> b c (h p) (w q)", h=self.rows, p=p, q=p)
+        answer = rearrange(square, "b (h w) (p q c) -> b c (h p) (w q)", h=self.rows, p=p, q=p)
+        if not self.answers_data:
+            return answer
+        # On the straight line from data to noise, x = data + t velocity.
+        level = (time / TIME_SCALE).clamp(min=_LEAST_LEVEL)[:, None, None, None]
+        return (noised - answer) * self.mask / level
 
 
 def position_embedding(width: int, rows: int, columns: int) -> Tensor:

@@ -15,12 +15,11 @@ from dyncity.conditions import COMMANDS
 from dyncity.config import Config, to_dict
 from dyncity.diffusion.ddpm import TRAINED_STEPS, add_noise, ddpm_losses, linear_schedule
 from dyncity.diffusion.flow import interpolate, logit_normal_times
-from dyncity.diffusion.guidance import TIME_SCALE
 from dyncity.diffusion.latent_scale import LatentScale
 from dyncity.errors import InputError
 from dyncity.hexplane import PLANES, planes_of, rollout_mask
 from dyncity.models.conditioning import ConditionBatch, encode_conditions
-from dyncity.models.dit import DiT
+from dyncity.models.dit import TIME_SCALE, DiT
 from dyncity.seeding import Purpose, stream
 from dyncity.training.card import dit_card
 from dyncity.training.clips import batch_numbers
