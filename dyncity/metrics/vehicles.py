@@ -68,7 +68,8 @@ def vehicles_of(scene: OccupancyScene) -> list[Vehicle]:
     for t, pose in enumerate(scene.grid_poses()):
         voxels = scene.semantics[t]
         outside = np.pad((voxels == UNKNOWN).any(axis=2), 1, constant_values=True)
-        cut_off = np.lib.stride_tricks.sliding_window_view(outside, (3, 3)).any(axis=(2, 3))
+        around = np.lib.stride_tricks.sliding_window_view(outside, (3, 3))
+        cut_off = np.logical_or.reduce(around, axis=(2, 3))
         for part in components(np.isin(voxels, ids)):
             if cut_off[part[:, 0], part[:, 1]].any():
                 continue
