@@ -28,7 +28,7 @@ VEHICLES = frozenset(
 LENGTH = (3.2, 13.5)
 WIDTH = (1.2, 4.0)
 HEIGHT = (1.2, 4.8)
-FILL = 0.6
+FILL = 0.5
 # Slower ones stand still as far as voxels can tell.
 MOVING_SPEED = 1.5  # m/s
 TOP_SPEED = 20.0  # m/s
