@@ -198,8 +198,8 @@ def main() -> None:
     columns = {name: columns[name] for name in order}
     console.print(table(f"{options.scenes} scenes", columns, TARGETS))
     if options.json:
-        values = {"checkpoint": str(options.checkpoint), "scenes": options.scenes}
-        options.json.write_text(json.dumps(values | {"reconstruction": rebuilt, "sets": columns}, indent=2) + "\n")
+        values = {"checkpoint": str(options.checkpoint), "scenes": options.scenes, "reconstruction": rebuilt}
+        options.json.write_text(json.dumps(values | {"sets": columns}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

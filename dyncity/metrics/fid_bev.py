@@ -46,7 +46,7 @@ def patch_features(scenes: Iterable[OccupancyScene]) -> NDArray[np.float64]:
         patches = _patches(top_view(scene))
         one_hot = np.zeros((len(patches), PATCH * PATCH, classes), np.float32)
         np.put_along_axis(one_hot, patches[..., None].astype(np.int64), 1.0, axis=2)
-        projected = one_hot.reshape(len(patches), -1) @ weights.reshape(-1, FEATURES)
+        projected = one_hot.reshape(-1, weights[..., 0].size) @ weights.reshape(-1, FEATURES)
         features.append(np.maximum(projected, 0))
     if not sum(len(f) for f in features):
         raise InputError(

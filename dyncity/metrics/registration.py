@@ -214,12 +214,13 @@ def _searched(earlier: _Views, later: _Views) -> Floats:
         difference, overlap = (np.fft.irfft2(s, size) for s in (squares, first[-1] * second[-1]))
         rows, columns = (np.arange(-r, r + 1) for r in reach)
         difference, overlap = difference[rows][:, columns], overlap[rows][:, columns]
-        score = np.where(overlap > 0.2 * grid.shape[0] * grid.shape[1], difference / np.maximum(overlap, 1), np.inf)
+        # Both are whole numbers but for rounding. Of equal fits the smaller motion: bare ground stands still.
+        difference, overlap = np.rint(difference), np.rint(overlap)
+        score = np.where(overlap > 0.2 * earlier.weight.size, difference / np.maximum(overlap, 1), np.inf)
+        score += 1e-6 * (turn**2 + rows[:, None] ** 2 + columns**2)
         a, b = np.unravel_index(int(score.argmin()), score.shape)
-        # Of equal fits the smaller motion, so that bare ground stands still.
-        cost = score[a, b] + 1e-6 * (turn**2 + rows[a] ** 2 + columns[b] ** 2)
-        if cost < best:
-            best = float(cost)
+        if score[a, b] < best:
+            best = float(score[a, b])
             motion = np.array([rows[a] * grid.voxel_size[0], columns[b] * grid.voxel_size[1], yaw])
     return motion
 
