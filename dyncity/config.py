@@ -60,6 +60,8 @@ class VAEConfig:
         hidden_low, hidden_high: decoder channels before and after upsampling.
         kl_weight: weight of the KL term.
         class_weight_power: class weights are frequency ** -power, scaled to a mean of 1 over voxels.
+        recompute: in training keep only the outputs of 3D convolutions for the gradient and compute the
+            rest again: a third of the memory for a tenth more time, and the same numbers.
     """
 
     channels: int = 16
@@ -73,6 +75,7 @@ class VAEConfig:
     hidden_high: int = 32
     kl_weight: float = 0.0015
     class_weight_power: float = 1 / 3
+    recompute: bool = False
 
 
 @dataclass(frozen=True, slots=True)

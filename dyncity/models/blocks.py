@@ -19,18 +19,20 @@ from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_conte
 class InstanceNorm(nn.Module):
     """Instance norm of ``[b, c, ...]``, each channel of each sample by itself.
 
-    Written out because torch's kernels for channels-last memory add up a whole volume in one float32,
-    which costs three digits.
+    With c last in memory it is written out: torch's kernel for that adds up a whole volume in one float32,
+    which costs three digits. Else it is a group norm with one channel a group.
     """
 
     def __init__(self, channels: int, affine: bool = False, eps: float = 1e-5) -> None:
         super().__init__()
-        self.eps = eps
+        self.channels, self.eps = channels, eps
         self.weight = nn.Parameter(torch.ones(channels)) if affine else None
         self.bias = nn.Parameter(torch.zeros(channels)) if affine else None
 
     def forward(self, x: Tensor) -> Tensor:
         """``[b, c, ...]`` -> the same shape."""
+        if x.is_contiguous():
+            return F.group_norm(x, self.channels, self.weight, self.bias, self.eps)
         axes = tuple(range(2, x.ndim))
         centred = x - x.mean(axes, keepdim=True)
         scale = (centred.square().mean(axes, keepdim=True) + self.eps).rsqrt()
@@ -83,13 +85,13 @@ def frames_at_once(device: torch.device) -> int:
     return 1 if device.type == "cpu" else 8
 
 
-def keep_convolutions(function: Callable[..., Any], *inputs: Tensor) -> Any:
-    """``function(*inputs)``, of which only the outputs of convolutions are kept for the gradient.
+def keep_convolutions(alone: bool, function: Callable[..., Any], *inputs: Tensor) -> Any:
+    """``function(*inputs)``, of which, if ``alone``, only the outputs of convolutions are kept for the gradient.
 
     Norms, activations, paddings and linear layers between them are many times their memory and nearly
     none of the work, so they are computed again. The numbers are the same.
     """
-    if not torch.is_grad_enabled():
+    if not (alone and torch.is_grad_enabled()):
         return function(*inputs)
     kept = partial(create_selective_checkpoint_contexts, [torch.ops.aten.convolution.default])
     return checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False, context_fn=kept)

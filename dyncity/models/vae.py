@@ -64,6 +64,7 @@ class FramesToFeatures(nn.Module):
     def __init__(self, config: VAEConfig, size: dict[str, int], classes: int) -> None:
         super().__init__()
         c = config.channels
+        self.recompute = config.recompute
         self.embedding = nn.Embedding(classes, c)
         self.spatial = FrameEncoder(config, size["t"], tells_time=False)
         self.temporal = FrameEncoder(config, size["t"], tells_time=True)
@@ -77,7 +78,7 @@ class FramesToFeatures(nn.Module):
         bias = torch.cat([self.spatial.first.bias.expand(t, -1), temporal_bias], dim=1).repeat(b, 1)  # [b t, 2 c]
         n = frames_at_once(ids.device)
         parts = [
-            keep_convolutions(self._features, frames, weight, frame_bias)
+            keep_convolutions(self.recompute, self._features, frames, weight, frame_bias)
             for frames, frame_bias in zip(ids.flatten(0, 1).split(n), bias.split(n), strict=True)
         ]
         spatial, temporal = (torch.cat(part).unflatten(0, (b, t)) for part in zip(*parts, strict=True))
@@ -171,6 +172,7 @@ class PlaneDecoder(nn.Module):
 
     def forward(self, plane: Tensor) -> Tensor:
         """``[b, latent, h', w]`` -> ``[b, q, h, w]``."""
+        plane = plane.contiguous()
         hidden = self.conv2(nn.functional.silu(self.norm(self.conv1(plane))))
         return self.up(hidden + self.shortcut(plane))
 
@@ -230,7 +232,7 @@ class Decoder(nn.Module):
         self.planes = nn.ModuleDict(
             {p: PlaneDecoder(config.latent_channels, config.query_channels, (ft if "t" in p else 1, 1)) for p in PLANES}
         )
-        self.fusion = config.fusion
+        self.fusion, self.recompute = config.fusion, config.recompute
         self.voxels = VoxelDecoder(config, shape, classes)
 
     def expanded(self, latent: Planes) -> Planes:
@@ -241,7 +243,7 @@ class Decoder(nn.Module):
         """Planes from ``expanded`` and frame numbers ``[f]`` -> logits ``[b, f, k, x, y, z]``."""
         parts = frames.split(frames_at_once(frames.device))
         each = [planes[p] for p in PLANES]
-        return torch.cat([keep_convolutions(self._logits, part, *each) for part in parts], dim=1)
+        return torch.cat([keep_convolutions(self.recompute, self._logits, part, *each) for part in parts], dim=1)
 
     def _logits(self, frames: Tensor, *each: Tensor) -> Tensor:
         planes = dict(zip(PLANES, each, strict=True))
