@@ -50,7 +50,7 @@ def _published(
         grid=grid,
         clip=ClipConfig(frames=16, planes="ego"),
         taxonomy=taxonomy,
-        vae=vae or VAEConfig(),
+        vae=vae or VAEConfig(recompute=True),
         dit=DiTConfig(width=width, depth=depth, heads=heads, patch=2),
         sampling=SamplingConfig(steps=50, cfg_scale=4.0, micro_batch=1),
         train_vae=TrainConfig(steps=100_000, batch=8, lr=1e-3, ema=0.999),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from dyncity.config import VAEConfig
 from dyncity.models.blocks import Pointwise
@@ -31,6 +34,24 @@ class LinearProjection(nn.Module):
         return self.norm(F.linear(tokens.flatten(1), self.weight) * self.scale)
 
 
+_WEIGHTS_AT_ONCE = 2**25
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, dropout: float) -> Tensor:
+    """Attention ``[n, h, queries, d]``, ``[n, h, keys, d]`` twice -> ``[n, h, queries, d]``.
+
+    No CPU kernel has dropout without the whole matrix of attention weights in memory (gigabytes for the
+    tz plane), so there a few sequences at a time are attended to, and again for the gradient.
+    """
+    if dropout == 0 or q.device.type != "cpu":
+        return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
+    count = max(1, _WEIGHTS_AT_ONCE // (q.shape[2] * k.shape[2]))
+    attention = partial(F.scaled_dot_product_attention, dropout_p=dropout)
+    rows = zip(*(a.flatten(0, 1).unsqueeze(1).split(count) for a in (q, k, v)), strict=True)
+    parts = [checkpoint(attention, *row, use_reentrant=False) for row in rows]
+    return torch.cat(parts).view(q.shape)
+
+
 class AttentionLayer(nn.Module):
     """A pre-norm transformer layer: attention without qkv bias, then an MLP with exact GELU."""
 
@@ -44,9 +65,11 @@ class AttentionLayer(nn.Module):
 
     def forward(self, x: Tensor, queries: int | None = None) -> Tensor:
         """``[n, r, c]`` -> ``[n, queries, c]``, the first ``queries`` positions (None: all)."""
-        q, k, v = rearrange(self.qkv(self.norm1(x)), "n r (s h d) -> s n h r d", s=3, h=self.heads)
-        dropout = self.dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(q[:, :, :queries], k, v, dropout_p=dropout)
+        normed = self.norm1(x)
+        of_query, of_rest = self.qkv.weight.split((x.shape[-1], 2 * x.shape[-1]))
+        q = rearrange(F.linear(normed[:, :queries], of_query), "n r (h d) -> n h r d", h=self.heads)
+        k, v = rearrange(F.linear(normed, of_rest), "n r (s h d) -> s n h r d", s=2, h=self.heads)
+        mixed = attend(q, k, v, self.dropout if self.training else 0.0)
         x = x[:, :queries] + self.out(rearrange(mixed, "n h r d -> n r (h d)"))
         return x + self.mlp(self.norm2(x))
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from dyncity.config import VAEConfig
 from dyncity.hexplane import PLANES, Planes
-from dyncity.models.blocks import InstanceNorm, Pointwise, ResidualPair, conv3
+from dyncity.models.blocks import InstanceNorm, Pointwise, ResidualPair, conv3, frames_at_once, keep_convolutions
 from dyncity.models.projection import Projection
 
 Shape = tuple[int, int, int, int]
@@ -49,23 +49,22 @@ class FrameEncoder(nn.Module):
         # One-hot frame channels in the input, under replicated borders, are one bias a frame here.
         self.time_bias = nn.Parameter(torch.zeros(frames, c)) if tells_time else None
 
-    def forward(self, volume: Tensor) -> Tensor:
-        """``[b, t, c, x, y, z]`` -> ``[b, t, c, x', y', z']``."""
-        b = len(volume)
-        hidden = self.first(volume.flatten(0, 1))
-        if self.time_bias is not None:
-            hidden = hidden + self.time_bias.repeat(b, 1)[..., None, None, None]
-        return self.rest(hidden).unflatten(0, (b, -1))
+    def first_of_classes(self, embedding: Tensor) -> Tensor:
+        """The kernel of ``first`` for one-hot classes, given their embedding ``[k, c]``: ``[c, k, 3, 3, 3]``."""
+        return torch.einsum("oc..., kc -> ok...", self.first.weight, embedding)
 
 
 class FramesToFeatures(nn.Module):
     """The published encoder: one FrameEncoder for the spatial planes, whose time is then projected
     away, and one for the temporal planes.
+
+    The class embedding and the first layers of both are linear: one convolution of the one-hot classes.
     """
 
     def __init__(self, config: VAEConfig, size: dict[str, int], classes: int) -> None:
         super().__init__()
         c = config.channels
+        self.recompute = config.recompute
         self.embedding = nn.Embedding(classes, c)
         self.spatial = FrameEncoder(config, size["t"], tells_time=False)
         self.temporal = FrameEncoder(config, size["t"], tells_time=True)
@@ -73,9 +72,25 @@ class FramesToFeatures(nn.Module):
 
     def forward(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """``[b, t, x, y, z]`` -> ``[b, c, x', y', z']`` for the spatial planes, with t for the temporal."""
-        volume = rearrange(self.embedding(ids), "b t x y z c -> b t c x y z")
-        still = self.over_time(rearrange(self.spatial(volume), "b t c x y z -> b t x y z c"))
-        return still, self.temporal(volume)
+        b, t = ids.shape[:2]
+        weight = torch.cat([e.first_of_classes(self.embedding.weight) for e in (self.spatial, self.temporal)])
+        temporal_bias = self.temporal.first.bias + self.temporal.time_bias
+        bias = torch.cat([self.spatial.first.bias.expand(t, -1), temporal_bias], dim=1).repeat(b, 1)  # [b t, 2 c]
+        n = frames_at_once(ids.device)
+        parts = [
+            keep_convolutions(self.recompute, self._features, frames, weight, frame_bias)
+            for frames, frame_bias in zip(ids.flatten(0, 1).split(n), bias.split(n), strict=True)
+        ]
+        spatial, temporal = (torch.cat(part).unflatten(0, (b, t)) for part in zip(*parts, strict=True))
+        return self.over_time(rearrange(spatial, "b t c x y z -> b t x y z c")), temporal
+
+    def _features(self, ids: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """``[n, x, y, z]`` -> twice ``[n, c, x', y', z']``."""
+        one_hot = torch.eye(weight.shape[1], dtype=weight.dtype, device=ids.device)
+        classes = nn.functional.embedding(ids, one_hot).movedim(-1, 1)  # [n, k, x, y, z]
+        hidden = nn.functional.conv3d(nn.functional.pad(classes, (1,) * 6, mode="replicate"), weight)
+        spatial, temporal = (hidden + bias[..., None, None, None]).chunk(2, dim=1)
+        return self.spatial.rest(spatial), self.temporal.rest(temporal)
 
 
 class ChangeToFeatures(nn.Module):
@@ -155,6 +170,7 @@ class PlaneDecoder(nn.Module):
 
     def forward(self, plane: Tensor) -> Tensor:
         """``[b, latent, h', w]`` -> ``[b, q, h, w]``."""
+        plane = plane.contiguous()
         hidden = self.conv2(nn.functional.silu(self.norm(self.conv1(plane))))
         return self.up(hidden + self.shortcut(plane))
 
@@ -166,7 +182,7 @@ class VoxelDecoder(nn.Module):
         super().__init__()
         low, high, factors = config.hidden_low, config.hidden_high, config.downsample[1:]
         joined = config.query_channels * (1 if config.fusion == "product" else 4)
-        self.expand = nn.Sequential(Pointwise(joined, low), nn.LeakyReLU(0.1))
+        self.expand = nn.Sequential(Pointwise(joined, low), nn.LeakyReLU(0.1, inplace=True))
         self.mix = nn.Sequential(
             ResidualPair(conv3(low, low, "zeros"), conv3(low, low, "zeros"), low, nn.LeakyReLU(0.1)),
             ResidualPair(Pointwise(low, low), Pointwise(low, low), low, nn.LeakyReLU(0.1)),
@@ -182,13 +198,18 @@ class VoxelDecoder(nn.Module):
 
     def forward(self, volume: Tensor, frames: Tensor) -> Tensor:
         """The joined planes ``[n, q or 4 q, x', y', z']``, the frame ``[n]`` of each -> ``[n, k, x, y, z]``."""
-        features = self.up(self.mix(self.expand(volume)))
-        logits = self.to_class(features)
+        hidden = self.mix(self.expand(volume)).movedim(1, -1)
+        # Nothing but linear maps from here to the head, and kernel = stride: one matrix from a cell's
+        # features to the classes of its voxels.
+        fx, fy, fz = self.up.kernel_size
+        weight = torch.einsum("l h i j m, k h -> i j m k l", self.up.weight, self.to_class.weight)
+        cells = nn.functional.linear(hidden, weight.flatten(0, 3))
+        logits = rearrange(cells, "n x y z (fx fy fz k) -> n (x fx) (y fy) (z fz) k", fx=fx, fy=fy, fz=fz)
         # Concatenated coordinate sinusoids under a 1x1x1 convolution are a sum of one term an axis.
-        t, x, y, z = (self.positions[i] @ getattr(self, f"waves_{a}") for i, a in enumerate("txyz"))
-        logits = logits + t[:, frames].T[..., None, None, None]
-        logits = logits + (x[:, :, None, None] + y[:, None, :, None] + z[:, None, None, :])
-        return self.head(logits)
+        t, x, y, z = ((self.positions[i] @ getattr(self, f"waves_{a}")).T for i, a in enumerate("txyz"))
+        t = t[frames] + self.to_class.weight @ self.up.bias + self.to_class.bias
+        logits = logits + (x[:, None, None] + y[:, None] + z) + t[:, None, None, None]
+        return self.head(logits.movedim(-1, 1))
 
 
 _FREQUENCIES = (1.0, 2.0, 4.0)
@@ -209,27 +230,32 @@ class Decoder(nn.Module):
         self.planes = nn.ModuleDict(
             {p: PlaneDecoder(config.latent_channels, config.query_channels, (ft if "t" in p else 1, 1)) for p in PLANES}
         )
-        self.fusion = config.fusion
+        self.fusion, self.recompute = config.fusion, config.recompute
         self.voxels = VoxelDecoder(config, shape, classes)
 
     def expanded(self, latent: Planes) -> Planes:
-        """Latent planes -> planes ``[b, q, h, w]`` at the full number of frames."""
-        return {p: self.planes[p](latent[p]) for p in PLANES}
+        """Latent planes -> planes ``[b, h, w, q]`` at the full number of frames."""
+        return {p: self.planes[p](latent[p]).movedim(1, -1).contiguous() for p in PLANES}
 
     def forward(self, planes: Planes, frames: Tensor) -> Tensor:
         """Planes from ``expanded`` and frame numbers ``[f]`` -> logits ``[b, f, k, x, y, z]``."""
-        xy, xz, yz = planes["xy"][..., None], planes["xz"][..., None, :], planes["yz"][..., None, :, :]
-        tx, ty, tz = (planes[p][:, :, frames] for p in ("tx", "ty", "tz"))
-        tx, ty, tz = tx[..., None, None], ty[:, :, :, None, :, None], tz[:, :, :, None, None, :]
-        still, moving = (xy * xz * yz)[:, :, None], tx * ty * tz  # [b, q, 1 or f, x, y, z]
+        parts = frames.split(frames_at_once(frames.device))
+        each = [planes[p] for p in PLANES]
+        return torch.cat([keep_convolutions(self.recompute, self._logits, part, *each) for part in parts], dim=1)
+
+    def _logits(self, frames: Tensor, *each: Tensor) -> Tensor:
+        planes = dict(zip(PLANES, each, strict=True))
+        xy, xz, yz = planes["xy"][:, :, :, None], planes["xz"][:, :, None], planes["yz"][:, None]
+        tx, ty, tz = (planes[p][:, frames] for p in ("tx", "ty", "tz"))
+        tx, ty, tz = tx[:, :, :, None, None], ty[:, :, None, :, None], tz[:, :, None, None]
+        still, moving = (xy * xz * yz)[:, None], tx * ty * tz  # [b, 1 or f, x, y, z, q]
         if self.fusion == "product":
             joined = still * moving
         else:
-            sums = (xy + xz + yz)[:, :, None], tx + ty + tz
-            joined = torch.cat([part.expand_as(moving) for part in (still, moving, *sums)], dim=1)
-        joined = rearrange(joined, "b q f x y z -> (b f) q x y z")
-        logits = self.voxels(joined, frames.repeat(len(xy)))
-        return rearrange(logits, "(b f) k x y z -> b f k x y z", f=len(frames))
+            sums = (xy + xz + yz)[:, None], tx + ty + tz
+            joined = torch.cat([part.expand_as(moving) for part in (still, moving, *sums)], dim=-1)
+        joined = rearrange(joined, "b f x y z q -> (b f) q x y z")
+        return self.voxels(joined, frames.repeat(len(xy))).unflatten(0, (-1, len(frames)))
 
 
 class HexPlaneVAE(nn.Module):
@@ -267,7 +293,7 @@ class HexPlaneVAE(nn.Module):
         return self.decoder(self.decoder.expanded(latent), frames)
 
     @torch.inference_mode()
-    def decode(self, latent: Planes, chunk: int = 2) -> Tensor:
+    def decode(self, latent: Planes, chunk: int = 1) -> Tensor:
         """Latent planes -> uint8 class ids ``[b, t, x, y, z]``, ``chunk`` frames at a time.
 
         The logits of a whole clip never exist at once.
