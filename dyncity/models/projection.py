@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from dyncity.models.blocks import Pointwise
+from dyncity.config import VAEConfig
+from dyncity.models.blocks import Pointwise, recomputed
 
 
 class LinearProjection(nn.Module):
@@ -54,9 +55,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor, dropout: float) -> Tensor:
 class AttentionLayer(nn.Module):
     """A pre-norm transformer layer: attention without qkv bias, then an MLP with exact GELU."""
 
-    def __init__(self, channels: int, heads: int, hidden: int, dropout: float) -> None:
+    def __init__(self, channels: int, heads: int, hidden: int, dropout: float, recompute: bool) -> None:
         super().__init__()
-        self.heads, self.dropout = heads, dropout
+        self.heads, self.dropout, self.recompute = heads, dropout, recompute
         self.norm1, self.norm2 = nn.LayerNorm(channels), nn.LayerNorm(channels)
         self.qkv = nn.Linear(channels, 3 * channels, bias=False)
         self.out = nn.Linear(channels, channels)
@@ -64,12 +65,21 @@ class AttentionLayer(nn.Module):
 
     def forward(self, x: Tensor, queries: int | None = None) -> Tensor:
         """``[n, r, c]`` -> ``[n, queries, c]``, the first ``queries`` positions (None: all)."""
+        q, k, v = recomputed(self.recompute, self._before, x, queries)
+        mixed = attend(q, k, v, self.dropout if self.training else 0.0)
+        return recomputed(self.recompute, self._after, x[:, :queries], mixed)
+
+    def _before(self, x: Tensor, queries: int | None) -> tuple[Tensor, Tensor, Tensor]:
+        """``[n, r, c]`` -> queries, keys and values, ``[n, h, .., d]`` each."""
         normed = self.norm1(x)
         of_query, of_rest = self.qkv.weight.split((x.shape[-1], 2 * x.shape[-1]))
         q = rearrange(F.linear(normed[:, :queries], of_query), "n r (h d) -> n h r d", h=self.heads)
         k, v = rearrange(F.linear(normed, of_rest), "n r (s h d) -> s n h r d", s=2, h=self.heads)
-        mixed = attend(q, k, v, self.dropout if self.training else 0.0)
-        x = x[:, :queries] + self.out(rearrange(mixed, "n h r d -> n r (h d)"))
+        return q, k, v
+
+    def _after(self, x: Tensor, mixed: Tensor) -> Tensor:
+        """Positions ``[n, queries, c]`` and what attention found for them -> ``[n, queries, c]``."""
+        x = x + self.out(rearrange(mixed, "n h r d -> n r (h d)"))
         return x + self.mlp(self.norm2(x))
 
 
@@ -80,6 +90,7 @@ class AttentionProjection(nn.Module):
         self,
         channels: int,
         reduced: int,
+        recompute: bool,
         heads: int = 2,
         hidden: int = 32,
         depth: int = 2,
@@ -88,7 +99,7 @@ class AttentionProjection(nn.Module):
         super().__init__()
         self.token = nn.Parameter(0.02 * torch.randn(1, 1, channels))
         self.positions = nn.Parameter(0.02 * torch.randn(1, reduced + 1, channels))
-        self.layers = nn.ModuleList(AttentionLayer(channels, heads, hidden, dropout) for _ in range(depth))
+        self.layers = nn.ModuleList(AttentionLayer(channels, heads, hidden, dropout, recompute) for _ in range(depth))
 
     def forward(self, tokens: Tensor) -> Tensor:
         """``[n, r, c]`` -> ``[n, c]``."""
@@ -102,14 +113,19 @@ class AttentionProjection(nn.Module):
 class Projection(nn.Module):
     """Reduce some axes of ``[b, t, x, y, z, c]`` (or ``[b, x, y, z, c]``) and mix the channels."""
 
-    def __init__(self, kind: str, channels: int, source: str, kept: str, size: dict[str, int]) -> None:
+    def __init__(self, config: VAEConfig, source: str, kept: str, size: dict[str, int]) -> None:
         super().__init__()
+        channels = config.channels
         gone = [axis for axis in source if axis not in kept]
         reduced = 1
         for axis in gone:
             reduced *= size[axis]
         self.axes, self.kept, self.size = (" ".join(source), " ".join(gone)), kept, size
-        self.reduce = (LinearProjection if kind == "linear" else AttentionProjection)(channels, reduced)
+        self.reduce = (
+            LinearProjection(channels, reduced)
+            if config.projection == "linear"
+            else AttentionProjection(channels, reduced, config.recompute)
+        )
         self.mix = nn.Sequential(Pointwise(channels, channels), nn.Tanh(), Pointwise(channels, channels))
 
     def forward(self, volume: Tensor) -> Tensor:
