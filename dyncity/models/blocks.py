@@ -36,7 +36,7 @@ class InstanceNorm(nn.Module):
         axes = tuple(range(2, x.ndim))
         centred = x - x.mean(axes, keepdim=True)
         scale = (centred.square().mean(axes, keepdim=True) + self.eps).rsqrt()
-        if self.weight is None:
+        if self.weight is None or self.bias is None:
             return centred * scale
         shape = (-1, *(1 for _ in axes))
         return torch.addcmul(self.bias.view(shape), centred, scale * self.weight.view(shape))

@@ -13,7 +13,7 @@ def test_the_last_layer_answers_one_query_as_it_would_among_all() -> None:
     torch.testing.assert_close(layer(x, queries=1), layer(x)[:, :1], rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("at_once", [1, 70, 10_000])
+@pytest.mark.parametrize("at_once", [1, 20, 70, 10_000])
 def test_attention_under_dropout_goes_backward_through_what_it_dropped(
     at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
