@@ -36,7 +36,7 @@ class InstanceNorm(nn.Module):
         axes = tuple(range(2, x.ndim))
         centred = x - x.mean(axes, keepdim=True)
         scale = (centred.square().mean(axes, keepdim=True) + self.eps).rsqrt()
-        if self.weight is None:
+        if self.weight is None or self.bias is None:
             return centred * scale
         shape = (-1, *(1 for _ in axes))
         return torch.addcmul(self.bias.view(shape), centred, scale * self.weight.view(shape))
@@ -85,13 +85,13 @@ def frames_at_once(device: torch.device) -> int:
     return 1 if device.type == "cpu" else 8
 
 
-def keep_convolutions(alone: bool, function: Callable[..., Any], *inputs: Tensor) -> Any:
-    """``function(*inputs)``, of which, if ``alone``, only the outputs of convolutions are kept for the gradient.
+def recomputed(wanted: bool, function: Callable[..., Any], *inputs: Any) -> Any:
+    """``function(*inputs)``, of which, if ``wanted``, only outputs of convolutions are kept for the gradient.
 
     Norms, activations, paddings and linear layers between them are many times their memory and nearly
-    none of the work, so they are computed again. The numbers are the same.
+    none of the work, so they are computed again. The numbers are the same. The function draws nothing.
     """
-    if not (alone and torch.is_grad_enabled()):
+    if not (wanted and torch.is_grad_enabled()):
         return function(*inputs)
     kept = partial(create_selective_checkpoint_contexts, [torch.ops.aten.convolution.default])
     return checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False, context_fn=kept)

@@ -55,15 +55,11 @@ def reconstruction_loss(
         The two losses. With no known voxel both are 0.
     """
     classes = logits.shape[1]
-    target = torch.where(ids < classes, ids.long(), -1)
-    ce_sum = F.cross_entropy(logits, target, weight=weights, ignore_index=-1, reduction="sum")
+    target = torch.where(ids < classes, ids.long(), -1).flatten()
+    flat = logits.movedim(1, -1).reshape(-1, classes)  # no copy: the decoder's logits lie channels-last
+    ce_sum = F.cross_entropy(flat, target, weight=weights, ignore_index=-1, reduction="sum")
     weight_sum = weights[target.clamp(min=0)].mul(target >= 0).sum()
     ce = ce_sum / weight_sum.clamp(min=1e-8)
-    flat, labels = logits.flatten(2), target.flatten(1)  # [f, k, n], [f, n]
-    if lovasz_voxels is None:
-        chosen, labels = flat.movedim(1, -1).reshape(-1, classes), labels.reshape(-1)
-    else:
-        frame, voxel = lovasz_voxels // labels.shape[1], lovasz_voxels % labels.shape[1]
-        chosen, labels = flat[frame, :, voxel], labels[frame, voxel]
+    chosen, labels = (flat, target) if lovasz_voxels is None else (flat[lovasz_voxels], target[lovasz_voxels])
     known = labels >= 0
     return ce, lovasz_softmax(chosen[known].softmax(-1), labels[known])

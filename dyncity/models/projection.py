@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from dyncity.config import VAEConfig
-from dyncity.models.blocks import Pointwise
+from dyncity.models.blocks import Pointwise, recomputed
 
 
 class LinearProjection(nn.Module):
@@ -34,30 +34,35 @@ class LinearProjection(nn.Module):
         return self.norm(F.linear(tokens.flatten(1), self.weight) * self.scale)
 
 
-_WEIGHTS_AT_ONCE = 2**25
+_WEIGHTS_AT_ONCE = 2**20
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, dropout: float) -> Tensor:
     """Attention ``[n, h, queries, d]``, ``[n, h, keys, d]`` twice -> ``[n, h, queries, d]``.
 
     No CPU kernel has dropout without the whole matrix of attention weights in memory (gigabytes for the
-    tz plane), so there a few sequences at a time are attended to, and again for the gradient.
+    tz plane), so there a few sequences, or queries of one, are answered at a time, and again for the gradient.
     """
     if dropout == 0 or q.device.type != "cpu":
         return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
-    count = max(1, _WEIGHTS_AT_ONCE // (q.shape[2] * k.shape[2]))
     attention = partial(F.scaled_dot_product_attention, dropout_p=dropout)
-    rows = zip(*(a.flatten(0, 1).unsqueeze(1).split(count) for a in (q, k, v)), strict=True)
-    parts = [checkpoint(attention, *row, use_reentrant=False) for row in rows]
+    queries = max(1, _WEIGHTS_AT_ONCE // k.shape[2])
+    sequences = max(1, queries // q.shape[2])
+    parts = [
+        torch.cat(
+            [checkpoint(attention, some, keys, values, use_reentrant=False) for some in all_.split(queries, 2)], 2
+        )
+        for all_, keys, values in zip(*(a.flatten(0, 1)[:, None].split(sequences) for a in (q, k, v)), strict=True)
+    ]
     return torch.cat(parts).view(q.shape)
 
 
 class AttentionLayer(nn.Module):
     """A pre-norm transformer layer: attention without qkv bias, then an MLP with exact GELU."""
 
-    def __init__(self, channels: int, heads: int, hidden: int, dropout: float) -> None:
+    def __init__(self, channels: int, heads: int, hidden: int, dropout: float, recompute: bool) -> None:
         super().__init__()
-        self.heads, self.dropout = heads, dropout
+        self.heads, self.dropout, self.recompute = heads, dropout, recompute
         self.norm1, self.norm2 = nn.LayerNorm(channels), nn.LayerNorm(channels)
         self.qkv = nn.Linear(channels, 3 * channels, bias=False)
         self.out = nn.Linear(channels, channels)
@@ -65,23 +70,34 @@ class AttentionLayer(nn.Module):
 
     def forward(self, x: Tensor, queries: int | None = None) -> Tensor:
         """``[n, r, c]`` -> ``[n, queries, c]``, the first ``queries`` positions (None: all)."""
+        q, k, v = recomputed(self.recompute, self._before, x, queries)
+        mixed = attend(q, k, v, self.dropout if self.training else 0.0)
+        return recomputed(self.recompute, self._after, x[:, :queries], mixed)
+
+    def _before(self, x: Tensor, queries: int | None) -> tuple[Tensor, Tensor, Tensor]:
+        """``[n, r, c]`` -> queries, keys and values, ``[n, h, .., d]`` each."""
         normed = self.norm1(x)
         of_query, of_rest = self.qkv.weight.split((x.shape[-1], 2 * x.shape[-1]))
         q = rearrange(F.linear(normed[:, :queries], of_query), "n r (h d) -> n h r d", h=self.heads)
         k, v = rearrange(F.linear(normed, of_rest), "n r (s h d) -> s n h r d", s=2, h=self.heads)
-        mixed = attend(q, k, v, self.dropout if self.training else 0.0)
-        x = x[:, :queries] + self.out(rearrange(mixed, "n h r d -> n r (h d)"))
+        return q, k, v
+
+    def _after(self, x: Tensor, mixed: Tensor) -> Tensor:
+        """Positions ``[n, queries, c]`` and what attention found for them -> ``[n, queries, c]``."""
+        x = x + self.out(rearrange(mixed, "n h r d -> n r (h d)"))
         return x + self.mlp(self.norm2(x))
 
 
 class AttentionProjection(nn.Module):
     """A small transformer over the reduced positions and one learned token; the FIRST position is kept."""
 
-    def __init__(self, channels: int, reduced: int, heads: int, hidden: int, depth: int, dropout: float = 0.1) -> None:
+    def __init__(
+        self, channels: int, reduced: int, heads: int, hidden: int, depth: int, recompute: bool, dropout: float = 0.1
+    ) -> None:
         super().__init__()
         self.token = nn.Parameter(0.02 * torch.randn(1, 1, channels))
         self.positions = nn.Parameter(0.02 * torch.randn(1, reduced + 1, channels))
-        self.layers = nn.ModuleList(AttentionLayer(channels, heads, hidden, dropout) for _ in range(depth))
+        self.layers = nn.ModuleList(AttentionLayer(channels, heads, hidden, dropout, recompute) for _ in range(depth))
 
     def forward(self, tokens: Tensor) -> Tensor:
         """``[n, r, c]`` -> ``[n, c]``."""
@@ -107,7 +123,7 @@ class Projection(nn.Module):
         self.reduce = (
             LinearProjection(channels, reduced)
             if config.projection == "linear"
-            else AttentionProjection(channels, reduced, heads, hidden, depth)
+            else AttentionProjection(channels, reduced, heads, hidden, depth, config.recompute)
         )
         self.mix = nn.Sequential(Pointwise(channels, channels), nn.Tanh(), Pointwise(channels, channels))
 

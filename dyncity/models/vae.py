@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from dyncity.config import VAEConfig
 from dyncity.hexplane import PLANES, Planes
-from dyncity.models.blocks import InstanceNorm, Pointwise, ResidualPair, conv3, frames_at_once, keep_convolutions
+from dyncity.models.blocks import InstanceNorm, Pointwise, ResidualPair, conv3, frames_at_once, recomputed
 from dyncity.models.projection import Projection
 
 Shape = tuple[int, int, int, int]
@@ -78,7 +78,7 @@ class FramesToFeatures(nn.Module):
         bias = torch.cat([self.spatial.first.bias.expand(t, -1), temporal_bias], dim=1).repeat(b, 1)  # [b t, 2 c]
         n = frames_at_once(ids.device)
         parts = [
-            keep_convolutions(self.recompute, self._features, frames, weight, frame_bias)
+            recomputed(self.recompute, self._features, frames, weight, frame_bias)
             for frames, frame_bias in zip(ids.flatten(0, 1).split(n), bias.split(n), strict=True)
         ]
         spatial, temporal = (torch.cat(part).unflatten(0, (b, t)) for part in zip(*parts, strict=True))
@@ -241,9 +241,11 @@ class Decoder(nn.Module):
         """Planes from ``expanded`` and frame numbers ``[f]`` -> logits ``[b, f, k, x, y, z]``."""
         parts = frames.split(frames_at_once(frames.device))
         each = [planes[p] for p in PLANES]
-        return torch.cat([keep_convolutions(self.recompute, self._logits, part, *each) for part in parts], dim=1)
+        logits = [recomputed(self.recompute, self._logits, part, *each) for part in parts]
+        return torch.cat(logits, dim=1).movedim(-1, 2)
 
     def _logits(self, frames: Tensor, *each: Tensor) -> Tensor:
+        """Frame numbers ``[f]`` and the expanded planes -> ``[b, f, x, y, z, k]``."""
         planes = dict(zip(PLANES, each, strict=True))
         xy, xz, yz = planes["xy"][:, :, :, None], planes["xz"][:, :, None], planes["yz"][:, None]
         tx, ty, tz = (planes[p][:, frames] for p in ("tx", "ty", "tz"))
@@ -255,7 +257,8 @@ class Decoder(nn.Module):
             sums = (xy + xz + yz)[:, None], tx + ty + tz
             joined = torch.cat([part.expand_as(moving) for part in (still, moving, *sums)], dim=-1)
         joined = rearrange(joined, "b f x y z q -> (b f) q x y z")
-        return self.voxels(joined, frames.repeat(len(xy))).unflatten(0, (-1, len(frames)))
+        logits = self.voxels(joined, frames.repeat(len(xy)))
+        return rearrange(logits, "(b f) k x y z -> b f x y z k", f=len(frames))
 
 
 class HexPlaneVAE(nn.Module):

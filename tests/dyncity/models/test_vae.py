@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from dyncity.config import VAEConfig
 from dyncity.hexplane import PLANES, plane_shapes
+from dyncity.models import vae as vae_module
 from dyncity.models.losses import class_weights, lovasz_softmax, reconstruction_loss
-from dyncity.models.vae import ChangeToFeatures, HexPlaneVAE, kl_divergence
+from dyncity.models.vae import ChangeToFeatures, FramesToFeatures, HexPlaneVAE, kl_divergence
 
 SMALL = {"channels": 4, "latent_channels": 3, "query_channels": 6, "hidden_low": 5, "hidden_high": 4}
 SHAPES = [
@@ -129,3 +135,74 @@ def test_embedding_a_cell_whole_is_a_strided_convolution_of_the_embedding() -> N
     frames = torch.nn.functional.conv3d(one_hot, kernel, stride=(2, 1, 2)).unflatten(0, (2, 3))
     _, change = features(ids.int())
     torch.testing.assert_close(change, frames - frames.mean(1, keepdim=True), rtol=1e-4, atol=1e-5)
+
+
+def test_the_first_layers_are_those_of_embeddings_and_one_hot_frames() -> None:
+    """As published: the temporal encoder's first convolution reads t more channels, one a frame."""
+    torch.manual_seed(0)
+    size = {"t": 3, "x": 3, "y": 2, "z": 2}
+    features = FramesToFeatures(VAEConfig(**SMALL), size, 5)
+    released = nn.Conv3d(4 + 3, 4, 3, padding=1, padding_mode="replicate")
+    with torch.no_grad():
+        features.temporal.first.weight.copy_(released.weight[:, :4])
+        features.temporal.first.bias.copy_(released.bias)
+        features.temporal.time_bias.copy_(released.weight[:, 4:].sum((2, 3, 4)).T)
+    ids = torch.randint(0, 5, (2, 3, 6, 4, 4))
+    volume = features.embedding(ids).movedim(-1, 2)  # [b, t, c, x, y, z]
+    frame = torch.eye(3)[None, :, :, None, None, None].expand(2, 3, 3, 6, 4, 4)
+    hidden = released(torch.cat([volume, frame], dim=2).flatten(0, 1))
+    _, temporal = features(ids.int())
+    right = features.temporal.rest(hidden).unflatten(0, (2, 3))
+    torch.testing.assert_close(temporal, right, rtol=1e-4, atol=1e-5)
+    still = features.spatial.rest(features.spatial.first(volume.flatten(0, 1))).unflatten(0, (2, 3))
+    right = features.over_time.eval()(still.movedim(2, -1))
+    torch.testing.assert_close(features.eval()(ids.int())[0], right, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_recomputing_changes_neither_loss_nor_gradient(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vae_module, "frames_at_once", lambda device: at_once)
+    ids = torch.randint(0, 9, (2, 4, 8, 6, 4), dtype=torch.uint8)  # 7 and 8: not observed
+    losses, gradients = [], []
+    for recompute in (False, True):
+        torch.manual_seed(0)
+        vae = HexPlaneVAE(VAEConfig(**SMALL, recompute=recompute), (4, 8, 6, 4), 7)
+        for module in vae.modules():
+            module.dropout = 0.0  # which draws other numbers in parts
+        posterior = vae.encode(ids)
+        logits, frames = vae.logits(posterior.mean, torch.tensor([0, 2, 3])), ids[:, [0, 2, 3]]
+        terms = [reconstruction_loss(a, b, torch.ones(7)) for a, b in zip(logits, frames, strict=True)]
+        losses.append(sum(a + b for a, b in terms) + kl_divergence(posterior))
+        gradients.append(torch.autograd.grad(losses[-1], list(vae.parameters()), allow_unused=True))
+    torch.testing.assert_close(*losses)
+    names = [name for name, _ in vae.named_parameters()]
+    for name, plain, again in zip(names, *gradients, strict=True):
+        assert (plain is None) == (again is None), name
+        if plain is not None:
+            torch.testing.assert_close(plain, again, rtol=1e-4, atol=1e-6)
+
+
+class LargestOutput(TorchDispatchMode):
+    """Notes the size in bytes of the largest tensor that any operation makes."""
+
+    largest = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, torch.Tensor):
+                self.largest = max(self.largest, tensor.untyped_storage().nbytes())
+        return out
+
+
+def test_the_logits_of_a_clip_never_exist_at_once() -> None:
+    shape, classes = (16, 16, 16, 8), 7
+    vae = HexPlaneVAE(VAEConfig(**SMALL), shape, classes).eval()
+    latent = {p: torch.randn(1, 3, *s) for p, s in plane_shapes(vae.latent_shape).items()}
+    of_a_frame = 4 * classes * 16 * 16 * 8
+    with LargestOutput() as noted:
+        ids = vae.decode(latent)
+    assert noted.largest <= of_a_frame
+    with LargestOutput() as noted:
+        torch.testing.assert_close(vae.decode(latent, chunk=5), ids)
+    assert noted.largest <= 5 * of_a_frame
