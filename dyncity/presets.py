@@ -36,7 +36,7 @@ def tiny() -> Config:
         train_vae=TrainConfig(
             steps=4000, batch=2, lr=2e-3, ema=0.998, decoded_frames=2, eval_every=1000, checkpoint_every=500
         ),
-        train_dit=TrainConfig(steps=4500, batch=16, lr=8e-4, ema=0.998, eval_every=500, checkpoint_every=250),
+        train_dit=TrainConfig(steps=5000, batch=16, lr=8e-4, ema=0.998, eval_every=500, checkpoint_every=250),
     )
 
 
