@@ -232,6 +232,7 @@ def main() -> None:
             command += ["--device", options.device, "--repeats", str(repeats)]
             done = subprocess.run(command, check=True, capture_output=True, text=True)
             lines.append(json.loads(done.stdout))
+            print(done.stdout, end="", file=sys.stderr, flush=True)
     models = {"vae": build_vae(config), "dit": build_dit(config)}
     parameters = {name: sum(p.numel() for p in model.parameters()) for name, model in models.items()}
     where = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {THREADS} threads"

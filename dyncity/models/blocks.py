@@ -93,5 +93,16 @@ def recomputed(wanted: bool, function: Callable[..., Any], *inputs: Any) -> Any:
     """
     if not (wanted and torch.is_grad_enabled()):
         return function(*inputs)
+
+    def run(*inputs: Any) -> Any:
+        # Weights that autocast finds in its cache the first time but not the second are another sequence
+        # of operations, which the checkpoint refuses.
+        cached = torch.is_autocast_cache_enabled()
+        torch.set_autocast_cache_enabled(False)
+        try:
+            return function(*inputs)
+        finally:
+            torch.set_autocast_cache_enabled(cached)
+
     kept = partial(create_selective_checkpoint_contexts, [torch.ops.aten.convolution.default])
-    return checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False, context_fn=kept)
+    return checkpoint(run, *inputs, use_reentrant=False, preserve_rng_state=False, context_fn=kept)

@@ -34,26 +34,22 @@ class LinearProjection(nn.Module):
         return self.norm(F.linear(tokens.flatten(1), self.weight) * self.scale)
 
 
-_WEIGHTS_AT_ONCE = 2**20
+# 64 MB, which the allocator hands back; smaller pieces would leave holes between what is kept.
+_WEIGHTS_AT_ONCE = 2**24
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, dropout: float) -> Tensor:
     """Attention ``[n, h, queries, d]``, ``[n, h, keys, d]`` twice -> ``[n, h, queries, d]``.
 
     No CPU kernel has dropout without the whole matrix of attention weights in memory (gigabytes for the
-    tz plane), so there a few sequences, or queries of one, are answered at a time, and again for the gradient.
+    tz plane), so there a few sequences at a time are attended to, and again for the gradient.
     """
     if dropout == 0 or q.device.type != "cpu":
         return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
+    count = max(1, _WEIGHTS_AT_ONCE // (q.shape[2] * k.shape[2]))
     attention = partial(F.scaled_dot_product_attention, dropout_p=dropout)
-    queries = max(1, _WEIGHTS_AT_ONCE // k.shape[2])
-    sequences = max(1, queries // q.shape[2])
-    parts = [
-        torch.cat(
-            [checkpoint(attention, some, keys, values, use_reentrant=False) for some in all_.split(queries, 2)], 2
-        )
-        for all_, keys, values in zip(*(a.flatten(0, 1)[:, None].split(sequences) for a in (q, k, v)), strict=True)
-    ]
+    rows = zip(*(a.flatten(0, 1)[:, None].split(count) for a in (q, k, v)), strict=True)
+    parts = [checkpoint(attention, *row, use_reentrant=False) for row in rows]
     return torch.cat(parts).view(q.shape)
 
 

@@ -159,8 +159,10 @@ def test_the_first_layers_are_those_of_embeddings_and_one_hot_frames() -> None:
     torch.testing.assert_close(features.eval()(ids.int())[0], right, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("at_once", [1, 3])
-def test_recomputing_changes_neither_loss_nor_gradient(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("at_once", "half"), [(1, False), (3, False), (1, True)])
+def test_recomputing_changes_neither_loss_nor_gradient(
+    at_once: int, half: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(vae_module, "frames_at_once", lambda device: at_once)
     ids = torch.randint(0, 9, (2, 4, 8, 6, 4), dtype=torch.uint8)  # 7 and 8: not observed
     losses, gradients = [], []
@@ -169,9 +171,10 @@ def test_recomputing_changes_neither_loss_nor_gradient(at_once: int, monkeypatch
         vae = HexPlaneVAE(VAEConfig(**SMALL, recompute=recompute), (4, 8, 6, 4), 7)
         for module in vae.modules():
             module.dropout = 0.0  # which draws other numbers in parts
-        posterior = vae.encode(ids)
-        logits, frames = vae.logits(posterior.mean, torch.tensor([0, 2, 3])), ids[:, [0, 2, 3]]
-        terms = [reconstruction_loss(a, b, torch.ones(7)) for a, b in zip(logits, frames, strict=True)]
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            posterior = vae.encode(ids)
+            logits, frames = vae.logits(posterior.mean, torch.tensor([0, 2, 3])), ids[:, [0, 2, 3]]
+        terms = [reconstruction_loss(a, b, torch.ones(7)) for a, b in zip(logits.float(), frames, strict=True)]
         losses.append(sum(a + b for a, b in terms) + kl_divergence(posterior))
         gradients.append(torch.autograd.grad(losses[-1], list(vae.parameters()), allow_unused=True))
     torch.testing.assert_close(*losses)
@@ -179,7 +182,8 @@ def test_recomputing_changes_neither_loss_nor_gradient(at_once: int, monkeypatch
     for name, plain, again in zip(names, *gradients, strict=True):
         assert (plain is None) == (again is None), name
         if plain is not None:
-            torch.testing.assert_close(plain, again, rtol=1e-4, atol=1e-6)
+            # In bfloat16 the frames' gradients of a weight are added up before or after rounding.
+            assert (plain - again).norm() <= (1e-2 if half else 1e-5) * plain.norm() + (1e-2 if half else 1e-5), name
 
 
 class LargestOutput(TorchDispatchMode):
