@@ -193,7 +193,7 @@ def test_the_published_form_trains_and_generates(city: Path, tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     "choice",
-    ["train_vae.precision=bfloat16", pytest.param("train_vae.compile=true", marks=pytest.mark.slow)],  # 3 min to compile
+    ["train_vae.precision=bfloat16", pytest.param("train_vae.compile=true", marks=pytest.mark.slow)],
 )
 def test_faster_arithmetic_learns_alike(city: Path, tmp_path: Path, choice: str) -> None:
     if "compile" in choice and shutil.which("g++") is None:
