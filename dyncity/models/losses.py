@@ -17,21 +17,24 @@ def class_weights(counts: Tensor, power: float) -> Tensor:
     return (weight / (weight * frequency).sum().clamp(min=1e-10)).float()
 
 
-def lovasz_softmax(probabilities: Tensor, labels: Tensor) -> Tensor:
-    """Lovasz-softmax (Berman et al. 2018), the mean over the classes present in ``labels``.
+def lovasz_softmax(probabilities: Tensor, labels: Tensor, counts: Tensor | None = None) -> Tensor:
+    """Lovasz-softmax (Berman et al. 2018), the mean over the classes present.
 
     Args:
         probabilities: ``[n, k]``.
         labels: int64 ``[n]``, all in [0, k).
+        counts: ``[k]`` voxels of each class in the whole clip, where the ``n`` are those of it that have the
+            largest errors; the others, nearly right, would come last in the order and add nearly nothing.
     """
     if len(labels) == 0:
         return probabilities.sum() * 0.0
-    present = torch.unique(labels)
+    counts = torch.bincount(labels, minlength=probabilities.shape[1]) if counts is None else counts
+    present = counts.nonzero()[:, 0]
     foreground = (labels[None, :] == present[:, None]).to(probabilities.dtype)  # [p, n]
     errors = (foreground - probabilities.T[present]).abs()
     ordered, order = errors.sort(dim=1, descending=True)
     truth = foreground.gather(1, order)
-    size = truth.sum(1, keepdim=True)
+    size = counts[present, None].to(probabilities.dtype)
     intersection = size - truth.cumsum(1)
     union = size + (1 - truth).cumsum(1)
     jaccard = 1.0 - intersection / union
@@ -39,17 +42,15 @@ def lovasz_softmax(probabilities: Tensor, labels: Tensor) -> Tensor:
     return (ordered * slope).sum(1).mean()
 
 
-def reconstruction_loss(
-    logits: Tensor, ids: Tensor, weights: Tensor, lovasz_voxels: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def reconstruction_loss(logits: Tensor, ids: Tensor, weights: Tensor, hardest: int = 0) -> tuple[Tensor, Tensor]:
     """Cross entropy and Lovasz-softmax of one clip.
 
     Args:
         logits: ``[f, k, x, y, z]``.
         ids: uint8 ``[f, x, y, z]``; ids outside [0, k) are unknown and left out.
         weights: ``[k]`` class weights.
-        lovasz_voxels: indices into the flattened clip on which Lovasz is computed (None: all); sorting
-            every voxel for every class would otherwise cost as much as the network.
+        hardest: voxels that Lovasz is computed on, those of the lowest probability for their class (0: all);
+            sorting every voxel for every class would otherwise cost as much as the network.
 
     Returns:
         The two losses. With no known voxel both are 0.
@@ -57,9 +58,12 @@ def reconstruction_loss(
     classes = logits.shape[1]
     target = torch.where(ids < classes, ids.long(), -1).flatten()
     flat = logits.movedim(1, -1).reshape(-1, classes)  # no copy: the decoder's logits lie channels-last
-    ce_sum = F.cross_entropy(flat, target, weight=weights, ignore_index=-1, reduction="sum")
-    weight_sum = weights[target.clamp(min=0)].mul(target >= 0).sum()
-    ce = ce_sum / weight_sum.clamp(min=1e-8)
-    chosen, labels = (flat, target) if lovasz_voxels is None else (flat[lovasz_voxels], target[lovasz_voxels])
-    known = labels >= 0
-    return ce, lovasz_softmax(chosen[known].softmax(-1), labels[known])
+    surprise = F.cross_entropy(flat, target, ignore_index=-1, reduction="none")
+    weight = weights[target.clamp(min=0)] * (target >= 0)
+    ce = (surprise * weight).sum() / weight.sum().clamp(min=1e-8)
+    counts = torch.bincount(target[target >= 0], minlength=classes)
+    if 0 < hardest < len(target):
+        chosen = surprise.detach().topk(hardest, sorted=False).indices
+        flat, target = flat[chosen], target[chosen]
+    known = target >= 0
+    return ce, lovasz_softmax(flat[known].softmax(-1), target[known], counts)

@@ -100,11 +100,14 @@ class ChangeToFeatures(nn.Module):
     a class embedding under a convolution with kernel = stride, without the full-resolution volume.
     """
 
-    def __init__(self, config: VAEConfig, classes: int) -> None:
+    def __init__(self, config: VAEConfig, frames: int, classes: int) -> None:
         super().__init__()
         self.classes, self.factors = classes, config.downsample[1:]
         c, voxels = config.channels, math.prod(self.factors)
         self.table = nn.Parameter(torch.randn(voxels * classes, c) * voxels**-0.5)
+        # What a place sees when: without it the planes xz, yz, xy could not tell a mover's way from its time.
+        self.schedule = nn.Linear(frames * c, c, bias=False)
+        nn.init.zeros_(self.schedule.weight)
         self.refine = ResidualPair(conv3(c, c, "replicate"), conv3(c, c, "replicate"), c, nn.Identity())
 
     def forward(self, ids: Tensor) -> tuple[Tensor, Tensor]:
@@ -115,7 +118,9 @@ class ChangeToFeatures(nn.Module):
         summed = nn.functional.embedding_bag(rows.flatten(0, 4), self.table, mode="sum")
         frames = rearrange(summed.view(*cells.shape[:-1], -1), "b t x y z c -> b t c x y z")
         mean = frames.mean(1)
-        return self.refine(mean), frames - mean[:, None]
+        change = frames - mean[:, None]
+        seen = self.schedule(rearrange(change, "b t c x y z -> b x y z (t c)"))
+        return self.refine(mean + rearrange(seen, "b x y z c -> b c x y z")), change
 
 
 class Encoder(nn.Module):
@@ -130,7 +135,7 @@ class Encoder(nn.Module):
         self.features = (
             FramesToFeatures(config, size, self.classes)
             if config.encoder == "frames"
-            else ChangeToFeatures(config, self.classes)
+            else ChangeToFeatures(config, shape[0], self.classes)
         )
         self.project = nn.ModuleDict({p: Projection(config, "txyz" if "t" in p else "xyz", p, size) for p in PLANES})
         self.halve_time = nn.ModuleDict(
@@ -231,6 +236,9 @@ class Decoder(nn.Module):
             {p: PlaneDecoder(config.latent_channels, config.query_channels, (ft if "t" in p else 1, 1)) for p in PLANES}
         )
         self.fusion, self.recompute = config.fusion, config.recompute
+        q = config.query_channels
+        # A matrix a frame reads from the xy plane who is there then.
+        self.schedule = nn.Parameter(torch.randn(shape[0], q, q) * q**-0.5) if config.fusion == "both" else None
         self.voxels = VoxelDecoder(config, shape, classes)
 
     def expanded(self, latent: Planes) -> Planes:
@@ -254,7 +262,8 @@ class Decoder(nn.Module):
         if self.fusion == "product":
             joined = still * moving
         else:
-            sums = (xy + xz + yz)[:, None], tx + ty + tz
+            there = torch.einsum("b x y q, f q r -> b f x y r", planes["xy"], self.schedule[frames])
+            sums = (xy + xz + yz)[:, None], tx + ty + tz + there[:, :, :, :, None]
             joined = torch.cat([part.expand_as(moving) for part in (still, moving, *sums)], dim=-1)
         joined = rearrange(joined, "b f x y z q -> (b f) q x y z")
         logits = self.voxels(joined, frames.repeat(len(xy)))

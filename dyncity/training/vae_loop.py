@@ -24,19 +24,18 @@ from dyncity.training.loop import Metrics, Place, optimise
 
 _COUNTED_CLIPS = 200
 _EVALUATED_CLIPS = 24
-_LOVASZ_VOXELS = 8_192
+_LOVASZ_VOXELS = 16_384
 
 
 @dataclass(frozen=True)
 class VAEBatch:
     """The rows of one worker: ids ``[r, t, x, y, z]``, noise planes ``[r, ...]``, frames ``[f]``,
-    Lovasz voxels ``[n]``, and the size of the global batch over the number of workers.
+    and the size of the global batch over the number of workers.
     """
 
     ids: Tensor
     noise: Planes
     frames: Tensor
-    voxels: Tensor
     share: float
 
 
@@ -54,7 +53,7 @@ class VAEObjective(nn.Module):
         logits = self.vae.logits(posterior.sample(batch.noise), batch.frames)
         ce, lovasz = logits.new_zeros(()), logits.new_zeros(())
         for clip, ids in zip(logits.unbind(0), batch.ids, strict=True):
-            terms = reconstruction_loss(clip, ids[batch.frames], self.class_weights, batch.voxels)
+            terms = reconstruction_loss(clip, ids[batch.frames], self.class_weights, _LOVASZ_VOXELS)
             ce, lovasz = ce + terms[0], lovasz + terms[1]
         kl = kl_divergence(posterior) * len(batch.ids)
         loss = ce + lovasz + self.kl_weight * kl
@@ -83,15 +82,12 @@ def fit_vae(config: Config, data: Path, out: Path, place: Place, report: Callabl
     def batch_of(step: int) -> VAEBatch:
         numbers = batch_numbers(order, step, settings.batch)
         noise = [_plane_noise(seed, step * settings.batch + row, shapes, vae.latent_channels) for row in rows]
-        drawn = stream(seed, step, Purpose.TRAIN_DROP)
         count = settings.decoded_frames or config.clip.frames
-        frames = np.sort(drawn.permutation(config.clip.frames)[:count])
-        voxels = drawn.integers(0, len(frames) * config.clip_grid.voxels, _LOVASZ_VOXELS)
+        frames = np.sort(stream(seed, step, Purpose.TRAIN_DROP).permutation(config.clip.frames)[:count])
         return VAEBatch(
             torch.from_numpy(np.stack([clips[numbers[row]].ids for row in rows])).to(place.device),
             {p: torch.stack([n[p] for n in noise]).to(place.device) for p in PLANES},
             torch.from_numpy(frames).to(place.device),
-            torch.from_numpy(voxels).to(place.device),
             settings.batch / place.world,
         )
 
