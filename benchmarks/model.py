@@ -123,9 +123,10 @@ def dit_forward(config: Config, device: torch.device, autocast: Callable[[], Any
 
 
 def dit_step(config: Config, device: torch.device, autocast: Callable[[], Any]) -> Run:
-    objective = DiTObjective(build_dit(config)).to(device).train()
+    objective = DiTObjective(build_dit(config), config.dit.objective).to(device).train()
     data = torch.randn(2, 1, config.vae.latent_channels, *rollout_shape(config.latent_shape), device=device)
-    batch = DiTBatch(data[0], data[1], torch.full((1,), 0.5, device=device), conditions(config, "left", device), 1.0)
+    level = torch.tensor([0.5 if config.dit.objective == "flow" else 500], device=device)
+    batch = DiTBatch(data[0], data[1], level, conditions(config, "left", device), 1.0)
     return step_of(objective, batch, autocast)
 
 
@@ -230,7 +231,7 @@ def main() -> None:
         for dtype in DTYPES if options.dtype == "both" else (options.dtype,):
             command = [sys.executable, __file__, options.preset, "--worker", "--stage", stage, "--dtype", dtype]
             command += ["--device", options.device, "--repeats", str(repeats)]
-            done = subprocess.run(command, check=True, capture_output=True, text=True)
+            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
             lines.append(json.loads(done.stdout))
             print(done.stdout, end="", file=sys.stderr, flush=True)
     models = {"vae": build_vae(config), "dit": build_dit(config)}

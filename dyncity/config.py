@@ -131,6 +131,7 @@ class SamplingConfig:
         cfg_interval: guide only at noise levels within; 0 is data, 1 is noise.
         micro_batch: scenes drawn together.
         precision: "bfloat16" runs matrix products in half precision.
+        attention: backend of the DiT, ``dyncity.models.attention``; "auto" is the fastest that is exact here.
     """
 
     sampler: Literal["ancestral", "ddim", "dpmpp_2m", "euler", "heun"] = "ancestral"
@@ -139,6 +140,7 @@ class SamplingConfig:
     cfg_interval: tuple[float, float] = (0.0, 1.0)
     micro_batch: int = 1
     precision: Literal["float32", "bfloat16"] = "float32"
+    attention: Literal["auto", "sdpa", "flash_attn", "fa4"] = "auto"
 
 
 SAMPLERS = {"ddpm": ("ancestral", "ddim", "dpmpp_2m"), "flow": ("euler", "heun")}
@@ -156,6 +158,7 @@ class TrainConfig:
         decoded_frames: VAE only: frames of a clip that are decoded in a step (0: all).
         precision: "bfloat16" runs convolutions and matrix products in half precision (autocast).
         compile: run the model through torch.compile.
+        attention: backend of the DiT, as in SamplingConfig.
         eval_every, checkpoint_every: in steps.
         seed: root seed of batches, noise and weights.
     """
@@ -170,6 +173,7 @@ class TrainConfig:
     decoded_frames: int = 0
     precision: Literal["float32", "bfloat16"] = "float32"
     compile: bool = False
+    attention: Literal["auto", "sdpa", "flash_attn", "fa4"] = "auto"
     eval_every: int = 500
     checkpoint_every: int = 500
     seed: int = 0

@@ -114,10 +114,11 @@ def _devices() -> Iterator[Check]:
     device = torch.device("cuda" if count else "cpu")
     for backend in ("flash_attn", "fa4"):
         try:
-            yield Check(backend, "ok", f"usable ({resolve_backend(backend, device)})")
+            yield Check(backend, "ok", f"usable in bfloat16 ({resolve_backend(backend, device, 'bfloat16')})")
         except InputError as error:
             yield Check(backend, "ok", f"not used: {error.found}")
-    yield Check("attention auto", "ok", resolve_backend("auto", device))
+    for precision in ("float32", "bfloat16"):
+        yield Check(f"attention auto, {precision}", "ok", resolve_backend("auto", device, precision))
 
 
 def _disk() -> Iterator[Check]:

@@ -59,15 +59,14 @@ class LatentDiffusion:
     Args:
         checkpoint: a folder with VAE and DiT.
         sampling: how to draw latents; None: as the checkpoint says.
-        attention: backend, ``dyncity.models.attention``.
 
     Raises:
-        InputError: no such checkpoint, one without a DiT, or settings out of range.
+        InputError: no such checkpoint, one without a DiT, or settings out of range or not for this device.
     """
 
     name = "diffusion"
 
-    def __init__(self, checkpoint: Path, sampling: SamplingConfig | None = None, attention: str = "auto") -> None:
+    def __init__(self, checkpoint: Path, sampling: SamplingConfig | None = None) -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         loaded = load_checkpoint(checkpoint, self.device)
         if loaded.dit is None or loaded.scale is None:
@@ -76,7 +75,7 @@ class LatentDiffusion:
         self.config: Config = replace(loaded.config, sampling=self.sampling)
         self.micro_batch = self.sampling.micro_batch
         self.vae, self.dit = loaded.vae, loaded.dit
-        self.dit.backend = resolve_backend(attention, self.device)
+        self.dit.backend = resolve_backend(self.sampling.attention, self.device, self.sampling.precision)
         self._latent = self.config.latent_shape
         self._mean, self._std = loaded.scale.maps(self._latent)
         self._digest, self._licence = weights_digest(checkpoint), loaded.licence

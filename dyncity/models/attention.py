@@ -26,24 +26,27 @@ def _installed(backend: str) -> bool:
         return False
 
 
-def resolve_backend(choice: str, device: torch.device) -> Backend:
-    """The backend that a choice means on a device.
+def resolve_backend(choice: str, device: torch.device, precision: str) -> Backend:
+    """The backend that a choice means on a device, for a run in "float32" or "bfloat16".
 
-    ``auto`` takes flash-attn on a CUDA device where it is installed, else SDPA. An explicit choice that
-    cannot run here is an error, never a silent change.
+    flash-attn works in half precision alone, so ``auto`` takes it on a CUDA device where it is installed and
+    the run is in bfloat16, else SDPA. An explicit choice that cannot run here is an error, never a silent
+    change, least of all of the precision.
 
     Raises:
-        InputError: an unknown choice, or one that this device or installation cannot run.
+        InputError: an unknown choice, or one that this device, precision or installation cannot run.
     """
     if choice not in get_args(Choice):
         raise InputError("attention", f"found {choice!r}", f"use one of {', '.join(get_args(Choice))}")
     if choice == "sdpa":
         return "sdpa"
     if choice == "auto":
-        usable = device.type == "cuda" and _installed("flash_attn")
+        usable = device.type == "cuda" and precision == "bfloat16" and _installed("flash_attn")
         return "flash_attn" if usable else "sdpa"
     if device.type != "cuda":
         raise InputError("attention", f"{choice} needs a CUDA device, found {device.type}", "use auto or sdpa")
+    if precision != "bfloat16":
+        raise InputError("attention", f"{choice} needs half precision, found {precision}", "set precision to bfloat16")
     if not _installed(choice):
         extra = "flash" if choice == "flash_attn" else "flash4"
         raise InputError("attention", f"{choice} is not installed", f"pip install 'dyncity[{extra}]'")
@@ -56,8 +59,6 @@ def attend(q: Tensor, k: Tensor, v: Tensor, backend: Backend) -> Tensor:
         return F.scaled_dot_product_attention(q, k, v)
     module, symbol = _SYMBOLS[backend]
     flash = getattr(importlib.import_module(module), symbol)
-    # flash-attn takes [b, n, h, d] in half precision only.
-    halves = [a.transpose(1, 2).to(torch.bfloat16 if a.dtype == torch.float32 else a.dtype) for a in (q, k, v)]
-    out = flash(*halves)
-    out = out[0] if isinstance(out, tuple) else out
-    return out.transpose(1, 2).to(q.dtype)
+    # flash-attn takes [b, n, h, d].
+    out = flash(*(a.transpose(1, 2) for a in (q, k, v)))
+    return (out[0] if isinstance(out, tuple) else out).transpose(1, 2)

@@ -18,6 +18,7 @@ from dyncity.diffusion.flow import interpolate, logit_normal_times
 from dyncity.diffusion.latent_scale import LatentScale
 from dyncity.errors import InputError
 from dyncity.hexplane import PLANES, planes_of, rollout_mask
+from dyncity.models.attention import resolve_backend
 from dyncity.models.conditioning import ConditionBatch, encode_conditions
 from dyncity.models.dit import TIME_SCALE, DiT
 from dyncity.seeding import Purpose, stream
@@ -98,6 +99,7 @@ def fit_dit(config: Config, data: Path, vae: Path, out: Path, place: Place, repo
     checkpoint = load_checkpoint(vae)
     torch.manual_seed(seed)
     dit = build_dit(config)
+    dit.backend = resolve_backend(settings.attention, place.device, settings.precision)
     scale = latent_scale(latents)
     mean, std = scale.maps(config.latent_shape)
     order = np.array(latents.train)[stream(seed, 0, Purpose.TRAIN_BATCH).permutation(len(latents.train))]

@@ -87,7 +87,7 @@ def test_settings_out_of_range_are_refused(checkpoint: Path, options: dict, mess
 
 def test_a_backend_that_cannot_run_here_is_refused(checkpoint: Path) -> None:
     with pytest.raises(InputError, match="attention"):
-        LatentDiffusion(checkpoint, attention="flash_attn")
+        LatentDiffusion(checkpoint, sampled(attention="flash_attn"))
 
 
 def test_a_checkpoint_without_a_dit_cannot_generate(checkpoint: Path) -> None:

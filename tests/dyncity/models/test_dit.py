@@ -124,8 +124,12 @@ def test_a_patch_that_does_not_fit_is_refused() -> None:
 
 
 def test_backends_are_resolved_or_refused_never_changed() -> None:
-    assert resolve_backend("auto", torch.device("cpu")) == "sdpa"
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    assert resolve_backend("auto", cpu, "bfloat16") == "sdpa"
+    assert resolve_backend("auto", gpu, "float32") == "sdpa"  # flash-attn would halve the precision
     with pytest.raises(InputError, match="needs a CUDA device"):
-        resolve_backend("flash_attn", torch.device("cpu"))
+        resolve_backend("flash_attn", cpu, "bfloat16")
+    with pytest.raises(InputError, match="needs half precision"):
+        resolve_backend("flash_attn", gpu, "float32")
     with pytest.raises(InputError, match="use one of"):
-        resolve_backend("magic", torch.device("cpu"))
+        resolve_backend("magic", cpu, "float32")
