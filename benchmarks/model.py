@@ -44,7 +44,6 @@ from dyncity.training.dit_loop import DiTBatch, DiTObjective
 from dyncity.training.vae_loop import VAEBatch, VAEObjective
 
 THREADS = 2
-LOVASZ_VOXELS = 8192
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 Run = Callable[[], object]
 
@@ -102,7 +101,6 @@ def vae_step(config: Config, device: torch.device, autocast: Callable[[], Any], 
         random_ids(config, vae.classes, device),
         {p: torch.randn(1, vae.latent_channels, *shapes[p], device=device) for p in PLANES},
         torch.arange(frames, device=device),
-        torch.randint(0, frames * config.clip_grid.voxels, (LOVASZ_VOXELS,), device=device),
         1.0,
     )
     objective = VAEObjective(vae, torch.ones(vae.classes), config.vae.kl_weight).to(device)

@@ -56,7 +56,8 @@ class VAEConfig:
         downsample: factors along t, x, y, z; t only for the temporal planes.
         latent_channels: channels of each latent plane.
         fusion: how Expansion & Squeeze joins the planes: "product" (published) multiplies all six;
-            "both" stacks product and sum of the spatial and of the temporal planes.
+            "both" stacks product and sum of the spatial and of the temporal planes; the latter also sums
+            what a learned matrix for each frame reads from the xy plane: who is there when.
         query_channels: Q, channels of the planes in Expansion & Squeeze.
         hidden_low, hidden_high: decoder channels before and after upsampling.
         kl_weight: weight of the KL term.
@@ -102,6 +103,8 @@ class DiTConfig:
         layout: the vehicles seen from above in each frame as a condition, a value a token.
         cross_attention: tokens also attend to ``previous`` and ``layout`` (published).
         path_plane: draw the ego path into the xy plane as an input channel (world-fixed planes).
+        layout_plane: what must be where, seen from above, as input channels of the xy plane.
+        given: voxels that are given (``dyncity.models.given``) as input channels of all planes.
         drop_condition: probability to drop a condition of a training sample.
     """
 
@@ -117,6 +120,8 @@ class DiTConfig:
     layout: bool = False
     cross_attention: bool = False
     path_plane: bool = False
+    layout_plane: bool = False
+    given: bool = False
     drop_condition: float = 0.1
 
 

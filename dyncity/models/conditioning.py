@@ -30,6 +30,8 @@ class ConditionBatch:
         has_previous: ``[b]`` 1 where there is one.
         layout: ``[b, t, x, y]`` 1 where a vehicle is, at any resolution; None where no sample has one.
         has_layout: ``[b]`` 1 where there is one.
+        given: ``[b, c + 1, h, w]`` from ``dyncity.models.given``; None where no sample has any.
+        layout_plane: ``[b, m, x, y]`` from ``dyncity.layout``; None where no sample has one.
     """
 
     command: Tensor
@@ -40,6 +42,8 @@ class ConditionBatch:
     has_previous: Tensor | None = None
     layout: Tensor | None = None
     has_layout: Tensor | None = None
+    given: Tensor | None = None
+    layout_plane: Tensor | None = None
 
     def dropped(self, **masks: Tensor) -> ConditionBatch:
         """A copy without the conditions (by field name) of the samples marked True in their ``[b]`` mask."""
@@ -48,8 +52,9 @@ class ConditionBatch:
             keep = ~mask
             if name == "command":
                 changed["command"] = torch.where(mask, NO_COMMAND, self.command)
-            elif name == "path":
-                changed["path"] = self.path * keep.to(self.path.dtype)[:, None, None, None]
+            elif name in ("path", "given", "layout_plane"):
+                if (maps := getattr(self, name)) is not None:
+                    changed[name] = maps * keep.to(maps.dtype)[:, None, None, None]
             elif (present := getattr(self, f"has_{name}")) is not None:
                 changed[f"has_{name}"] = present * keep
         return replace(self, **changed)
@@ -57,7 +62,8 @@ class ConditionBatch:
     def none(self) -> ConditionBatch:
         """As many samples with no condition at all."""
         every = torch.ones(len(self.command), dtype=torch.bool, device=self.command.device)
-        alone = replace(self, previous=None, has_previous=None, layout=None, has_layout=None)
+        maps = dict.fromkeys(("previous", "has_previous", "layout", "has_layout", "given", "layout_plane"))
+        alone = replace(self, **maps)
         return alone.dropped(command=every, trajectory=every, path=every)
 
     def followed_by(self, other: ConditionBatch) -> ConditionBatch:

@@ -15,6 +15,7 @@ from dyncity.conditions import COMMANDS
 from dyncity.config import DiTConfig
 from dyncity.errors import InputError
 from dyncity.hexplane import rollout_mask, rollout_shape
+from dyncity.layout import layout_channels
 from dyncity.models.attention import Backend, attend
 from dyncity.models.conditioning import PATH_CHANNELS, ConditionBatch
 
@@ -126,7 +127,11 @@ class DiT(nn.Module):
         self.backend: Backend = "sdpa"
         h, w = rollout_shape(latent)
         self.rows, self.columns = h // p, w // p
-        self.embed = nn.Linear((channels + (PATH_CHANNELS if config.path_plane else 0)) * p * p, d)
+        # Conditions that are maps are further channels of the input.
+        self.layout_channels = layout_channels(frames) if config.layout_plane else 0
+        self.given_channels = channels + 1 if config.given else 0
+        maps = (PATH_CHANNELS if config.path_plane else 0) + self.layout_channels + self.given_channels
+        self.embed = nn.Linear((channels + maps) * p * p, d)
         self.time = TimeEmbedding(d)
         # The last row of the table is "no command" and stays zero.
         self.command = nn.Embedding(len(COMMANDS) + 1, d, padding_idx=len(COMMANDS)) if config.command else None
@@ -168,7 +173,8 @@ class DiT(nn.Module):
     def conditional(self) -> bool:
         """Whether the model knows any condition; without, guidance has nothing to do."""
         known = (self.command, self.trajectory, self.previous, self.layout)
-        return self.path_plane or any(module is not None for module in known)
+        maps = self.path_plane or self.layout_channels > 0 or self.given_channels > 0
+        return maps or any(module is not None for module in known)
 
     def patches(self, square: Tensor) -> Tensor:
         """``[b, c, h, w]`` -> the patches that hold a plane, ``[b, n, (c p p)]``."""
@@ -198,6 +204,21 @@ class DiT(nn.Module):
             total = total.expand(b, -1, -1)
         return total
 
+    def condition_maps(self, x: Tensor, conditions: ConditionBatch) -> list[Tensor]:
+        """The conditions that are maps, ``[b, m, h, w]`` each, for a rollout ``x``; zeros where there is none."""
+        b, _, height, width = x.shape
+        above = [conditions.path] if self.path_plane else []
+        if self.layout_channels:
+            shape = (b, self.layout_channels, *self.latent[1:3])
+            above.append(x.new_zeros(shape) if conditions.layout_plane is None else conditions.layout_plane)
+        # The xy plane is the upper left corner of the rollout.
+        corner = (0, width - self.latent[2], 0, height - self.latent[1])
+        maps = [nn.functional.pad(plane, corner) for plane in above]
+        if self.given_channels:
+            shape = (b, self.given_channels, height, width)
+            maps.append(x.new_zeros(shape) if conditions.given is None else conditions.given)
+        return maps
+
     def forward(self, x: Tensor, time: Tensor, conditions: ConditionBatch) -> Tensor:
         """``[b, c, h, w]`` rollout, ``[b]`` time (0 to 1000) -> ``[b, outputs, h, w]``, zero in the padding."""
         b, p, noised = len(x), self.patch, x
@@ -212,11 +233,8 @@ class DiT(nn.Module):
             seen = torch.zeros_like(condition)
         else:
             condition = condition + seen  # [b, n, d]
-        if self.path_plane:
-            path = x.new_zeros(b, PATH_CHANNELS, *x.shape[2:])
-            path[:, :, : self.latent[1], : self.latent[2]] = conditions.path
-            x = torch.cat([x, path], dim=1)
-        tokens = self.embed(self.patches(x)) + self.positions  # [b, n, d]
+        tokens = self.embed(self.patches(torch.cat([x, *self.condition_maps(x, conditions)], dim=1)))
+        tokens = tokens + self.positions  # [b, n, d]
         for block in self.blocks:
             tokens = block(tokens, condition, seen, self.backend)
         out = self.last(tokens, condition)  # [b, n, (p q outputs)]

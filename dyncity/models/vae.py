@@ -97,7 +97,8 @@ class ChangeToFeatures(nn.Module):
     """The clip's mean over time for the spatial planes, each frame's difference from it for the temporal.
 
     A cell of the halved resolution is embedded whole: each of its voxels looks up what it adds, which is
-    a class embedding under a convolution with kernel = stride, without the full-resolution volume.
+    a class embedding under a convolution with kernel = stride, without the full-resolution volume. Voxels
+    that nobody observed add nothing, and frames in which a cell was not observed do not count in its mean.
     """
 
     def __init__(self, config: VAEConfig, frames: int, classes: int) -> None:
@@ -105,22 +106,25 @@ class ChangeToFeatures(nn.Module):
         self.classes, self.factors = classes, config.downsample[1:]
         c, voxels = config.channels, math.prod(self.factors)
         self.table = nn.Parameter(torch.randn(voxels * classes, c) * voxels**-0.5)
-        # What a place sees when: without it the planes xz, yz, xy could not tell a mover's way from its time.
+        # What a place sees when: without it the spatial planes could not tell a mover's way from its time.
         self.schedule = nn.Linear(frames * c, c, bias=False)
         nn.init.zeros_(self.schedule.weight)
         self.refine = ResidualPair(conv3(c, c, "replicate"), conv3(c, c, "replicate"), c, nn.Identity())
+        observed = torch.arange(voxels * classes) % classes < classes - 1
+        self.register_buffer("observed", observed[:, None], persistent=False)
 
     def forward(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """``[b, t, x, y, z]`` -> ``[b, c, x', y', z']`` for the spatial planes, with t for the temporal."""
         fx, fy, fz = self.factors
         cells = rearrange(ids, "b t (x fx) (y fy) (z fz) -> b t x y z (fx fy fz)", fx=fx, fy=fy, fz=fz)
         rows = cells + self.classes * torch.arange(cells.shape[-1], dtype=ids.dtype, device=ids.device)
-        summed = nn.functional.embedding_bag(rows.flatten(0, 4), self.table, mode="sum")
+        summed = nn.functional.embedding_bag(rows.flatten(0, 4), self.table * self.observed, mode="sum")
         frames = rearrange(summed.view(*cells.shape[:-1], -1), "b t x y z c -> b t c x y z")
-        mean = frames.mean(1)
-        change = frames - mean[:, None]
-        seen = self.schedule(rearrange(change, "b t c x y z -> b x y z (t c)"))
-        return self.refine(mean + rearrange(seen, "b x y z c -> b c x y z")), change
+        seen = (cells < self.classes - 1).any(-1)[:, :, None].to(frames.dtype)  # [b, t, 1, x', y', z']
+        mean = frames.sum(1) / seen.sum(1).clamp(min=1)
+        change = (frames - mean[:, None]) * seen
+        schedule = self.schedule(rearrange(change, "b t c x y z -> b x y z (t c)"))
+        return self.refine(mean + rearrange(schedule, "b x y z c -> b c x y z")), change
 
 
 class Encoder(nn.Module):
@@ -235,9 +239,9 @@ class Decoder(nn.Module):
         self.planes = nn.ModuleDict(
             {p: PlaneDecoder(config.latent_channels, config.query_channels, (ft if "t" in p else 1, 1)) for p in PLANES}
         )
-        self.fusion, self.recompute = config.fusion, config.recompute
+        self.recompute = config.recompute
         q = config.query_channels
-        # A matrix a frame reads from the xy plane who is there then.
+        # For "both": a matrix a frame that reads from the xy plane who is there then.
         self.schedule = nn.Parameter(torch.randn(shape[0], q, q) * q**-0.5) if config.fusion == "both" else None
         self.voxels = VoxelDecoder(config, shape, classes)
 
@@ -259,7 +263,7 @@ class Decoder(nn.Module):
         tx, ty, tz = (planes[p][:, frames] for p in ("tx", "ty", "tz"))
         tx, ty, tz = tx[:, :, :, None, None], ty[:, :, None, :, None], tz[:, :, None, None]
         still, moving = (xy * xz * yz)[:, None], tx * ty * tz  # [b, 1 or f, x, y, z, q]
-        if self.fusion == "product":
+        if self.schedule is None:
             joined = still * moving
         else:
             there = torch.einsum("b x y q, f q r -> b f x y r", planes["xy"], self.schedule[frames])

@@ -18,9 +18,11 @@ from dyncity.diffusion.flow import interpolate, logit_normal_times
 from dyncity.diffusion.latent_scale import LatentScale
 from dyncity.errors import InputError
 from dyncity.hexplane import PLANES, planes_of, rollout_mask
+from dyncity.layout import LAYOUT_CLASSES, encode_layout
 from dyncity.models.attention import resolve_backend
 from dyncity.models.conditioning import ConditionBatch, encode_conditions
 from dyncity.models.dit import TIME_SCALE, DiT
+from dyncity.models.given import normalised_given
 from dyncity.seeding import Purpose, stream
 from dyncity.training.card import dit_card
 from dyncity.training.clips import batch_numbers
@@ -29,6 +31,8 @@ from dyncity.training.loop import Metrics, Place, optimise
 
 _STATISTICS_CLIPS = 1000
 _EVALUATED_CLIPS = 64
+# Shares of the training rows that have a layout, of the classes that it has, and of the rows with given voxels.
+_WITH_LAYOUT, _LAYOUT_CLASS, _WITH_GIVEN = 0.2, 0.6, 0.25
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,10 @@ def fit_dit(config: Config, data: Path, vae: Path, out: Path, place: Place, repo
     if latents.vae_sha256 != weights_digest(vae):
         raise InputError(data, "was encoded by another VAE than --vae", "encode again with this VAE")
     _same_clips(config, latents.config, data)
+    for name, array in (("layout_plane", latents.layout), ("given", latents.given)):
+        if getattr(config.dit, name) and array is None:
+            fix = f"encode again with dit.{name} in the VAE's config.json, or --set dit.{name}=false"
+            raise InputError(data, f"was encoded without what dit.{name} needs", fix)
     checkpoint = load_checkpoint(vae)
     torch.manual_seed(seed)
     dit = build_dit(config)
@@ -122,7 +130,9 @@ def fit_dit(config: Config, data: Path, vae: Path, out: Path, place: Place, repo
             config.clip_grid,
             config.vae.downsample[1:3],
         )
-        conditions = drop_conditions(conditions, streams[0], drop) if drop else conditions
+        if drop:
+            conditions = drop_conditions(conditions, streams[0], drop)
+            conditions = replace(conditions, **_maps_of(latents, numbers, streams, config, (mean, std)))
         return DiTBatch(
             ((rollouts - mean) / std).to(place.device),
             torch.from_numpy(noise).to(place.device),
@@ -161,6 +171,28 @@ def fit_dit(config: Config, data: Path, vae: Path, out: Path, place: Place, repo
         ship=ship,
         report=report,
     )
+
+
+def _maps_of(
+    latents: Latents,
+    numbers: list[int],
+    streams: list[np.random.Generator],
+    config: Config,
+    scale: tuple[Tensor, Tensor],
+) -> dict[str, Tensor]:
+    """Layouts and given voxels of training rows; most rows have neither, since most scenes are made without."""
+    maps: dict[str, Tensor] = {}
+    draws = [s.random(2 + len(LAYOUT_CLASSES)) for s in streams]
+    if config.dit.layout_plane and latents.layout is not None:
+        some = [(draw[0] < _WITH_LAYOUT) & (draw[2:] < _LAYOUT_CLASS) for draw in draws]
+        cells = latents.layout[numbers].astype(np.float32) / 255
+        encoded = [encode_layout(c, given) for c, given in zip(cells, some, strict=True)]
+        maps["layout_plane"] = torch.from_numpy(np.stack(encoded))
+    if config.dit.given and latents.given is not None:
+        keep = torch.tensor([float(draw[1] < _WITH_GIVEN) for draw in draws])
+        encoded = normalised_given(torch.from_numpy(latents.given[numbers].astype(np.float32)), *scale)
+        maps["given"] = encoded * keep[:, None, None, None]
+    return maps
 
 
 def _joined(parts: list[DiTBatch], share: float) -> DiTBatch:

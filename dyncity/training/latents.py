@@ -1,7 +1,9 @@
 """Encoding a corpus: the latent rollouts that the DiT is trained on.
 
 ``LATENTS/rollout.npy`` float16 ``[n, c, h, w]``, ``trajectory.npy`` float64 ``[n, t, 3]``, ``command.npy``
-uint8 ``[n]`` (``COMMANDS``), ``latents.json`` (clips, held-out clips, sha256 of the VAE), ``config.json``.
+uint8 ``[n]`` (``COMMANDS``), ``latents.json`` (clips, held-out clips, sha256 of the VAE), ``config.json``. Where
+the configuration has ``dit.layout_plane`` or ``dit.given``, ``layout.npy`` uint8 ``[n, m, x, y]`` (``layout_cells``
+in 1/255) and ``given.npy`` float16 ``[n, c + 1, h, w]`` (``encode_given`` of a part of each clip).
 """
 
 from __future__ import annotations
@@ -18,13 +20,18 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from dyncity.checkpoint import Checkpoint, load_checkpoint, weights_digest
 from dyncity.conditions import COMMANDS
 from dyncity.config import Config, config_json, read_config
 from dyncity.errors import InputError
 from dyncity.hexplane import rollout, rollout_shape
+from dyncity.layout import LAYOUT_CLASSES, layout_cells, layout_channels, layout_of
+from dyncity.models.given import encode_given
+from dyncity.seeding import Purpose, stream
 from dyncity.training.clips import Clip, Clips
+from dyncity.training.partial import draw_given
 
 
 @dataclass(frozen=True)
@@ -35,6 +42,8 @@ class Latents:
     rollout: NDArray[np.float16]
     trajectory: NDArray[np.float64]
     command: NDArray[np.uint8]
+    layout: NDArray[np.uint8] | None
+    given: NDArray[np.float16] | None
     train: list[int]
     held: list[int]
     vae_sha256: str
@@ -96,6 +105,13 @@ def _write(
     height, width = rollout_shape(vae.latent_shape)
     shape = (total, vae.latent_channels, height, width)
     rollouts = np.lib.format.open_memmap(folder / "rollout.npy", "w+", np.float16, shape)
+    layouts = givens = None
+    if config.dit.layout_plane:
+        shape = (total, layout_channels(config.clip.frames) - len(LAYOUT_CLASSES), *vae.latent_shape[1:3])
+        layouts = np.lib.format.open_memmap(folder / "layout.npy", "w+", np.uint8, shape)
+    if config.dit.given:
+        shape = (total, vae.latent_channels + 1, height, width)
+        givens = np.lib.format.open_memmap(folder / "given.npy", "w+", np.float16, shape)
     trajectories = np.zeros((total, config.clip.frames, 3))
     commands = np.zeros(total, np.uint8)
     starts = list(range(0, total, batch))
@@ -112,10 +128,16 @@ def _write(
             ids = torch.from_numpy(np.stack([clip.ids for clip in loaded])).to(device)
             end = start + len(loaded)
             rollouts[start:end] = rollout(vae.encode(ids).mean).cpu().numpy()
+            if layouts is not None:
+                layouts[start:end] = [_layout_bytes(clip, config) for clip in loaded]
+            if givens is not None:
+                givens[start:end] = encode_given(vae, _given_parts(loaded, start, config).to(device)).cpu().numpy()
             trajectories[start:end] = [clip.trajectory for clip in loaded]
             commands[start:end] = [COMMANDS.index(clip.command) for clip in loaded]
             report(end, total)
-    rollouts.flush()
+    for array in (rollouts, layouts, givens):
+        if array is not None:
+            array.flush()
     np.save(folder / "trajectory.npy", trajectories)
     np.save(folder / "command.npy", commands)
     train, held = clips.split()
@@ -131,6 +153,18 @@ def _write(
     (folder / "config.json").write_text(config_json(config))
 
 
+def _layout_bytes(clip: Clip, config: Config) -> NDArray[np.uint8]:
+    cells = layout_cells(layout_of(clip.ids, config.taxonomy).maps, config.vae.downsample[1:3])
+    return np.round(255 * cells).astype(np.uint8)
+
+
+def _given_parts(clips: list[Clip], first: int, config: Config) -> Tensor:
+    """What is given of clips ``first``, ``first`` + 1, ...; the number of a clip decides what."""
+    streams = [stream(0, first + k, Purpose.TRAIN_GIVEN) for k in range(len(clips))]
+    parts = [draw_given(c.ids, c.trajectory, config, rng) for c, rng in zip(clips, streams, strict=True)]
+    return torch.from_numpy(np.stack(parts))
+
+
 def open_latents(folder: Path) -> Latents:
     """Open a folder that ``encode_corpus`` wrote.
 
@@ -144,6 +178,9 @@ def open_latents(folder: Path) -> Latents:
             name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
             for name in ("rollout", "trajectory", "command")
         }
+        for name in ("layout", "given"):
+            path = folder / f"{name}.npy"
+            arrays[name] = np.load(path, mmap_mode="r", allow_pickle=False) if path.exists() else None
         latents = Latents(
             config, **arrays, train=list(facts["train"]), held=list(facts["held"]),
             vae_sha256=str(facts["vae_sha256"]), plan=dict(facts["data"]),
@@ -153,6 +190,7 @@ def open_latents(folder: Path) -> Latents:
     n = len(latents.rollout)
     numbers = [*latents.train, *latents.held]
     shapes_fit = latents.trajectory.shape == (n, config.clip.frames, 3) and latents.command.shape == (n,)
+    shapes_fit &= all(array is None or len(array) == n for array in (latents.layout, latents.given))
     if not shapes_fit or not numbers or not all(type(i) is int and 0 <= i < n for i in numbers):
         raise InputError(folder, "its arrays do not belong together", "make it anew by dyncity encode")
     return latents

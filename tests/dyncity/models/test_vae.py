@@ -127,14 +127,66 @@ def test_what_stands_still_says_nothing_to_the_temporal_planes() -> None:
 
 
 def test_embedding_a_cell_whole_is_a_strided_convolution_of_the_embedding() -> None:
-    features = ChangeToFeatures(VAEConfig(**SMALL, downsample=(2, 2, 1, 2)), 5)
-    ids = torch.randint(0, 5, (2, 3, 4, 6, 2))
+    features = ChangeToFeatures(VAEConfig(**SMALL, downsample=(2, 2, 1, 2)), 3, 5)
+    ids = torch.randint(0, 4, (2, 3, 4, 6, 2))
     table = features.table.detach().view(2, 1, 2, 5, -1)  # each voxel of a cell: class -> channels
     one_hot = torch.nn.functional.one_hot(ids, 5).float().permute(0, 1, 5, 2, 3, 4).flatten(0, 1)
     kernel = table.permute(4, 3, 0, 1, 2)  # [c, class, fx, fy, fz]
     frames = torch.nn.functional.conv3d(one_hot, kernel, stride=(2, 1, 2)).unflatten(0, (2, 3))
     _, change = features(ids.int())
     torch.testing.assert_close(change, frames - frames.mean(1, keepdim=True), rtol=1e-4, atol=1e-5)
+
+
+def test_what_was_not_observed_adds_nothing() -> None:
+    """A clip of which one frame is known has that frame's mean, and no change."""
+    features = ChangeToFeatures(VAEConfig(**SMALL), 4, 5)
+    frame = torch.randint(0, 4, (1, 1, 4, 6, 2))
+    known = frame.expand(1, 4, -1, -1, -1)
+    partly = torch.full_like(known, 4).clone()
+    partly[:, 2] = frame[:, 0]
+    still, change = features(partly.int())
+    torch.testing.assert_close(still, features(known.int())[0])
+    assert (change == 0).all()
+
+
+def test_the_spatial_planes_can_tell_one_way_from_its_reverse() -> None:
+    """Their mean over time is the same; what the schedule adds is not."""
+    features = ChangeToFeatures(VAEConfig(**SMALL), 4, 5)
+    nn.init.normal_(features.schedule.weight)
+    clip = torch.zeros(1, 4, 8, 2, 2, dtype=torch.int32)
+    clip[0, torch.arange(4), 2 * torch.arange(4)] = 3
+    still = [features(ids)[0] for ids in (clip, clip.flip(1))]
+    assert not torch.allclose(*still)
+
+
+def test_the_decoder_reads_from_the_xy_plane_who_is_there_when() -> None:
+    vae = small_vae().eval()
+    shapes = plane_shapes(vae.latent_shape)
+    latent = {p: torch.zeros(1, vae.latent_channels, *shapes[p]) for p in PLANES}
+    latent["xy"] = torch.randn_like(latent["xy"])
+    frames = torch.arange(vae.shape[0])
+    with torch.no_grad():
+        temporal = [w for p in ("tx", "ty", "tz") for w in vae.decoder.planes[p].parameters()]
+        for other in (*temporal, *vae.decoder.voxels.positions):  # all else that knows the frame
+            other.zero_()
+        logits = vae.logits(latent, frames)
+        assert not torch.allclose(logits[:, 0], logits[:, 1])
+        vae.decoder.schedule.zero_()
+        logits = vae.logits(latent, frames)
+    torch.testing.assert_close(logits[:, 0], logits[:, 2])
+
+
+def test_lovasz_of_the_hardest_voxels_is_nearly_that_of_all() -> None:
+    """The voxels left out are nearly right; a class that only they have still counts, by its number."""
+    torch.manual_seed(0)
+    ids = torch.randint(0, 5, (2, 16, 16, 4), dtype=torch.uint8)
+    logits = 8 * torch.nn.functional.one_hot(ids.long(), 5).movedim(-1, 1).float()
+    wrong = torch.rand(2, 1, 16, 16, 4) < 0.05
+    logits = torch.where(wrong, torch.randn_like(logits), logits)
+    everything = reconstruction_loss(logits, ids, torch.ones(5))
+    hardest = reconstruction_loss(logits, ids, torch.ones(5), hardest=256)
+    assert hardest[0] == everything[0]
+    torch.testing.assert_close(hardest[1], everything[1], rtol=0.05, atol=0)
 
 
 def test_the_first_layers_are_those_of_embeddings_and_one_hot_frames() -> None:

@@ -1,0 +1,89 @@
+"""Layouts: what must be where, seen from above, frame by frame, for some classes.
+
+A layout has one map a class of ``LAYOUT_CLASSES``. A map that is not given asks for nothing: it is not the
+same as an empty map, which says that the class must be nowhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dyncity.errors import InputError
+from dyncity.taxonomy import taxonomy
+
+LAYOUT_CLASSES = ("road", "sidewalk", "building", "vegetation", "vehicle", "pedestrian")
+MOVING = LAYOUT_CLASSES.index("vehicle")  # from here on, maps differ from frame to frame
+
+# The names of each class in the label spaces.
+_MEMBERS = {
+    "road": {"road", "lane_marking", "crosswalk", "driveable_surface"},
+    "sidewalk": {"sidewalk", "walkable"},
+    "building": {"building", "manmade"},
+    "vegetation": {"vegetation", "trunk", "tree_trunk"},
+    "vehicle": {
+        *("vehicle", "car", "truck", "bus", "trailer", "construction_vehicle", "other_vehicle", "other-vehicle"),
+        *("motorcycle", "bicycle", "cyclist", "bicyclist", "motorcyclist"),
+    },
+    "pedestrian": {"pedestrian", "person"},
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Layout:
+    """What is asked for from above.
+
+    Attributes:
+        maps: bool ``[6, t, x, y]`` in the order of ``LAYOUT_CLASSES``: a column holds the class.
+        given: bool ``[6]`` which of the maps ask for anything.
+    """
+
+    maps: NDArray[np.bool_]
+    given: NDArray[np.bool_]
+
+    def __post_init__(self) -> None:
+        count = len(LAYOUT_CLASSES)
+        if self.maps.ndim != 4 or len(self.maps) != count or self.maps.dtype != np.bool_:
+            raise InputError("layout", f"found {self.maps.dtype} {self.maps.shape}", f"give bool [{count}, t, x, y]")
+        if self.given.shape != (count,) or self.given.dtype != np.bool_:
+            raise InputError("layout", f"given is {self.given.dtype} {self.given.shape}", f"give bool [{count}]")
+
+
+def layout_of(semantics: NDArray[np.uint8], labels: str) -> Layout:
+    """The layout of a clip ``[t, x, y, z]``: each class wherever a column has a voxel of it."""
+    space = taxonomy(labels)
+    member = np.zeros((len(LAYOUT_CLASSES), 256), bool)
+    for number, name in enumerate(LAYOUT_CLASSES):
+        member[number, [i for i, c in enumerate(space.classes) if c in _MEMBERS[name]]] = True
+    maps = np.stack([table[semantics].any(axis=-1) for table in member])
+    return Layout(maps, np.asarray(member.any(axis=1)))
+
+
+def layout_channels(frames: int) -> int:
+    """Channels of ``encode_layout``: a map a static class, t maps a moving one, and one flag a class."""
+    moving = len(LAYOUT_CLASSES) - MOVING
+    return MOVING + moving * frames + len(LAYOUT_CLASSES)
+
+
+def layout_cells(maps: NDArray[np.bool_], factors: tuple[int, int]) -> NDArray[np.float32]:
+    """Maps ``[6, t, x, y]`` -> the share of the columns of each latent cell, ``[m, x', y']``.
+
+    Of static classes one channel, the mean over time (planes are fixed to the world); of moving classes one a frame.
+    """
+    fx, fy = factors
+    _, frames, x, y = maps.shape
+    cells = maps.reshape(-1, frames, x // fx, fx, y // fy, fy).mean(axis=(3, 5), dtype=np.float32)
+    return np.concatenate([cells[:MOVING].mean(axis=1), cells[MOVING:].reshape(-1, *cells.shape[2:])])
+
+
+def encode_layout(cells: NDArray[np.float32], given: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """``layout_cells`` and which classes are given ``[6]`` -> ``[layout_channels, x', y']``, zero where nothing is.
+
+    The last six channels say which classes are given, so that an empty map is told from none.
+    """
+    frames = (len(cells) - MOVING) // (len(LAYOUT_CLASSES) - MOVING)
+    channel_given = np.concatenate([given[:MOVING], np.repeat(given[MOVING:], frames)])
+    flags = np.broadcast_to(given[:, None, None], (len(given), *cells.shape[1:]))
+    return np.concatenate([cells * channel_given[:, None, None], flags]).astype(np.float32)

@@ -1,0 +1,56 @@
+"""Layouts: what a clip shows from above, and how that reaches the model."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dyncity.errors import InputError
+from dyncity.layout import LAYOUT_CLASSES, MOVING, Layout, encode_layout, layout_cells, layout_channels, layout_of
+from dyncity.scene import UNKNOWN
+from dyncity.taxonomy import TAXONOMIES, taxonomy
+
+
+def test_a_column_holds_a_class_at_any_height() -> None:
+    space = taxonomy("native")
+    clip = np.zeros((2, 4, 4, 3), np.uint8)
+    clip[:, 1, 1, 0] = space.id("crosswalk")
+    clip[:, 1, 1, 2] = space.id("vegetation")  # a tree above the crossing hides nothing
+    clip[1, 2, 3, 1] = space.id("bus")
+    clip[0, 0, 0, 0] = UNKNOWN
+    maps = layout_of(clip, "native").maps
+    assert maps[LAYOUT_CLASSES.index("road"), :, 1, 1].all()
+    assert maps[LAYOUT_CLASSES.index("vegetation"), :, 1, 1].all()
+    assert np.argwhere(maps[LAYOUT_CLASSES.index("vehicle")]).tolist() == [[1, 2, 3]]
+    assert maps.sum() == 5
+
+
+@pytest.mark.parametrize("labels", sorted(TAXONOMIES))
+def test_every_label_space_has_every_class_of_a_layout(labels: str) -> None:
+    assert layout_of(np.zeros((1, 2, 2, 1), np.uint8), labels).given.all()
+
+
+def test_an_empty_map_is_told_from_none() -> None:
+    maps = np.zeros((6, 4, 8, 6), bool)
+    cells = layout_cells(maps, (2, 2))
+    none = encode_layout(cells, np.zeros(6, bool))
+    empty = encode_layout(cells, np.arange(6) == 2)
+    assert none.shape == (layout_channels(4), 4, 3)
+    assert not none.any()
+    assert empty.sum() == 4 * 3
+
+
+def test_movers_keep_their_frame_and_what_is_not_given_does_not_reach_the_model() -> None:
+    maps = np.zeros((6, 4, 8, 6), bool)
+    maps[MOVING, 2, 4:6, 0:2] = True  # a vehicle fills one cell in frame 2
+    maps[0, :, 0, 0] = True  # road on a quarter of a cell
+    cells = layout_cells(maps, (2, 2))
+    assert cells[0, 0, 0] == 0.25
+    vehicles = encode_layout(cells, np.arange(6) == MOVING)
+    assert np.argwhere(vehicles[:-6]).tolist() == [[MOVING + 2, 2, 0]]
+
+
+@pytest.mark.parametrize("shape", [(5, 1, 2, 2), (6, 2, 2)])
+def test_a_layout_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(InputError, match="layout"):
+        Layout(np.zeros(shape, bool), np.ones(6, bool))
