@@ -1,11 +1,11 @@
 """World-fixed against ego-centred planes on equal terms: the same clips, network, steps, truth and seconds.
 
-    python benchmarks/world_fixed.py --out DIR [--preset tiny] [--variants world ego published] [--seeds 0 1 2]
-        [--steps 3000] [--eval-every 500] [--scenes 1500] [--held-out 32] [--av2 LOGS] [--threads 2]
-        [--device cpu] [--set a.b=c]
+    python benchmarks/world_fixed.py --out DIR [--preset tiny] [--network tiny] [--set a.b=c]
+        [--variants world ego published] [--seeds 0 1 2] [--steps 3000] [--steps-of world=2000] [--eval-every 500]
+        [--scenes 1500] [--held-out 32] [--av2 LOGS] [--av2-held-out NAME] [--threads 2] [--device cpu]
 
 A run that was interrupted goes on when the same command is given again; finished runs are only read.
-For each data set ``DIR/NAME/`` gets the corpora, ``runs/VARIANT-SEED/``, ``figures.json``, ``curves.png`` and
+For each data set ``DIR/NAME/`` gets the corpora, ``runs/VARIANT-STEPS-SEED/``, ``figures.json``, ``curves.png`` and
 ``side-by-side.png``. ``docs/world-fixed.md`` says what is equal and what is not.
 """
 
@@ -53,7 +53,6 @@ from dyncity.terminal import ProgressLine
 
 MAIN_CLASSES = ("building", "road", "ground", "sidewalk", "vegetation", "vehicle")
 MIOU, MAIN = "mIoU, CarlaSC's ten classes", "mIoU, six main classes"
-SHOWN_CLIPS = 3
 Row = dict[str, float]
 Curves = dict[str, list[list[Point]]]
 
@@ -78,12 +77,11 @@ def at_seconds(points: list[Point], seconds: float, truth: str, labels: str) -> 
 
 
 def over_seeds(rows: list[Row]) -> dict[str, dict[str, float]]:
-    """Mean and standard deviation over the seeds of every value that all of them have."""
+    """Mean and, of more than one, standard deviation over the seeds of every value that all of them have."""
     names = [name for name in rows[0] if all(name in row for row in rows)]
     values = {name: np.array([row[name] for row in rows]) for name in names}
     return {
-        n: {"mean": float(v.mean()), "std": float(v.std(ddof=1)) if len(v) > 1 else float("nan")}
-        for n, v in values.items()
+        n: {"mean": float(v.mean())} | ({"std": float(v.std(ddof=1))} if len(v) > 1 else {}) for n, v in values.items()
     }
 
 
@@ -113,14 +111,14 @@ class Summary:
     """All figures of a data set.
 
     Attributes:
-        facts: by variant. equal_steps, equal_seconds: by truth, variant, name: mean and std over seeds.
+        facts: by variant. final, equal_seconds: by truth, variant, name: mean and std over seeds.
         ceiling: what cutting out alone costs: one truth judged by the other.
         shared_seconds: what all variants have spent where ``equal_seconds`` is read.
         uncovered: share of known voxels outside the world-fixed grid, left out for all.
     """
 
     facts: dict[str, dict[str, Any]]
-    equal_steps: dict[str, Any]
+    final: dict[str, Any]
     equal_seconds: dict[str, Any]
     ceiling: Row
     shared_seconds: float
@@ -160,8 +158,10 @@ def show(console: Console, name: str, summary: Summary, unit: str) -> None:
         values = [summary.facts[v][fact] for v in variants]
         table.add_row(fact, *(f"{v:.4g}" if isinstance(v, float) else f"{v}" for v in values))
     console.print(table)
+    schedules = {fact["steps"] for fact in summary.facts.values()}
+    ended = f"after {schedules.pop()} steps" if len(schedules) == 1 else "at the end of each schedule"
     for title, figures in (
-        ("at equal steps", summary.equal_steps),
+        (ended, summary.final),
         (f"at equal {unit}, {summary.shared_seconds:.0f}", summary.equal_seconds),
     ):
         for truth in TRUTHS:
@@ -169,10 +169,17 @@ def show(console: Console, name: str, summary: Summary, unit: str) -> None:
             for metric, top in summary.ceiling.items():
                 cells = [figures[truth][v].get(metric) for v in variants]
                 best = f"{top:.1f}" if truth == "ego-rendered" else "100"
-                table.add_row(metric, *(f"{c['mean']:.1f} ± {c['std']:.1f}" if c else "" for c in cells), best)
+                table.add_row(metric, *map(_cell, cells), best)
             console.print(table)
     share = 100 * summary.uncovered
     console.print(f"{share:.2f} % of the known voxels lie outside the world-fixed grid and count for no variant")
+
+
+def _cell(value: dict[str, float] | None) -> str:
+    """Mean and standard deviation, as far as there are any."""
+    if value is None:
+        return ""
+    return f"{value['mean']:.1f}" + (f" ± {value['std']:.1f}" if "std" in value else "")
 
 
 def compare(data: Data, configs: dict[str, Config], options: argparse.Namespace, console: Console) -> None:
@@ -182,7 +189,7 @@ def compare(data: Data, configs: dict[str, Config], options: argparse.Namespace,
     for seed in options.seeds:
         for name, config in configs.items():
             config = replace(config, train_vae=replace(config.train_vae, seed=seed))
-            run = data.folder / "runs" / f"{name}-{seed}"
+            run = data.folder / "runs" / f"{name}-{config.train_vae.steps}-{seed}"
             with ProgressLine(f"{data.name} {name} {seed}", "steps", config.train_vae.steps) as progress:
 
                 def report(metrics: dict[str, float | int], progress: ProgressLine = progress) -> None:
@@ -211,11 +218,12 @@ def compare(data: Data, configs: dict[str, Config], options: argparse.Namespace,
 
 
 def draw_pictures(data: Data, configs: dict[str, Config], options: argparse.Namespace, clips: list[HeldOut]) -> None:
-    """Truth and the reconstructions of the first seed's variants, unknown voxels left out of all."""
-    chosen = clips[:: max(1, len(clips) // SHOWN_CLIPS)][:SHOWN_CLIPS]
+    """Truth and what the first seed made of a clip of each moving command; unknown voxels are left out of all."""
+    by_command = {clip.ego.conditions.command: clip for clip in reversed(clips)}
+    chosen = [by_command[name] for name in ("forward", "left", "right") if name in by_command] or clips[:1]
     shown = [{"truth": replace(clip.ego, semantics=clip.truths[TRUTHS[0]])} for clip in chosen]
     for name, config in configs.items():
-        folder = data.folder / "runs" / f"{name}-{options.seeds[0]}"
+        folder = data.folder / "runs" / f"{name}-{config.train_vae.steps}-{options.seeds[0]}"
         vae = load_checkpoint(folder, options.device).vae
         for clip, columns in zip(chosen, shown, strict=True):
             scene = rebuilt(vae, config.clip.planes, clip, config.grid, torch.device(options.device))
@@ -228,10 +236,12 @@ def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="folder of all corpora, runs and figures")
     parser.add_argument("--preset", choices=sorted(PRESETS), default="tiny")
+    parser.add_argument("--network", choices=sorted(PRESETS), help="the preset whose VAE is taken, if another one's")
     parser.add_argument("--set", action="append", default=[], help="a.b=c, for all variants; may be repeated")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=["world", "ego", "published"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps-of", action="append", default=[], metavar="NAME=N", help="other steps for a variant")
     parser.add_argument("--eval-every", type=int, default=500, help="a point of the curve every so many steps")
     parser.add_argument("--scenes", type=int, default=1500, help="of the procedural city; 0: leave it out")
     parser.add_argument("--held-out", type=int, default=32, help="clips that variants are judged by")
@@ -240,20 +250,26 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
-    if options.steps % options.eval_every or options.eval_every < 5:
-        parser.error("--steps has to be a multiple of --eval-every, and that at least 5")
+    own = dict(setting.partition("=")[::2] for setting in options.steps_of)
+    if not own.keys() <= set(options.variants) or not all(steps.isdecimal() for steps in own.values()):
+        parser.error(f"--steps-of {options.steps_of}: give a variant and whole steps, e.g. world=2000")
+    options.steps_of = {name: int(own.get(name, options.steps)) for name in options.variants}
+    if options.eval_every < 5 or any(n < 1 or n % options.eval_every for n in options.steps_of.values()):
+        parser.error("steps have to be multiples of --eval-every, and that at least 5")
     return options
 
 
 def main() -> None:
     options, console = parsed(), Console(width=None if sys.stdout.isatty() else 120)
     torch.set_num_threads(options.threads)
-    base = world_config(override(preset(options.preset), options.set))
-    schedule = {"steps": options.steps, "eval_every": options.steps, "checkpoint_every": options.eval_every}
-    base = replace(base, train_vae=replace(base.train_vae, **schedule))
+    base = replace(preset(options.preset), vae=preset(options.network or options.preset).vae)
+    base = world_config(override(base, options.set))
     configs: dict[str, Config] = {}
-    for name in options.variants:
+    for name, steps in options.steps_of.items():
         config = variant(base, name)
+        # fit_vae judges its own held-out clips once, at the end: the curves are made of what it ships on the way.
+        schedule = {"steps": steps, "eval_every": steps, "checkpoint_every": options.eval_every}
+        config = replace(config, train_vae=replace(config.train_vae, **schedule))
         if config in configs.values():
             console.print(f"{name}: left out, this preset's network is that one already")
         else:

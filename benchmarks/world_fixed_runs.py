@@ -28,6 +28,7 @@ from dyncity.errors import InputError
 from dyncity.grid import GridSpec
 from dyncity.metrics.reconstruction import confusion
 from dyncity.models.vae import HexPlaneVAE
+from dyncity.presets import preset
 from dyncity.scene import UNKNOWN, OccupancyScene, SceneSpec
 from dyncity.taxonomy import label_map, taxonomy
 from dyncity.training.loop import Metrics, Place
@@ -192,7 +193,7 @@ def recorded_data(folder: Path, config: Config, source: Path, held_out_log: str,
 def _fill(out: Path, build: Callable[[], Any], config: Config, scenes: int, seed: int = 0) -> None:
     """Make a corpus, or what is missing of it."""
     source = build()
-    made = replace(config, train_vae=replace(config.train_vae, seed=0), vae=VAEConfig())  # data know no network
+    made = replace(preset(config.preset), grid=config.grid, clip=config.clip)  # whatever network is trained on it
     command = MIXED if source.name == "procedural" else None
     plan = CorpusPlan(
         source.name, made, scenes, seed=seed, command=command, fingerprint_of_generator=source.fingerprint()

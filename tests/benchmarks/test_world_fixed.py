@@ -18,11 +18,13 @@ from world_fixed_runs import (
     Clock,
     Data,
     Point,
+    curve,
     held_out_clips,
     judged,
     parameters,
     procedural_data,
     recorded_data,
+    trained,
     variant,
     world_config,
 )
@@ -116,6 +118,31 @@ def test_the_clock_leaves_out_saving_and_keeps_what_was_shipped(
     assert json.loads((tmp_path / "seconds.json").read_text()) == clock.counted
 
 
+def test_an_interrupted_run_goes_on_to_the_same_curve(
+    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    schedule = ["train_vae.steps=10", "train_vae.checkpoint_every=5", "train_vae.batch=1", "clip.margin=[0, 0]"]
+    config, cpu, clips = small_config(*schedule), torch.device("cpu"), held_out_clips(data, CONFIG)
+    corpus, tick = data.corpus("train", "world"), Clock.tick
+    trained(config, corpus, tmp_path / "whole", 5, cpu, lambda metrics: None)
+
+    def killed(clock: Clock) -> None:
+        if clock.done == 8:
+            raise KeyboardInterrupt
+        tick(clock)
+
+    monkeypatch.setattr(Clock, "tick", killed)
+    with pytest.raises(KeyboardInterrupt):
+        trained(config, corpus, tmp_path / "broken", 5, cpu, lambda metrics: None)
+    monkeypatch.setattr(Clock, "tick", tick)
+    trained(config, corpus, tmp_path / "broken", 5, cpu, lambda metrics: None)
+    whole, broken = (list(curve(tmp_path / run, data, clips, config, cpu)) for run in ("whole", "broken"))
+    assert [point.step for point in broken] == [5, 10]
+    for a, b in zip(whole, broken, strict=True):
+        for truth, matrix in a.matrices.items():
+            np.testing.assert_array_equal(matrix, b.matrices[truth])
+
+
 def test_one_log_is_held_out_whole(tmp_path: Path) -> None:
     for number in range(2):
         Drive(frames=13, cars=[Car(8.0, -3.0)], name=f"{number}0000000-aaaa-3000-b000-000000000000").write(
@@ -149,7 +176,7 @@ def test_the_comparison_runs_from_scenes_to_figures_and_does_nothing_twice(
     }
     for truth in ("ego-rendered", "cut out"):
         for name in ("world", "ego"):
-            assert 0 <= figures["equal_steps"][truth][name]["mIoU, CarlaSC's ten classes"]["mean"] <= 100
+            assert 0 <= figures["final"][truth][name]["mIoU, CarlaSC's ten classes"]["mean"] <= 100
     for name in ("curves.png", "side-by-side.png"):
         with Image.open(folder / name) as image:
             assert len(image.getcolors(1 << 16)) > 10
