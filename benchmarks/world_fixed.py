@@ -1,7 +1,7 @@
 """World-fixed against ego-centred planes on equal terms: the same clips, network, steps, truth and seconds.
 
     python benchmarks/world_fixed.py --out DIR [--preset tiny] [--network tiny] [--set a.b=c]
-        [--variants world ego published] [--seeds 0 1 2] [--steps 3000] [--steps-of world=2000] [--eval-every 500]
+        [--variants world ego] [--seeds 0 1 2] [--steps 3000] [--steps-of world=2400] [--eval-every 500]
         [--scenes 1500] [--held-out 32] [--av2 LOGS] [--av2-held-out NAME] [--threads 2] [--device cpu]
 
 A run that was interrupted goes on when the same command is given again; finished runs are only read.
@@ -195,7 +195,7 @@ def compare(data: Data, configs: dict[str, Config], options: argparse.Namespace,
                 def report(metrics: dict[str, float | int], progress: ProgressLine = progress) -> None:
                     progress.update(int(metrics["step"]), note=f"loss {metrics.get('loss', float('nan')):.3g}")
 
-                trained(config, data.corpus("train", config.clip.planes), run, options.eval_every, device, report)
+                trained(config, data.corpus("train", config.clip.planes), run, device, report)
                 progress.update(config.train_vae.steps, note="judging")
                 curves[name].append(list(curve(run, data, clips, config, device)))
     summary, labels = summarised(curves, configs, clips), clips[0].ego.taxonomy
@@ -238,10 +238,10 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--preset", choices=sorted(PRESETS), default="tiny")
     parser.add_argument("--network", choices=sorted(PRESETS), help="the preset whose VAE is taken, if another one's")
     parser.add_argument("--set", action="append", default=[], help="a.b=c, for all variants; may be repeated")
-    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=["world", "ego", "published"])
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=["world", "ego"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("--steps-of", action="append", default=[], metavar="NAME=N", help="other steps for a variant")
+    parser.add_argument("--steps-of", action="append", default=[], metavar="NAME=N", help="other steps, as many judged")
     parser.add_argument("--eval-every", type=int, default=500, help="a point of the curve every so many steps")
     parser.add_argument("--scenes", type=int, default=1500, help="of the procedural city; 0: leave it out")
     parser.add_argument("--held-out", type=int, default=32, help="clips that variants are judged by")
@@ -254,8 +254,11 @@ def parsed() -> argparse.Namespace:
     if not own.keys() <= set(options.variants) or not all(steps.isdecimal() for steps in own.values()):
         parser.error(f"--steps-of {options.steps_of}: give a variant and whole steps, e.g. world=2000")
     options.steps_of = {name: int(own.get(name, options.steps)) for name in options.variants}
-    if options.eval_every < 5 or any(n < 1 or n % options.eval_every for n in options.steps_of.values()):
-        parser.error("steps have to be multiples of --eval-every, and that at least 5")
+    options.points = options.steps // max(1, options.eval_every)
+    if options.steps != options.points * options.eval_every:
+        parser.error("--steps has to be a multiple of --eval-every")
+    if any(n % options.points or n < 5 * options.points for n in options.steps_of.values()):
+        parser.error(f"a curve has {options.points} points: give steps that so many intervals of 5 or more make up")
     return options
 
 
@@ -268,7 +271,7 @@ def main() -> None:
     for name, steps in options.steps_of.items():
         config = variant(base, name)
         # fit_vae judges its own held-out clips once, at the end: the curves are made of what it ships on the way.
-        schedule = {"steps": steps, "eval_every": steps, "checkpoint_every": options.eval_every}
+        schedule = {"steps": steps, "eval_every": steps, "checkpoint_every": steps // options.points}
         config = replace(config, train_vae=replace(config.train_vae, **schedule))
         if config in configs.values():
             console.print(f"{name}: left out, this preset's network is that one already")

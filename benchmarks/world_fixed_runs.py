@@ -300,10 +300,8 @@ class Clock:
         (self.run / "seconds.json").write_text(json.dumps(self.counted))
 
 
-def trained(
-    config: Config, data: Path, run: Path, every: int, device: torch.device, report: Callable[[Metrics], None]
-) -> None:
-    """Train a variant by ``fit_vae``, or the rest of it, keeping its weights after every ``every`` steps.
+def trained(config: Config, data: Path, run: Path, device: torch.device, report: Callable[[Metrics], None]) -> None:
+    """Train a variant by ``fit_vae``, or the rest of it, keeping the weights of every checkpoint on the way.
 
     Raises:
         InputError: the run was begun under another configuration or is being trained by somebody else.
@@ -314,7 +312,7 @@ def trained(
         return
     with sole_writer(run, patience=5.0):
         state = load_state(run)
-        clock = Clock(run, state[0] if state else 0, every, device)
+        clock = Clock(run, state[0] if state else 0, config.train_vae.checkpoint_every, device)
         fit_vae(config, data, run, Place(device=device, wrap=clock.wrap), report)
         clock.done = steps
         clock.keep()
