@@ -1,12 +1,13 @@
 """World-fixed against ego-centred planes on equal terms: the same clips, network, steps, truth and seconds.
 
-    python benchmarks/world_fixed.py --out DIR [--preset tiny] [--network tiny] [--set a.b=c]
+    python benchmarks/world_fixed.py --out DIR [--name figures] [--preset tiny] [--network tiny] [--set a.b=c]
         [--variants world ego] [--seeds 0 1 2] [--steps 3000] [--steps-of world=2400] [--eval-every 500]
         [--scenes 1500] [--held-out 32] [--av2 LOGS] [--av2-held-out NAME] [--threads 2] [--device cpu]
 
 A run that was interrupted goes on when the same command is given again; finished runs are only read.
-For each data set ``DIR/NAME/`` gets the corpora, ``runs/VARIANT-STEPS-SEED/``, ``figures.json``, ``curves.png`` and
-``side-by-side.png``. ``docs/world-fixed.md`` says what is equal and what is not.
+For each data set ``DIR/DATA/`` gets the corpora, ``runs/VARIANT-STEPS-SEED/``, ``NAME.json``, ``NAME-curves.png`` and
+``NAME-side-by-side.png``; another NAME may share the corpora and the runs.
+``docs/world-fixed.md`` says what is equal and what is not.
 """
 
 from __future__ import annotations
@@ -208,13 +209,19 @@ def compare(data: Data, configs: dict[str, Config], options: argparse.Namespace,
     }  # fmt: skip
     report_of = {"command": " ".join(sys.argv), "data": data.name, "unit": unit, "threads": options.threads}
     report_of |= {"torch": torch.__version__, "seeds": options.seeds, "held_out_clips": len(clips)}
-    figures = data.folder / "figures.json"
+    figures = data.folder / f"{options.name}.json"
     figures.write_text(json.dumps(report_of | vars(summary) | {"curves": values}, indent=2) + "\n")
     lines = {n: [[(p["step"], p["seconds"], p[TRUTHS[0]][MIOU]) for p in run] for run in runs]
              for n, runs in values.items()}  # fmt: skip
-    draw_curves(lines, summary.ceiling[MIOU], unit, f"{data.name}: {MIOU}, held-out clips", data.folder / "curves.png")
+    draw_curves(
+        lines,
+        summary.ceiling[MIOU],
+        unit,
+        f"{data.name}: {MIOU}, held-out clips",
+        figures.with_name(f"{options.name}-curves.png"),
+    )
     draw_pictures(data, configs, options, clips)
-    console.print(f"{figures}, curves.png and side-by-side.png beside it")
+    console.print(f"{figures} and two pictures beside it")
 
 
 def draw_pictures(data: Data, configs: dict[str, Config], options: argparse.Namespace, clips: list[HeldOut]) -> None:
@@ -229,12 +236,13 @@ def draw_pictures(data: Data, configs: dict[str, Config], options: argparse.Name
             scene = rebuilt(vae, config.clip.planes, clip, config.grid, torch.device(options.device))
             unknown = clip.truths[TRUTHS[0]] == 255
             columns[name] = replace(scene, semantics=np.where(unknown, np.uint8(255), scene.semantics))
-    draw_side_by_side(shown, data.folder / "side-by-side.png")
+    draw_side_by_side(shown, data.folder / f"{options.name}-side-by-side.png")
 
 
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="folder of all corpora, runs and figures")
+    parser.add_argument("--name", default="figures", help="of the files with the figures: one --out may serve several")
     parser.add_argument("--preset", choices=sorted(PRESETS), default="tiny")
     parser.add_argument("--network", choices=sorted(PRESETS), help="the preset whose VAE is taken, if another one's")
     parser.add_argument("--set", action="append", default=[], help="a.b=c, for all variants; may be repeated")
