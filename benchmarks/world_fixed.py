@@ -217,7 +217,7 @@ def compare(data: Data, configs: dict[str, Config], options: argparse.Namespace,
         lines,
         summary.ceiling[MIOU],
         unit,
-        f"{data.name}: {MIOU}, held-out clips",
+        f"{data.name}: {MIOU}, held-out clips, {TRUTHS[0]} truth",
         figures.with_name(f"{options.name}-curves.png"),
     )
     draw_pictures(data, configs, options, clips)
