@@ -5,7 +5,7 @@
         [--scenes 1500] [--held-out 32] [--av2 LOGS] [--av2-held-out NAME] [--threads 2] [--device cpu]
 
 A run that was interrupted goes on when the same command is given again; finished runs are only read.
-For each data set ``DIR/DATA/`` gets the corpora, ``runs/VARIANT-STEPS-SEED/``, ``NAME.json``, ``NAME-curves.png`` and
+For each data set ``DIR/DATA/`` gets the corpora, ``runs/VARIANT-STEPS-SEED/``, ``NAME.json``, ``NAME-curves-*.png`` and
 ``NAME-side-by-side.png``; another NAME may share the corpora and the runs.
 ``docs/world-fixed.md`` says what is equal and what is not.
 """
@@ -54,6 +54,8 @@ from dyncity.terminal import ProgressLine
 
 MAIN_CLASSES = ("building", "road", "ground", "sidewalk", "vegetation", "vehicle")
 MIOU, MAIN = "mIoU, CarlaSC's ten classes", "mIoU, six main classes"
+OWN = "own"
+READINGS = (*TRUTHS, OWN)
 Row = dict[str, float]
 Curves = dict[str, list[list[Point]]]
 
@@ -67,6 +69,13 @@ def row(matrix: np.ndarray, labels: str) -> Row:
     values = {MIOU: mean_iou(matrix, CARLASC), MAIN: float(np.mean(main)) if main else float("nan")}
     values |= {name: float(value) for name, value in iou.items() if name != "free"}
     return {name: 100 * value for name, value in values.items() if np.isfinite(value)}
+
+
+def truth_of(reading: str, config: Config) -> str:
+    """The truth that judges a variant in a reading; in ``OWN`` it is the one that was drawn as its input was."""
+    if reading != OWN:
+        return reading
+    return "cut out" if config.clip.planes == "world" else "ego-rendered"
 
 
 def at_seconds(points: list[Point], seconds: float, truth: str, labels: str) -> Row:
@@ -112,7 +121,7 @@ class Summary:
     """All figures of a data set.
 
     Attributes:
-        facts: by variant. final, equal_seconds: by truth, variant, name: mean and std over seeds.
+        facts: by variant. final, equal_seconds: by reading, variant, name: mean and std over seeds.
         ceiling: what cutting out alone costs: one truth judged by the other.
         shared_seconds: what all variants have spent where ``equal_seconds`` is read.
         uncovered: share of known voxels outside the world-fixed grid, left out for all.
@@ -131,15 +140,16 @@ def summarised(curves: Curves, configs: dict[str, Config], clips: list[HeldOut])
     labels = clips[0].ego.taxonomy
     described = {name: facts(configs[name], points) for name, points in curves.items()}
     shared = min(fact["seconds"] for fact in described.values())
-    steps: dict[str, Any] = {truth: {} for truth in TRUTHS}
-    seconds: dict[str, Any] = {truth: {} for truth in TRUTHS}
-    for truth in TRUTHS:
+    steps: dict[str, Any] = {reading: {} for reading in READINGS}
+    seconds: dict[str, Any] = {reading: {} for reading in READINGS}
+    for reading in READINGS:
         for name, runs in curves.items():
-            steps[truth][name] = over_seeds([row(points[-1].matrices[truth], labels) for points in runs])
+            truth = truth_of(reading, configs[name])
+            steps[reading][name] = over_seeds([row(points[-1].matrices[truth], labels) for points in runs])
             # A variant's seconds differ a little between seeds: each is read at its own share of the mean.
             own = [shared * points[-1].seconds / described[name]["seconds"] for points in runs]
             read = [at_seconds(p, s, truth, labels) for p, s in zip(runs, own, strict=True)]
-            seconds[truth][name] = over_seeds(read)
+            seconds[reading][name] = over_seeds(read)
     return Summary(
         described, steps, seconds, row(ceiling(clips)[TRUTHS[0]], labels), shared,
         float(np.mean([clip.uncovered for clip in clips])),
@@ -165,11 +175,11 @@ def show(console: Console, name: str, summary: Summary, unit: str) -> None:
         (ended, summary.final),
         (f"at equal {unit}, {summary.shared_seconds:.0f}", summary.equal_seconds),
     ):
-        for truth in TRUTHS:
-            table = Table("IoU, %", *variants, "ceiling", title=f"{name}, {title}, truth: {truth} windows")
+        for reading in READINGS:
+            table = Table("IoU, %", *variants, "ceiling", title=f"{name}, {title}, truth: {reading} windows")
             for metric, top in summary.ceiling.items():
-                cells = [figures[truth][v].get(metric) for v in variants]
-                best = f"{top:.1f}" if truth == "ego-rendered" else "100"
+                cells = [figures[reading][v].get(metric) for v in variants]
+                best = f"{top:.1f}" if reading == "ego-rendered" else "100"
                 table.add_row(metric, *map(_cell, cells), best)
             console.print(table)
     share = 100 * summary.uncovered
@@ -211,17 +221,15 @@ def compare(data: Data, configs: dict[str, Config], options: argparse.Namespace,
     report_of |= {"torch": torch.__version__, "seeds": options.seeds, "held_out_clips": len(clips)}
     figures = data.folder / f"{options.name}.json"
     figures.write_text(json.dumps(report_of | vars(summary) | {"curves": values}, indent=2) + "\n")
-    lines = {n: [[(p["step"], p["seconds"], p[TRUTHS[0]][MIOU]) for p in run] for run in runs]
-             for n, runs in values.items()}  # fmt: skip
-    draw_curves(
-        lines,
-        summary.ceiling[MIOU],
-        unit,
-        f"{data.name}: {MIOU}, held-out clips, {TRUTHS[0]} truth",
-        figures.with_name(f"{options.name}-curves.png"),
-    )
+    for reading in ("ego-rendered", OWN):
+        truths = {n: truth_of(reading, config) for n, config in configs.items()}
+        lines = {n: [[(p["step"], p["seconds"], p[truths[n]][MIOU]) for p in run] for run in runs]
+                 for n, runs in values.items()}  # fmt: skip
+        top = 100.0 if reading == OWN else summary.ceiling[MIOU]
+        title = f"{data.name}: {MIOU}, held-out clips, {reading} truth"
+        draw_curves(lines, top, unit, title, figures.with_name(f"{options.name}-curves-{reading}.png"))
     draw_pictures(data, configs, options, clips)
-    console.print(f"{figures} and two pictures beside it")
+    console.print(f"{figures} and three pictures beside it")
 
 
 def draw_pictures(data: Data, configs: dict[str, Config], options: argparse.Namespace, clips: list[HeldOut]) -> None:

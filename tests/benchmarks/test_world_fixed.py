@@ -179,7 +179,9 @@ def test_the_comparison_runs_from_scenes_to_figures_and_does_nothing_twice(
     for truth in ("ego-rendered", "cut out"):
         for name in ("world", "ego"):
             assert 0 <= figures["final"][truth][name]["mIoU, CarlaSC's ten classes"]["mean"] <= 100
-    for name in ("figures-curves.png", "figures-side-by-side.png"):
+    own = figures["final"]["own"]
+    assert own == {"world": figures["final"]["cut out"]["world"], "ego": figures["final"]["ego-rendered"]["ego"]}
+    for name in ("figures-curves-ego-rendered.png", "figures-curves-own.png", "figures-side-by-side.png"):
         with Image.open(folder / name) as image:
             assert len(image.getcolors(1 << 16)) > 10
     times = {path: path.stat().st_mtime_ns for path in folder.rglob("*.safetensors")}
