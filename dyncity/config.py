@@ -50,14 +50,15 @@ class VAEConfig:
         encoder: "frames" (published): two encoders of 3x3x3 convolutions read every frame, one for the
             spatial planes, one, told the frame index, for the temporal planes; "change": cells are
             embedded whole, the spatial planes read the mean over time, which under world-fixed planes
-            is the static city, and the temporal planes how each frame differs from it: the movers.
+            is the static city, the temporal planes how each frame differs from it: the movers, and the xy
+            plane also what each cell sees when.
         projection: "attention" (published) or "linear", learned linear maps of the reduced axes.
         projection_heads, projection_hidden, projection_layers: of the transformers of "attention".
         downsample: factors along t, x, y, z; t only for the temporal planes.
         latent_channels: channels of each latent plane.
         fusion: how Expansion & Squeeze joins the planes: "product" (published) multiplies all six;
             "both" stacks product and sum of the spatial and of the temporal planes; the latter also sums
-            what a learned matrix for each frame reads from the xy plane: who is there when.
+            what a matrix for each frame reads from the xy plane: who is there when.
         query_channels: Q, channels of the planes in Expansion & Squeeze.
         hidden_low, hidden_high: decoder channels before and after upsampling.
         kl_weight: weight of the KL term.

@@ -25,7 +25,7 @@ def tiny() -> Config:
             encoder="change",
             projection="linear",
             downsample=(1, 2, 2, 2),
-            latent_channels=12,
+            latent_channels=16,
             fusion="both",
             query_channels=32,
             hidden_low=48,

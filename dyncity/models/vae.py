@@ -70,8 +70,8 @@ class FramesToFeatures(nn.Module):
         self.temporal = FrameEncoder(config, size["t"], tells_time=True)
         self.over_time = Projection(config, "txyz", "xyz", size)
 
-    def forward(self, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """``[b, t, x, y, z]`` -> ``[b, c, x', y', z']`` for the spatial planes, with t for the temporal."""
+    def forward(self, ids: Tensor) -> tuple[Tensor, Tensor, None]:
+        """``[b, t, x, y, z]`` -> ``[b, c, x', y', z']`` for the spatial planes, with t for the temporal, and None."""
         b, t = ids.shape[:2]
         weight = torch.cat([e.first_of_classes(self.embedding.weight) for e in (self.spatial, self.temporal)])
         temporal_bias = self.temporal.first.bias + self.temporal.time_bias
@@ -82,7 +82,7 @@ class FramesToFeatures(nn.Module):
             for frames, frame_bias in zip(ids.flatten(0, 1).split(n), bias.split(n), strict=True)
         ]
         spatial, temporal = (torch.cat(part).unflatten(0, (b, t)) for part in zip(*parts, strict=True))
-        return self.over_time(rearrange(spatial, "b t c x y z -> b t x y z c")), temporal
+        return self.over_time(rearrange(spatial, "b t c x y z -> b t x y z c")), temporal, None
 
     def _features(self, ids: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
         """``[n, x, y, z]`` -> twice ``[n, c, x', y', z']``."""
@@ -106,15 +106,15 @@ class ChangeToFeatures(nn.Module):
         self.classes, self.factors = classes, config.downsample[1:]
         c, voxels = config.channels, math.prod(self.factors)
         self.table = nn.Parameter(torch.randn(voxels * classes, c) * voxels**-0.5)
-        # What a place sees when: without it the spatial planes could not tell a mover's way from its time.
-        self.schedule = nn.Linear(frames * c, c, bias=False)
-        nn.init.zeros_(self.schedule.weight)
+        self.schedule = nn.Sequential(nn.Linear(frames * c, 2 * c), nn.LeakyReLU(0.1), nn.Linear(2 * c, c))
         self.refine = ResidualPair(conv3(c, c, "replicate"), conv3(c, c, "replicate"), c, nn.Identity())
         observed = torch.arange(voxels * classes) % classes < classes - 1
         self.register_buffer("observed", observed[:, None], persistent=False)
 
-    def forward(self, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """``[b, t, x, y, z]`` -> ``[b, c, x', y', z']`` for the spatial planes, with t for the temporal."""
+    def forward(self, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """``[b, t, x, y, z]`` -> ``[b, c, x', y', z']`` for the spatial planes, with t for the temporal, and what
+        each cell sees when, ``[b, c, x', y', z']``.
+        """
         fx, fy, fz = self.factors
         cells = rearrange(ids, "b t (x fx) (y fy) (z fz) -> b t x y z (fx fy fz)", fx=fx, fy=fy, fz=fz)
         rows = cells + self.classes * torch.arange(cells.shape[-1], dtype=ids.dtype, device=ids.device)
@@ -124,11 +124,15 @@ class ChangeToFeatures(nn.Module):
         mean = frames.sum(1) / seen.sum(1).clamp(min=1)
         change = (frames - mean[:, None]) * seen
         schedule = self.schedule(rearrange(change, "b t c x y z -> b x y z (t c)"))
-        return self.refine(mean + rearrange(schedule, "b x y z c -> b c x y z")), change
+        return self.refine(mean), change, schedule.movedim(-1, 1)
 
 
 class Encoder(nn.Module):
-    """Class ids ``[b, t, x, y, z]`` -> feature planes ``[b, c, h, w]``."""
+    """Class ids ``[b, t, x, y, z]`` -> feature planes ``[b, c, h, w]``.
+
+    With ``encoder = change`` the xy plane has 2 c channels: what stands, and what passes when. The temporal planes
+    say that only for a whole row of cells, so where several movers pass they could not tell who is where.
+    """
 
     def __init__(self, config: VAEConfig, shape: Shape, classes: int) -> None:
         super().__init__()
@@ -136,25 +140,31 @@ class Encoder(nn.Module):
         size = {a: n // (1 if a == "t" else f) for a, n, f in zip("txyz", shape, config.downsample, strict=True)}
         # One id more: voxels that nobody observed.
         self.classes = classes + 1
+        published = config.encoder == "frames"
         self.features = (
             FramesToFeatures(config, size, self.classes)
-            if config.encoder == "frames"
+            if published
             else ChangeToFeatures(config, shape[0], self.classes)
         )
         self.project = nn.ModuleDict({p: Projection(config, "txyz" if "t" in p else "xyz", p, size) for p in PLANES})
+        self.project_schedule = None if published else Projection(config, "xyz", "xy", size)
         self.halve_time = nn.ModuleDict(
             {p: nn.Conv2d(c, c, (ft, 1), stride=(ft, 1)) if ft > 1 else nn.Identity() for p in PLANES if "t" in p}
         )
+        self.channels = {p: c if published or p != "xy" else 2 * c for p in PLANES}
 
     def forward(self, ids: Tensor) -> Planes:
         """``[b, t, x, y, z]`` -> planes; ids of ``classes`` or more count as not observed."""
-        still, moving = self.features(ids.clamp(max=self.classes - 1).int())
+        still, moving, schedule = self.features(ids.clamp(max=self.classes - 1).int())
         still = rearrange(still, "b c x y z -> b x y z c")
         moving = rearrange(moving, "b t c x y z -> b t x y z c")
         planes = {}
         for p in PLANES:
             plane = self.project[p](moving if "t" in p else still)  # [b, c, h, w]
             planes[p] = self.halve_time[p](plane) if "t" in p else plane
+        if self.project_schedule is not None:
+            passing = self.project_schedule(rearrange(schedule, "b c x y z -> b x y z c"))
+            planes["xy"] = torch.cat([planes["xy"], passing], dim=1)
         return planes
 
 
@@ -240,34 +250,38 @@ class Decoder(nn.Module):
             {p: PlaneDecoder(config.latent_channels, config.query_channels, (ft if "t" in p else 1, 1)) for p in PLANES}
         )
         self.recompute = config.recompute
-        q = config.query_channels
-        # For "both": a matrix a frame that reads from the xy plane who is there then.
+        q, latent = config.query_channels, config.latent_channels
+        # For "both": the xy plane decoded once more, and a matrix a frame that reads from it who is there then.
+        self.passing = PlaneDecoder(latent, q, (1, 1)) if config.fusion == "both" else None
         self.schedule = nn.Parameter(torch.randn(shape[0], q, q) * q**-0.5) if config.fusion == "both" else None
         self.voxels = VoxelDecoder(config, shape, classes)
 
     def expanded(self, latent: Planes) -> Planes:
-        """Latent planes -> planes ``[b, h, w, q]`` at the full number of frames."""
-        return {p: self.planes[p](latent[p]).movedim(1, -1).contiguous() for p in PLANES}
+        """Latent planes -> planes ``[b, h, w, q]`` at the full number of frames, and with "both" a schedule
+        ``[b, t, x, y, q]``.
+        """
+        planes = {p: self.planes[p](latent[p]).movedim(1, -1).contiguous() for p in PLANES}
+        if self.passing is not None:
+            planes["schedule"] = torch.einsum("b q x y, t q r -> b t x y r", self.passing(latent["xy"]), self.schedule)
+        return planes
 
     def forward(self, planes: Planes, frames: Tensor) -> Tensor:
         """Planes from ``expanded`` and frame numbers ``[f]`` -> logits ``[b, f, k, x, y, z]``."""
         parts = frames.split(frames_at_once(frames.device))
-        each = [planes[p] for p in PLANES]
-        logits = [recomputed(self.recompute, self._logits, part, *each) for part in parts]
+        logits = [recomputed(self.recompute, self._logits, part, *planes.values()) for part in parts]
         return torch.cat(logits, dim=1).movedim(-1, 2)
 
     def _logits(self, frames: Tensor, *each: Tensor) -> Tensor:
         """Frame numbers ``[f]`` and the expanded planes -> ``[b, f, x, y, z, k]``."""
-        planes = dict(zip(PLANES, each, strict=True))
+        planes = dict(zip((*PLANES, "schedule"), each, strict=False))
         xy, xz, yz = planes["xy"][:, :, :, None], planes["xz"][:, :, None], planes["yz"][:, None]
         tx, ty, tz = (planes[p][:, frames] for p in ("tx", "ty", "tz"))
         tx, ty, tz = tx[:, :, :, None, None], ty[:, :, None, :, None], tz[:, :, None, None]
         still, moving = (xy * xz * yz)[:, None], tx * ty * tz  # [b, 1 or f, x, y, z, q]
-        if self.schedule is None:
+        if self.passing is None:
             joined = still * moving
         else:
-            there = torch.einsum("b x y q, f q r -> b f x y r", planes["xy"], self.schedule[frames])
-            sums = (xy + xz + yz)[:, None], tx + ty + tz + there[:, :, :, :, None]
+            sums = (xy + xz + yz)[:, None], tx + ty + tz + planes["schedule"][:, frames, :, :, None]
             joined = torch.cat([part.expand_as(moving) for part in (still, moving, *sums)], dim=-1)
         joined = rearrange(joined, "b f x y z q -> (b f) q x y z")
         logits = self.voxels(joined, frames.repeat(len(xy)))
@@ -292,7 +306,9 @@ class HexPlaneVAE(nn.Module):
         self.shape, self.classes, self.latent_channels = shape, classes, config.latent_channels
         self.latent_shape: Shape = tuple(n // f for n, f in zip(shape, config.downsample, strict=True))  # type: ignore[assignment]
         self.encoder = Encoder(config, shape, self.slots)
-        self.to_latent = nn.ModuleDict({p: Pointwise(config.channels, 2 * config.latent_channels) for p in PLANES})
+        self.to_latent = nn.ModuleDict(
+            {p: Pointwise(self.encoder.channels[p], 2 * config.latent_channels) for p in PLANES}
+        )
         self.decoder = Decoder(config, shape, self.slots)
         # Little noise at first: under full noise the planes that carry movers are never learned to be used.
         for layer in self.to_latent.values():
