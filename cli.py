@@ -375,29 +375,28 @@ def view(
     corpus: Corpus,
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="A .png or a .gif.")],
     scene: Annotated[str | None, typer.Option(metavar="ID", help="Which scene; by default the first.")] = None,
+    scenes: Annotated[int | None, typer.Option(metavar="N", min=1, help="The first N scenes on one sheet.")] = None,
+    beside: Annotated[
+        Path | None, typer.Option(metavar="CORPUS", help="As many of another corpus beside them.")
+    ] = None,
 ) -> None:
-    """Draw a scene: its frames side by side (.png), or over time (.gif).
+    """Draw a scene, or many on one sheet: as frames side by side (.png), or over time (.gif).
 
     \b
     Examples:
       dyncity view corpus --out scene.png
       dyncity view corpus --out scene.gif
+      dyncity view corpus --scenes 16 --beside real --out sheet.gif
     """
-    from dyncity.datasets.corpus import open_corpus
-    from exporters.pictures import write_gif, write_png
+    from exporters.sheets import draw_corpus, draw_scene
 
     if out.suffix.lower() not in (".png", ".gif"):
         raise InputError("--out", f"found {out.name!r}", "name a .png or a .gif")
-    opened = open_corpus(corpus)
-    if not opened.scene_ids:
-        raise InputError(corpus, "it holds no scene", "give a corpus with scenes")
-    wanted = scene or opened.scene_ids[0]
-    if wanted not in opened.scene_ids:
-        first = ", ".join(opened.scene_ids[:3])
-        raise InputError("--scene", f"found {wanted!r}", f"use one of {len(opened.scene_ids)}: {first} ...")
-    write = write_png if out.suffix.lower() == ".png" else write_gif
-    write(opened.scene(wanted), out)
-    typer.echo(f"{wanted} drawn in {out}")
+    if scene is not None and (scenes is not None or beside is not None):
+        raise InputError("--scene", "was given beside --scenes or --beside", "draw one scene, or many")
+    many = scenes is not None or beside is not None
+    drawn = draw_corpus(corpus, out, scenes or 16, beside) if many else draw_scene(corpus, out, scene)
+    typer.echo(f"{drawn} drawn in {out}")
 
 
 @app.command()
@@ -429,7 +428,7 @@ def _make(
     from dyncity.terminal import ProgressLine, show_table
     from exporters.numpy import NumpyExporter
     from exporters.parquet import ParquetExporter
-    from exporters.pictures import contact_sheet
+    from exporters.sheets import contact_sheet
     from generators.corpus import CorpusPlan, make_corpus
     from generators.dry_run import dry_run as estimate
 

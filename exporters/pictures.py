@@ -1,16 +1,14 @@
-"""Pictures of scenes: one frame, a scene over time, a contact sheet. The same scene gives the same bytes."""
+"""Pictures of scenes: one frame, a scene over time. The same scene gives the same bytes."""
 
 from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterable, Sequence
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from dyncity.errors import InputError
 from dyncity.grid import GridSpec
@@ -21,7 +19,6 @@ from exporters.isometric import BACKGROUND, View, draw_voxels, fit_view
 INK = (38, 40, 46)
 PATH = (255, 176, 0)
 CAR = (4.6, 1.9, 1.5)  # length, width, height of the ego marker, metres
-MAX_SCENES = 16
 
 
 def render_scene(scene: OccupancyScene, frame: int = 0, size: tuple[int, int] = (640, 480)) -> Image.Image:
@@ -78,47 +75,6 @@ def render_top(scene: OccupancyScene, frame: int = 0, size: tuple[int, int] = (4
     return _fitted(image, size)
 
 
-def contact_sheet(
-    scenes: Iterable[OccupancyScene],
-    path: Path,
-    columns: int = 4,
-    title: str = "",
-    tile: tuple[int, int] = (360, 280),
-) -> None:
-    """Write a PNG with the middle frames of the first 16 scenes, captions, and the classes that occur.
-
-    Args:
-        scenes: any number; no more than ``MAX_SCENES`` are taken from the iterable.
-        path: the PNG to write (whole or not at all).
-        columns: tiles a row.
-        title: a line at the top; by default the number of scenes.
-        tile: (width, height) of a tile in pixels.
-
-    Raises:
-        InputError: there are no scenes.
-    """
-    tiles, occurring, space = [], np.zeros(256, bool), ""
-    for scene in islice(scenes, MAX_SCENES):
-        tiles.append((render_scene(scene, scene.frames // 2, tile), _caption(scene)))
-        occurring |= np.bincount(scene.semantics.reshape(-1), minlength=256) > 0
-        space = scene.taxonomy
-    if not tiles:
-        raise InputError(path, "no scenes to draw", "give a corpus with at least one scene")
-    text = title or f"DynCity: {len(tiles)} scene{'s' * (len(tiles) > 1)}"
-    _save_png(_sheet(tiles, min(columns, len(tiles)), text, taxonomy(space), occurring), path)
-
-
-def write_png(scene: OccupancyScene, path: Path, size: tuple[int, int] = (520, 400)) -> None:
-    """Write a PNG of one scene: up to five frames over time and the last of them from above."""
-    frames = np.unique(np.linspace(0, scene.frames - 1, 5).round().astype(int)).tolist()
-    seconds = (scene.timestamps_us - scene.timestamps_us[0]) / 1e6
-    tiles = [(render_scene(scene, k, size), f"frame {k}, {seconds[k]:.1f} s") for k in frames]
-    tiles.append((render_top(scene, frames[-1], size), f"frame {frames[-1]} from above"))
-    occurring = np.bincount(scene.semantics.reshape(-1), minlength=256) > 0
-    space = taxonomy(scene.taxonomy)
-    _save_png(_sheet(tiles, min(3, len(tiles)), _caption(scene), space, occurring), path)
-
-
 def write_gif(scene: OccupancyScene, path: Path, fps: float | None = None, size: tuple[int, int] = (640, 480)) -> None:
     """Write the scene over time as a GIF that loops.
 
@@ -128,15 +84,20 @@ def write_gif(scene: OccupancyScene, path: Path, fps: float | None = None, size:
         fps: frames a second; by default those of the scene. GIF counts in hundredths of a second.
         size: (width, height) in pixels.
     """
-    frames = [render_scene(scene, k, size) for k in range(scene.frames)]
+    save_gif([render_scene(scene, k, size) for k in range(scene.frames)], path, fps or scene.grid.frame_rate)
+
+
+def save_gif(frames: list[Image.Image], path: Path, fps: float) -> None:
+    """Write pictures of one size as a GIF that loops (whole or not at all)."""
     # One palette for all frames: colours do not flicker from frame to frame.
-    sample = Image.new("RGB", (size[0], size[1] * min(4, len(frames))))
+    width, height = frames[0].size
+    sample = Image.new("RGB", (width, height * min(4, len(frames))))
     for slot, k in enumerate(np.linspace(0, len(frames) - 1, min(4, len(frames))).round().astype(int)):
-        sample.paste(frames[k], (0, slot * size[1]))
+        sample.paste(frames[k], (0, slot * height))
     palette = sample.quantize(255, method=Image.Quantize.MEDIANCUT)
     reduced = [f.quantize(palette=palette, dither=Image.Dither.NONE) for f in frames]
     buffer = io.BytesIO()
-    duration = max(20, round(100 / (fps or scene.grid.frame_rate)) * 10)
+    duration = max(20, round(100 / fps) * 10)
     reduced[0].save(buffer, "GIF", save_all=True, append_images=reduced[1:], duration=duration, loop=0, optimize=False)
     _write(path, buffer.getvalue())
 
@@ -206,45 +167,8 @@ def _fitted(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     return result
 
 
-def _caption(scene: OccupancyScene) -> str:
-    command = scene.conditions.command
-    return f"{scene.scene_id} - {command}" if command else scene.scene_id
-
-
-def _sheet(
-    tiles: Sequence[tuple[Image.Image, str]],
-    columns: int,
-    title: str,
-    space: Taxonomy,
-    occurring: NDArray[np.bool_],
-) -> Image.Image:
-    """Tiles with captions in rows, a title above, the classes that occur below."""
-    gap, line = 12, 24
-    width, height = tiles[0][0].size
-    rows = -(-len(tiles) // columns)
-    drawn = [i for i in range(len(space)) if occurring[i] and i != space.free]
-    total = max(columns, 2) * (width + gap) + gap
-    entry = 190
-    entries = max(1, (total - 2 * gap) // entry)
-    legend = -(-len(drawn) // entries) * line
-    sheet = Image.new("RGB", (total, 44 + rows * (height + line + gap) + legend + gap), BACKGROUND)
-    draw = ImageDraw.Draw(sheet)
-    draw.text((gap, 12), title, fill=INK, font=ImageFont.load_default(20))
-    small = ImageFont.load_default(14)
-    for number, (tile, caption) in enumerate(tiles):
-        x = gap + number % columns * (width + gap)
-        y = 44 + number // columns * (height + line + gap)
-        sheet.paste(tile, (x, y))
-        draw.text((x + 2, y + height + 3), caption, fill=INK, font=small)
-    for number, index in enumerate(drawn):
-        x = gap + number % entries * entry
-        y = 44 + rows * (height + line + gap) + number // entries * line
-        draw.rectangle((x, y + 2, x + 14, y + 16), fill=space.colors[index], outline=INK)
-        draw.text((x + 22, y), space.classes[index].replace("_", " "), fill=INK, font=small)
-    return sheet
-
-
-def _save_png(image: Image.Image, path: Path) -> None:
+def save_png(image: Image.Image, path: Path) -> None:
+    """Write a PNG (whole or not at all)."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     _write(path, buffer.getvalue())

@@ -1,6 +1,7 @@
 """Pictures show what is in the scene, are the same bytes every time, and are quick enough to look at."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ from dyncity.grid import GridSpec
 from dyncity.scene import UNKNOWN, OccupancyScene
 from dyncity.taxonomy import NATIVE
 from exporters.isometric import BACKGROUND, fit_view, visible_faces
-from exporters.pictures import contact_sheet, render_scene, render_top, write_gif, write_png
+from exporters.pictures import render_scene, render_top, write_gif
+from exporters.sheets import contact_sheet, side_by_side, write_png
 
 GRID = GridSpec((32, 32, 8), (0.8, 0.8, 0.8), (-12.8, -12.8, -1.2), 5.0)
 ROAD, BUILDING, CAR = NATIVE.id("road"), NATIVE.id("building"), NATIVE.id("car")
@@ -148,6 +150,28 @@ def test_a_contact_sheet_takes_at_most_16_scenes_and_names_the_classes(tmp_path:
         assert sheet.width > 4 * 120
         assert sheet.height > 4 * 90
         assert (np.abs(pixels(sheet)[-60:] - NATIVE.palette()[CAR]).max(axis=2) == 0).sum() > 100
+
+
+def test_a_sheet_over_time_has_the_frames_of_the_longest_scene(tmp_path: Path) -> None:
+    contact_sheet([street(t=2), street(t=5)], tmp_path / "sheet.gif", tile=(120, 90))
+    with Image.open(tmp_path / "sheet.gif") as gif:
+        assert gif.n_frames == 5
+
+
+@pytest.mark.parametrize("name", ["both.png", "both.gif"])
+def test_two_sources_lie_beside_each_other_as_many_of_each(tmp_path: Path, name: str) -> None:
+    scenes = [street(t=1)] * 3
+    side_by_side(scenes, scenes[:2], tmp_path / name, ("ours", "theirs"), tile=(120, 90), columns=2)
+    side_by_side(scenes[:2], scenes, tmp_path / f"other-{name}", ("ours", "theirs"), tile=(120, 90), columns=2)
+    with Image.open(tmp_path / name) as both, Image.open(tmp_path / f"other-{name}") as other:
+        assert both.size == other.size
+        left, right = (pixels(both.convert("RGB"))[44:134, x : x + 260] for x in (0, both.width - both.width // 2 + 8))
+        assert np.abs(left - right).max() <= 1  # the same scenes, but for the titles
+
+
+def test_labels_that_differ_are_not_compared(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="like with like"):
+        side_by_side([street()], [replace(street(), taxonomy="carlasc")], tmp_path / "a.png", ("a", "b"))
 
 
 def test_a_contact_sheet_of_nothing_is_an_error_and_leaves_no_file(tmp_path: Path) -> None:
