@@ -17,6 +17,30 @@ COMMANDS: tuple[str, ...] = get_args(Command)
 # which one 0.2 degree sample would mean "left". A lane change turns less than 10 degrees.
 TURN_YAW = np.deg2rad(10.0)
 STATIC_DISTANCE = 1.0
+LAYOUT_CLASSES = ("road", "sidewalk", "building", "vegetation", "vehicle", "pedestrian")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Layout:
+    """What must be where, seen from above, frame by frame, for some classes.
+
+    A map that is not given asks for nothing: it is not the same as an empty map, which says that the class must
+    be nowhere.
+
+    Attributes:
+        maps: bool ``[6, t, x, y]`` in the order of ``LAYOUT_CLASSES``: a column holds the class.
+        given: bool ``[6]`` which of the maps ask for anything.
+    """
+
+    maps: NDArray[np.bool_]
+    given: NDArray[np.bool_]
+
+    def __post_init__(self) -> None:
+        count = len(LAYOUT_CLASSES)
+        if self.maps.ndim != 4 or len(self.maps) != count or self.maps.dtype != np.bool_:
+            raise InputError("layout", f"found {self.maps.dtype} {self.maps.shape}", f"give bool [{count}, t, x, y]")
+        if self.given.shape != (count,) or self.given.dtype != np.bool_:
+            raise InputError("layout", f"given is {self.given.dtype} {self.given.shape}", f"give bool [{count}]")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,10 +51,15 @@ class Conditions:
         command: what the ego does (paper section 4, "command").
         trajectory: float64 ``[t, 3]`` x, y (metres) and yaw (radians, unwrapped) of the ego in each
             frame, relative to its first pose (x forward, y left). The first row is zero.
+        layout: what must be where, seen from above, on the grid of the model's clips (for planes fixed to the
+            world placed by the pose of frame t // 2).
+        given: uint8 ``[t, x, y, z]`` on that grid, voxels that stay as they are; 255 is open.
     """
 
     command: Command | None = None
     trajectory: NDArray[np.float64] | None = None
+    layout: Layout | None = None
+    given: NDArray[np.uint8] | None = None
 
     def __post_init__(self) -> None:
         if self.command is not None and self.command not in COMMANDS:

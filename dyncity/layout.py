@@ -1,20 +1,13 @@
-"""Layouts: what must be where, seen from above, frame by frame, for some classes.
-
-A layout has one map a class of ``LAYOUT_CLASSES``. A map that is not given asks for nothing: it is not the
-same as an empty map, which says that the class must be nowhere.
-"""
+"""Layouts, what must be where seen from above: read off a clip, and encoded for the DiT."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dyncity.errors import InputError
+from dyncity.conditions import LAYOUT_CLASSES, Layout
 from dyncity.taxonomy import taxonomy
 
-LAYOUT_CLASSES = ("road", "sidewalk", "building", "vegetation", "vehicle", "pedestrian")
 MOVING = LAYOUT_CLASSES.index("vehicle")  # from here on, maps differ from frame to frame
 
 # The names of each class in the label spaces.
@@ -29,26 +22,6 @@ _MEMBERS = {
     },
     "pedestrian": {"pedestrian", "person"},
 }
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Layout:
-    """What is asked for from above.
-
-    Attributes:
-        maps: bool ``[6, t, x, y]`` in the order of ``LAYOUT_CLASSES``: a column holds the class.
-        given: bool ``[6]`` which of the maps ask for anything.
-    """
-
-    maps: NDArray[np.bool_]
-    given: NDArray[np.bool_]
-
-    def __post_init__(self) -> None:
-        count = len(LAYOUT_CLASSES)
-        if self.maps.ndim != 4 or len(self.maps) != count or self.maps.dtype != np.bool_:
-            raise InputError("layout", f"found {self.maps.dtype} {self.maps.shape}", f"give bool [{count}, t, x, y]")
-        if self.given.shape != (count,) or self.given.dtype != np.bool_:
-            raise InputError("layout", f"given is {self.given.dtype} {self.given.shape}", f"give bool [{count}]")
 
 
 def layout_of(semantics: NDArray[np.uint8], labels: str) -> Layout:

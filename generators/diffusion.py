@@ -18,9 +18,11 @@ from dyncity.diffusion.flow import euler, heun
 from dyncity.diffusion.guidance import Denoiser, guided
 from dyncity.errors import InputError
 from dyncity.hexplane import planes_of, rollout_shape
+from dyncity.layout import encode_layout, layout_cells, layout_channels
 from dyncity.models.attention import resolve_backend
 from dyncity.models.conditioning import encode_conditions
-from dyncity.scene import OccupancyScene, SceneSpec
+from dyncity.models.given import encode_given, normalised_given
+from dyncity.scene import UNKNOWN, OccupancyScene, SceneSpec
 from dyncity.seeding import Purpose, stream
 from dyncity.trajectories import draw_trajectory
 
@@ -99,9 +101,11 @@ class LatentDiffusion:
         """The conditions of a scene in full: a command and a trajectory that agree.
 
         Raises:
-            InputError: a given trajectory has another number of frames than the checkpoint.
+            InputError: a given trajectory has another number of frames than the checkpoint, a layout or given
+                voxels lie on another grid, or the checkpoint was trained without them.
         """
         asked, frames = spec.conditions, self.config.clip.frames
+        self._check_maps(asked)
         if asked.trajectory is not None:
             if len(asked.trajectory) != frames:
                 raise InputError(
@@ -109,12 +113,26 @@ class LatentDiffusion:
                     f"has {len(asked.trajectory)} rows",
                     f"give {frames}, one a frame of this checkpoint",
                 )
-            return Conditions(command_from_trajectory(asked.trajectory), asked.trajectory)
+            return replace(asked, command=command_from_trajectory(asked.trajectory))
         rng = stream(spec.seed, spec.index, Purpose.CONDITIONS)
         drawn = rng.choice(COMMANDS, p=[_COMMAND_SHARES[c] for c in COMMANDS])
         command = asked.command or str(drawn)
         trajectory = draw_trajectory(command, frames, self.config.grid.frame_rate, rng)  # type: ignore[arg-type]
-        return Conditions(command, trajectory)  # type: ignore[arg-type]
+        return replace(asked, command=command, trajectory=trajectory)  # type: ignore[arg-type]
+
+    def _check_maps(self, asked: Conditions) -> None:
+        shape = self.config.clip_shape
+        for name, value, known, found in (
+            ("layout", asked.layout, self.config.dit.layout_plane, asked.layout and asked.layout.maps.shape[1:]),
+            ("given", asked.given, self.config.dit.given, asked.given is not None and asked.given.shape),
+        ):
+            if value is None:
+                continue
+            if not known:
+                raise InputError(name, "this checkpoint was trained without it", "use one that knows it")
+            wanted = shape[:3] if name == "layout" else shape
+            if found != wanted:
+                raise InputError(name, f"found shape {found}", f"give {wanted}, the grid of this checkpoint's clips")
 
     @torch.inference_mode()
     def generate(self, specs: list[SceneSpec]) -> list[OccupancyScene]:
@@ -131,6 +149,7 @@ class LatentDiffusion:
             config.clip_grid,
             config.vae.downsample[1:3],
         ).to(self.device)
+        encoded = replace(encoded, **self._maps(conditions))
         half = self.sampling.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
             denoiser = guided(self.dit, encoded, self.sampling.cfg_scale, self.sampling.cfg_interval)
@@ -140,7 +159,28 @@ class LatentDiffusion:
             self.vae.decode({p: plane[i : i + 1] for p, plane in planes.items()})[0].cpu().numpy()
             for i in range(len(specs))
         ]
-        return [self._scene(s, c, v) for s, c, v in zip(specs, conditions, volumes, strict=True)]
+        return [self._scene(s, c, _kept(v, c.given)) for s, c, v in zip(specs, conditions, volumes, strict=True)]
+
+    def _maps(self, conditions: list[Conditions]) -> dict[str, Tensor]:
+        """The conditions that are maps, for those scenes that have them; zeros for the others."""
+        maps: dict[str, Tensor] = {}
+        if any(c.layout is not None for c in conditions):
+            factors, shape = self.config.vae.downsample[1:3], self.config.latent_shape[1:3]
+            nothing = np.zeros((layout_channels(self.config.clip.frames), *shape), np.float32)
+            encoded = [
+                nothing if c.layout is None else encode_layout(layout_cells(c.layout.maps, factors), c.layout.given)
+                for c in conditions
+            ]
+            maps["layout_plane"] = torch.from_numpy(np.stack(encoded)).to(self.device)
+        if any(c.given is not None for c in conditions):
+            open_clip = np.full(self.config.clip_shape, UNKNOWN, np.uint8)
+            ids = np.stack([open_clip if c.given is None else c.given for c in conditions])
+            # One clip at a time: in bytes, a scene depends on its own alone.
+            features = torch.cat(
+                [encode_given(self.vae, row) for row in torch.from_numpy(ids).to(self.device).split(1)]
+            )
+            maps["given"] = normalised_given(features, self._mean, self._std)
+        return maps
 
     def _solve(self, denoiser: Denoiser, noise: Tensor, specs: list[SceneSpec]) -> Tensor:
         """Noise ``[b, c, h, w]`` -> normalised rollouts, by the sampler of this generator."""
@@ -187,3 +227,8 @@ class LatentDiffusion:
             },
         )
         return ego_windows(scene, config.grid) if fixed else scene
+
+
+def _kept(volume: np.ndarray, given: np.ndarray | None) -> np.ndarray:
+    """The decoded volume with all given voxels as they were given."""
+    return volume if given is None else np.where(given == UNKNOWN, volume, given)

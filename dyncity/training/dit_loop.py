@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from dyncity.checkpoint import build_dit, load_checkpoint, save_checkpoint, weights_digest
-from dyncity.conditions import COMMANDS
+from dyncity.conditions import COMMANDS, LAYOUT_CLASSES
 from dyncity.config import Config, to_dict
 from dyncity.diffusion.ddpm import TRAINED_STEPS, add_noise, ddpm_losses, linear_schedule
 from dyncity.diffusion.flow import interpolate, logit_normal_times
 from dyncity.diffusion.latent_scale import LatentScale
 from dyncity.errors import InputError
 from dyncity.hexplane import PLANES, planes_of, rollout_mask
-from dyncity.layout import LAYOUT_CLASSES, encode_layout
+from dyncity.layout import encode_layout
 from dyncity.models.attention import resolve_backend
 from dyncity.models.conditioning import ConditionBatch, encode_conditions
 from dyncity.models.dit import TIME_SCALE, DiT

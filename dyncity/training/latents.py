@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dyncity.checkpoint import Checkpoint, load_checkpoint, weights_digest
-from dyncity.conditions import COMMANDS
+from dyncity.conditions import COMMANDS, LAYOUT_CLASSES
 from dyncity.config import Config, config_json, read_config
 from dyncity.errors import InputError
 from dyncity.hexplane import rollout, rollout_shape
-from dyncity.layout import LAYOUT_CLASSES, layout_cells, layout_channels, layout_of
+from dyncity.layout import layout_cells, layout_channels, layout_of
 from dyncity.models.given import encode_given
 from dyncity.seeding import Purpose, stream
 from dyncity.training.clips import Clip, Clips

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from dyncity.conditions import LAYOUT_CLASSES, Layout
 from dyncity.errors import InputError
-from dyncity.layout import LAYOUT_CLASSES, MOVING, Layout, encode_layout, layout_cells, layout_channels, layout_of
+from dyncity.layout import MOVING, encode_layout, layout_cells, layout_channels, layout_of
 from dyncity.scene import UNKNOWN
 from dyncity.taxonomy import TAXONOMIES, taxonomy
 

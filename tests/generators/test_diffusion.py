@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from small_models import make_checkpoint, make_city, small_config
 
-from dyncity.conditions import Conditions, command_from_trajectory, poses_from_trajectory
+from dyncity.anchoring import ego_windows
+from dyncity.conditions import Conditions, Layout, command_from_trajectory, poses_from_trajectory
 from dyncity.config import SamplingConfig
 from dyncity.errors import InputError
-from dyncity.scene import SceneSpec
+from dyncity.scene import UNKNOWN, SceneSpec
 from generators.diffusion import LatentDiffusion
 
 
@@ -52,6 +53,47 @@ def test_a_given_trajectory_is_followed_exactly(source: LatentDiffusion) -> None
     np.testing.assert_allclose(scene.poses, poses_from_trajectory(trajectory))
     with pytest.raises(InputError, match="--trajectory"):
         source.generate([SceneSpec(0, 0, Conditions(trajectory=np.zeros((9, 3)))), SceneSpec(1, 0)])
+
+
+def test_given_voxels_stay_as_they_are_and_the_rest_is_generated(source: LatentDiffusion) -> None:
+    config = source.config
+    given = np.full(config.clip_shape, UNKNOWN, np.uint8)
+    given[:, :12] = np.random.default_rng(0).integers(0, 20, given[:, :12].shape)
+    standing = np.zeros((config.clip.frames, 3))
+    asked = [Conditions(trajectory=standing, given=given), Conditions(trajectory=standing)]
+    with_given, without = source.generate([SceneSpec(0, 0, asked[0]), SceneSpec(1, 0, asked[1])])
+    window = ego_windows(replace(with_given, semantics=given, grid=config.clip_grid, anchor=2), config.grid).semantics
+    kept = window != UNKNOWN
+    assert 0.3 < kept.mean() < 0.9
+    np.testing.assert_array_equal(with_given.semantics[kept], window[kept])
+    assert (with_given.semantics != UNKNOWN).all()
+    # A neighbour in the batch changes nothing, and what is given reaches beyond its own voxels.
+    alone = source.generate([SceneSpec(1, 0, asked[1]), SceneSpec(0, 0, Conditions(trajectory=standing))])
+    np.testing.assert_array_equal(alone[0].semantics, without.semantics)
+    assert (alone[1].semantics[~kept] != with_given.semantics[~kept]).any()
+
+
+def test_a_layout_reaches_the_model(source: LatentDiffusion) -> None:
+    config = source.config
+    maps = np.zeros((6, *config.clip_shape[:3]), bool)
+    maps[2, :, :10] = True
+    specs = [SceneSpec(0, 0, Conditions("left", layout=Layout(maps, np.arange(6) == asked))) for asked in (2, 9)]
+    building, nothing = source.generate(specs)
+    plain = source.generate([SceneSpec(0, 0, Conditions("left")), SceneSpec(0, 0, Conditions("left"))])[0]
+    assert (building.semantics != plain.semantics).any()
+    np.testing.assert_array_equal(nothing.semantics, plain.semantics)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (Conditions(given=np.zeros((4, 3, 3, 3), np.uint8)), "given: found shape"),
+        (Conditions(layout=Layout(np.zeros((6, 4, 2, 2), bool), np.ones(6, bool))), "layout: found shape"),
+    ],
+)
+def test_maps_on_another_grid_are_refused(source: LatentDiffusion, asked: Conditions, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        source.generate([SceneSpec(0, 0, asked), SceneSpec(1, 0)])
 
 
 def test_scenes_are_ego_centred_in_the_export_window(source: LatentDiffusion) -> None:
