@@ -265,7 +265,7 @@ def lovasz(logits: Tensor, ids: Tensor) -> Tensor:
     slots, losses = logits.shape[2], []
     probabilities, ids = logits.softmax(2).movedim(2, -1).reshape(-1, slots), ids.flatten()
     for k in ids.unique().tolist():
-        truth = (ids == k).float()
+        truth = (ids == k).to(logits.dtype)
         errors, order = (truth - probabilities[:, k]).abs().sort(descending=True)
         truth = truth[order]
         union = truth.sum() + (1 - truth).cumsum(0)
