@@ -117,9 +117,10 @@ def vae_tensors(source: ReleasedTensors, config: Config) -> dict[str, Tensor]:
             out[f"{a}.time_bias"] = first[:, c:].sum((2, 3, 4)).T
         for i, conv in enumerate(("conv1.0", "conv1.3")):
             layer(f"{a}.rest.0.layers.{3 * i}", f"{b}.{conv}", c, c, 3, 3, 3)
-        layer(f"{a}.rest.1", f"{b}.down.0.0", c, c, *factors)
-        for i, conv in enumerate(("down.1.0", "down.1.3")):
-            layer(f"{a}.rest.3.layers.{3 * i}", f"{b}.{conv}", c, c, 3, 3, 3)
+        if max(factors) > 1:
+            layer(f"{a}.rest.1", f"{b}.down.0.0", c, c, *factors)
+            for i, conv in enumerate(("down.1.0", "down.1.3")):
+                layer(f"{a}.rest.3.layers.{3 * i}", f"{b}.{conv}", c, c, 3, 3, 3)
     size = dict(zip("txyz", (t, x // factors[0], y // factors[1], z // factors[2]), strict=True))
     for plane in ("xyz", *PLANES):
         whole = "txyz" if "t" in plane or plane == "xyz" else "xyz"

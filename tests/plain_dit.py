@@ -31,7 +31,7 @@ def plain_rollout(planes: Planes) -> Tensor:
 
 def plain_mask(latent: tuple[int, int, int, int]) -> Tensor:
     t, x, y, z = latent
-    size = dict(xy=(x, y), xz=(x, z), yz=(y, z), tx=(t, x), ty=(t, y), tz=(t, z))
+    size = {"xy": (x, y), "xz": (x, z), "yz": (y, z), "tx": (t, x), "ty": (t, y), "tz": (t, z)}
     return plain_rollout({plane: torch.ones(1, 1, *shape) for plane, shape in size.items()})
 
 

@@ -32,14 +32,18 @@ class FrameEncoder(nn.Module):
         super().__init__()
         self.conv0 = conv3d(inputs, c, "replicate")
         self.conv1 = encoder_pair(c)
-        halve = nn.Sequential(nn.Conv3d(c, c, factors, stride=factors), nn.InstanceNorm3d(c))
-        self.down = nn.ModuleList([halve, encoder_pair(c)])
+        self.down = nn.ModuleList()
+        if max(factors) > 1:
+            halve = nn.Sequential(nn.Conv3d(c, c, factors, stride=factors), nn.InstanceNorm3d(c))
+            self.down.extend([halve, encoder_pair(c)])
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv0(x)
         x = x + self.conv1(x)
-        x = self.down[0](x)
-        return x + self.down[1](x)
+        if self.down:
+            x = self.down[0](x)
+            x = x + self.down[1](x)
+        return x
 
 
 class Attention(nn.Module):
@@ -102,8 +106,8 @@ class Encoder(nn.Module):
         self.embedding = nn.Embedding(slots, c)
         self.voxel_encoder = FrameEncoder(c, c, factors)
         self.t_encoder = FrameEncoder(c + t, c, factors)
-        size = dict(t=t, x=x // factors[0], y=y // factors[1], z=z // factors[2])
-        reduced = dict(xyz="t", xy="z", xz="y", yz="x", tx="yz", ty="xz", tz="xy")
+        size = {"t": t, "x": x // factors[0], "y": y // factors[1], "z": z // factors[2]}
+        reduced = {"xyz": "t", "xy": "z", "xz": "y", "yz": "x", "tx": "yz", "ty": "xz", "tz": "xy"}
         self.tokens, self.pos_encodings = nn.ParameterDict(), nn.ParameterDict()
         self.transformers, self.convs = nn.ModuleDict(), nn.ModuleDict()
         for plane, axes in reduced.items():

@@ -154,7 +154,7 @@ def test_losses_and_every_gradient_of_vae_training(size: str) -> None:
         assert float((our - their).norm()) <= 1e-5 * float(their.norm()) + 1e-8 * largest, name
 
 
-NONE = dict.fromkeys(CONDITIONS, False)
+NONE, EVERY = dict.fromkeys(CONDITIONS, False), dict.fromkeys(CONDITIONS, True)
 DIT_SIZES: dict[str, dict[str, Any]] = {
     "unconditional": NONE,
     "command": NONE | {"command": True},
@@ -163,17 +163,22 @@ DIT_SIZES: dict[str, dict[str, Any]] = {
     "previous": NONE | {"previous": True},
     "previous, seen": NONE | {"previous": True, "cross_attention": True},
     "layout": NONE | {"layout": True},
-    "layout, seen, patch 1, 5 frames": NONE | {"layout": True, "cross_attention": True, "patch": 1, "frames": 5, "down": [1, 2, 2, 2]},
-    "previous and layout, not seen": dict.fromkeys(CONDITIONS, True) | {"cross_attention": False},
+    "layout, seen, patch 1, 5 frames": NONE
+    | {"layout": True, "cross_attention": True, "patch": 1, "frames": 5, "down": [1, 2, 2, 2]},
+    "previous and layout, not seen": EVERY | {"cross_attention": False},
     "seen but nothing to see": NONE | {"cross_attention": True, "command": True},
-    "everything": dict.fromkeys(CONDITIONS, True),
-    "everything, patch 4, one head": dict.fromkeys(CONDITIONS, True)
-    | {"patch": 4, "frames": 8, "grid": [16, 8, 8], "heads": 1},
-    "everything, 16 frames, wide and shallow": dict.fromkeys(CONDITIONS, True)
+    "everything": EVERY,
+    "everything, patch 4, one head": EVERY | {"patch": 4, "frames": 8, "grid": [16, 8, 8], "heads": 1},
+    "everything, 16 frames, wide and shallow": EVERY
     | {"frames": 16, "grid": [12, 8, 4], "width": 48, "depth": 1, "heads": 3, "latent": 5},
-    "everything, nothing halved": dict.fromkeys(CONDITIONS, True) | {"down": [1, 1, 1, 1], "depth": 3},
+    "everything, nothing halved": EVERY | {"down": [1, 1, 1, 1], "depth": 3},
 }
-PLACES_OF = {"frames": "clip__frames", "grid": "grid__shape", "down": "vae__downsample", "latent": "vae__latent_channels"}
+PLACES_OF = {
+    "frames": "clip__frames",
+    "grid": "grid__shape",
+    "down": "vae__downsample",
+    "latent": "vae__latent_channels",
+}
 each_dit = pytest.mark.parametrize("size", DIT_SIZES)
 
 
