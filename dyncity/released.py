@@ -22,6 +22,7 @@ from dyncity.config import Config, DiTConfig
 from dyncity.errors import InputError
 from dyncity.hexplane import PLANES, rollout_shape
 from dyncity.models.dit import position_embedding
+from dyncity.taxonomy import taxonomy
 
 _POSITIONS_TOLERANCE = 1e-4
 _METRES = 10.0  # our trajectories enter the network in units of 10 m
@@ -96,7 +97,7 @@ def vae_tensors(source: ReleasedTensors, config: Config) -> dict[str, Tensor]:
     ft, *factors = vae.downsample
     t, x, y, z = config.clip_shape
     low, high, latent = vae.hidden_low, vae.hidden_high, vae.latent_channels
-    slots = build_vae(config).slots
+    slots = vae.class_slots or len(taxonomy(config.taxonomy))
     out: dict[str, Tensor] = {}
 
     def layer(ours: str, theirs: str, *shape: int, flat: bool = False) -> None:
@@ -116,9 +117,10 @@ def vae_tensors(source: ReleasedTensors, config: Config) -> dict[str, Tensor]:
             out[f"{a}.time_bias"] = first[:, c:].sum((2, 3, 4)).T
         for i, conv in enumerate(("conv1.0", "conv1.3")):
             layer(f"{a}.rest.0.layers.{3 * i}", f"{b}.{conv}", c, c, 3, 3, 3)
-        layer(f"{a}.rest.1", f"{b}.down.0.0", c, c, *factors)
-        for i, conv in enumerate(("down.1.0", "down.1.3")):
-            layer(f"{a}.rest.3.layers.{3 * i}", f"{b}.{conv}", c, c, 3, 3, 3)
+        if max(factors) > 1:
+            layer(f"{a}.rest.1", f"{b}.down.0.0", c, c, *factors)
+            for i, conv in enumerate(("down.1.0", "down.1.3")):
+                layer(f"{a}.rest.3.layers.{3 * i}", f"{b}.{conv}", c, c, 3, 3, 3)
     size = dict(zip("txyz", (t, x // factors[0], y // factors[1], z // factors[2]), strict=True))
     for plane in ("xyz", *PLANES):
         whole = "txyz" if "t" in plane or plane == "xyz" else "xyz"
@@ -258,6 +260,10 @@ def convert_checkpoint(vae: Path, dit: Path | None, config: Config, out: Path) -
     """
     first = read_released(vae)
     slots = first.left["encoder.embedding.weight"].shape[0] if "encoder.embedding.weight" in first.left else 0
+    if 0 < slots < (classes := len(taxonomy(config.taxonomy))):
+        raise InputError(
+            vae, f"knows {slots} classes, {config.taxonomy} has {classes}", "choose the preset that it was trained with"
+        )
     config = replace(config, vae=replace(config.vae, class_slots=slots))
     tensors = {f"vae.{name}": tensor for name, tensor in vae_tensors(first, config).items()}
     if dit is not None:

@@ -45,7 +45,8 @@ class FrameEncoder(nn.Module):
             return ResidualPair(conv3(c, c, "replicate"), conv3(c, c, "replicate"), c, nn.Identity())
 
         self.first = conv3(c, c, "replicate")
-        self.rest = nn.Sequential(pair(), nn.Conv3d(c, c, factors, stride=factors), InstanceNorm(c), pair())
+        halving = [nn.Conv3d(c, c, factors, stride=factors), InstanceNorm(c), pair()] if max(factors) > 1 else []
+        self.rest = nn.Sequential(pair(), *halving)
         # One-hot frame channels in the input, under replicated borders, are one bias a frame here.
         self.time_bias = nn.Parameter(torch.zeros(frames, c)) if tells_time else None
 

@@ -91,6 +91,14 @@ def test_other_sizes_than_the_preset_are_refused(tmp_path: Path) -> None:
         convert_checkpoint(RECORDED / "vae_weights.safetensors", None, preset("carlasc"), tmp_path / "out")
 
 
+def test_fewer_classes_than_the_label_space_are_refused(tmp_path: Path) -> None:
+    weights = load_file(RECORDED / "vae_weights.safetensors")
+    weights["encoder.embedding.weight"] = weights["encoder.embedding.weight"][:6].clone()
+    save_file(weights, tmp_path / "vae.safetensors")
+    with pytest.raises(InputError, match="knows 6 classes, carlasc has 11"):
+        convert_checkpoint(tmp_path / "vae.safetensors", None, small(), tmp_path / "out")
+
+
 class Explosive:
     def __reduce__(self):  # type: ignore[no-untyped-def]
         return (Path.touch, (Path("/tmp/dyncity-exploded"),))
