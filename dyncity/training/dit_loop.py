@@ -71,12 +71,16 @@ class DiTObjective(nn.Module):
 
 
 def latent_scale(latents: Latents) -> LatentScale:
-    """Mean and standard deviation of each plane and channel, ``[6, c]``, over up to 1000 training clips."""
+    """Mean and standard deviation of each plane and channel, ``[6, c]``, over up to 1000 training clips.
+
+    The deviation is that of posterior samples, not of the means alone: a channel whose means vary less than the noise
+    that the decoder was trained with says nothing, and scaled up to 1 it would take as much of the DiT as any other.
+    """
     numbers = latents.train[:: max(1, len(latents.train) // _STATISTICS_CLIPS)]
     planes = planes_of(torch.from_numpy(latents.rollout[numbers].astype(np.float32)), latents.config.latent_shape)
     mean = torch.stack([planes[p].mean(dim=(0, 2, 3)) for p in PLANES])
-    std = torch.stack([planes[p].std(dim=(0, 2, 3)) for p in PLANES]).clamp(min=1e-4)
-    return LatentScale(mean, std)
+    variance = torch.stack([planes[p].var(dim=(0, 2, 3)) for p in PLANES]) + torch.tensor(latents.variance.tolist())
+    return LatentScale(mean, variance.sqrt().clamp(min=1e-4))
 
 
 def drop_conditions(conditions: ConditionBatch, rng: np.random.Generator, probability: float) -> ConditionBatch:

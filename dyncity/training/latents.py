@@ -1,8 +1,9 @@
 """Encoding a corpus: the latent rollouts that the DiT is trained on.
 
 ``LATENTS/rollout.npy`` float16 ``[n, c, h, w]``, ``trajectory.npy`` float64 ``[n, t, 3]``, ``command.npy``
-uint8 ``[n]`` (``COMMANDS``), ``latents.json`` (clips, held-out clips, sha256 of the VAE), ``config.json``. Where
-the configuration has ``dit.layout_plane`` or ``dit.given``, ``layout.npy`` uint8 ``[n, m, x, y]`` (``layout_cells``
+uint8 ``[n]`` (``COMMANDS``), ``latents.json`` (clips, held-out clips, sha256 of the VAE), ``config.json``,
+``variance.npy`` float64 ``[6, c]`` (mean variance of the posterior, planes in the order of ``PLANES``). Where the
+configuration has ``dit.layout_plane`` or ``dit.given``, ``layout.npy`` uint8 ``[n, m, x, y]`` (``layout_cells``
 in 1/255) and ``given.npy`` float16 ``[n, c + 1, h, w]`` (``encode_given`` of a part of each clip).
 """
 
@@ -26,7 +27,7 @@ from dyncity.checkpoint import Checkpoint, load_checkpoint, weights_digest
 from dyncity.conditions import COMMANDS, LAYOUT_CLASSES
 from dyncity.config import Config, config_json, read_config
 from dyncity.errors import InputError
-from dyncity.hexplane import rollout, rollout_shape
+from dyncity.hexplane import PLANES, rollout, rollout_shape
 from dyncity.layout import layout_cells, layout_channels, layout_of
 from dyncity.models.given import encode_given
 from dyncity.seeding import Purpose, stream
@@ -42,6 +43,7 @@ class Latents:
     rollout: NDArray[np.float16]
     trajectory: NDArray[np.float64]
     command: NDArray[np.uint8]
+    variance: NDArray[np.float64]
     layout: NDArray[np.uint8] | None
     given: NDArray[np.float16] | None
     train: list[int]
@@ -112,6 +114,7 @@ def _write(
     if config.dit.given:
         shape = (total, vae.latent_channels + 1, height, width)
         givens = np.lib.format.open_memmap(folder / "given.npy", "w+", np.float16, shape)
+    variance = np.zeros((len(PLANES), vae.latent_channels))
     trajectories = np.zeros((total, config.clip.frames, 3))
     commands = np.zeros(total, np.uint8)
     starts = list(range(0, total, batch))
@@ -127,7 +130,10 @@ def _write(
                 upcoming = ahead.submit(load, start + batch)
             ids = torch.from_numpy(np.stack([clip.ids for clip in loaded])).to(device)
             end = start + len(loaded)
-            rollouts[start:end] = rollout(vae.encode(ids).mean).cpu().numpy()
+            posterior = vae.encode(ids)
+            rollouts[start:end] = rollout(posterior.mean).cpu().numpy()
+            spread = [posterior.log_variance[p].exp().mean(dim=(2, 3)).sum(0) for p in PLANES]
+            variance += torch.stack(spread).double().cpu().numpy() / total
             if layouts is not None:
                 layouts[start:end] = [_layout_bytes(clip, config) for clip in loaded]
             if givens is not None:
@@ -140,6 +146,7 @@ def _write(
             array.flush()
     np.save(folder / "trajectory.npy", trajectories)
     np.save(folder / "command.npy", commands)
+    np.save(folder / "variance.npy", variance)
     train, held = clips.split()
     facts = {
         "clips": total,
@@ -176,7 +183,7 @@ def open_latents(folder: Path) -> Latents:
         facts = json.loads((folder / "latents.json").read_text())
         arrays = {
             name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-            for name in ("rollout", "trajectory", "command")
+            for name in ("rollout", "trajectory", "command", "variance")
         }
         for name in ("layout", "given"):
             path = folder / f"{name}.npy"
@@ -190,6 +197,7 @@ def open_latents(folder: Path) -> Latents:
     n = len(latents.rollout)
     numbers = [*latents.train, *latents.held]
     shapes_fit = latents.trajectory.shape == (n, config.clip.frames, 3) and latents.command.shape == (n,)
+    shapes_fit &= latents.variance.shape == (len(PLANES), latents.rollout.shape[1])
     shapes_fit &= all(array is None or len(array) == n for array in (latents.layout, latents.given))
     if not shapes_fit or not numbers or not all(type(i) is int and 0 <= i < n for i in numbers):
         raise InputError(folder, "its arrays do not belong together", "make it anew by dyncity encode")

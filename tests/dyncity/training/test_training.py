@@ -2,18 +2,23 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file
 from small_models import make_checkpoint, make_city, small_config
 
 from dyncity.checkpoint import halve_checkpoint, load_checkpoint
 from dyncity.conditions import Conditions
 from dyncity.errors import InputError
+from dyncity.hexplane import PLANES, rollout
+from dyncity.layout import layout_cells, layout_of
 from dyncity.scene import SceneSpec
 from dyncity.training.clips import Clips, batch_numbers
+from dyncity.training.dit_loop import latent_scale
 from dyncity.training.latents import encode_corpus, open_latents
 from dyncity.training.launch import train_dit, train_vae
 from generators.diffusion import LatentDiffusion
@@ -98,7 +103,41 @@ def test_latents_are_the_means_of_every_clip(city: Path, checkpoint: Path) -> No
     clips = Clips(city, latents.config)
     assert len(latents.rollout) == len(clips) == 6
     np.testing.assert_allclose(latents.trajectory[2], clips[2].trajectory)
+    vae = load_checkpoint(checkpoint).vae
+    with torch.inference_mode():
+        posteriors = [vae.encode(torch.from_numpy(clips[i].ids)[None]) for i in range(6)]
+    np.testing.assert_allclose(latents.rollout[2], rollout(posteriors[2].mean)[0], rtol=1e-2, atol=1e-3)
+    variance = np.mean([p.log_variance["tx"].exp().mean(dim=(0, 2, 3)).numpy() for p in posteriors], axis=0)
+    np.testing.assert_allclose(latents.variance[PLANES.index("tx")], variance, rtol=1e-4)
     assert set(latents.train).isdisjoint(latents.held)
+
+
+def test_latents_hold_what_the_map_conditions_need(city: Path, checkpoint: Path) -> None:
+    latents = open_latents(checkpoint.with_name("latents"))
+    clips = Clips(city, latents.config)
+    assert latents.layout is not None
+    assert latents.given is not None
+    cells = layout_cells(layout_of(clips[3].ids, "native").maps, latents.config.vae.downsample[1:3])
+    np.testing.assert_allclose(latents.layout[3] / 255, cells, atol=1 / 255)
+    share = latents.given[:, -1]
+    assert ((share >= 0) & (share <= 1)).all()
+    assert all(s.max() > 0 for s in share)
+
+
+def test_latents_without_them_are_refused_by_a_model_that_wants_them(checkpoint: Path, tmp_path: Path) -> None:
+    for file in checkpoint.with_name("latents").iterdir():
+        if file.name != "given.npy":
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    with pytest.raises(InputError, match=r"without what dit\.given needs"):
+        train_dit(small_config(), tmp_path, checkpoint.with_name("vae"), tmp_path / "dit")
+    assert not (tmp_path / "dit").exists()
+
+
+def test_a_channel_that_varies_less_than_its_noise_is_not_scaled_up(checkpoint: Path) -> None:
+    latents = open_latents(checkpoint.with_name("latents"))
+    noisy = replace(latents, variance=latents.variance + 100.0)
+    np.testing.assert_allclose(latent_scale(noisy).std, 10.0, rtol=0.1)
+    assert (latent_scale(replace(latents, variance=0 * latents.variance)).std < 5).all()
 
 
 def test_latents_of_another_vae_are_refused(city: Path, checkpoint: Path, tmp_path: Path) -> None:
