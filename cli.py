@@ -195,6 +195,7 @@ def train(
     data: Annotated[Path, typer.Option(metavar="DIR", help="vae: a corpus; dit: latents made by encode.")],
     out: Out,
     vae: Annotated[Path | None, typer.Option(metavar="RUN", help="dit: the VAE that encoded the data.")] = None,
+    start_from: Annotated[Path | None, typer.Option(metavar="CHECKPOINT", help="Train its weights further.")] = None,
     preset: OptionalPreset = None,
     config: ConfigFile = None,
     settings: Settings = None,
@@ -211,6 +212,7 @@ def train(
     Examples:
       dyncity train vae --data corpus --out vae --set train_vae.steps=2000
       dyncity train dit --data latents --vae vae --out dit --set train_dit.steps=2000
+      dyncity train vae --data logs --start-from vae --out adapted --set train_vae.lr=5e-4
     """
     from dyncity.config import override, read_config
     from dyncity.presets import preset as named
@@ -219,7 +221,9 @@ def train(
 
     if model == "vae":
         _not_for("train vae", {"--vae": vae})
-        resolved, fit = override(named(preset or "tiny"), settings or [], config), train_vae
+        begun = start_from / "config.json" if start_from is not None and preset is None else None
+        start = read_config(begun) if begun is not None else named(preset or "tiny")
+        resolved, fit = override(start, settings or [], config), train_vae
         schedule, follow = resolved.train_vae, f"dyncity encode --data {data} --vae {out} --out latents"
     elif model == "dit":
         if vae is None:
@@ -249,6 +253,7 @@ def train(
             address=address,
             resume=resume,
             overwrite=overwrite,
+            start=start_from,
             report=report,
         )
     _closing(follow)

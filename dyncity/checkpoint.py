@@ -113,7 +113,7 @@ def load_checkpoint(folder: Path, device: torch.device | str = "cpu") -> Checkpo
     if dit is not None:
         stat = (len(PLANES), config.vae.latent_channels)
         expected |= _shapes("dit", dit) | {"latent.mean": stat, "latent.std": stat}
-    _check(tensors, expected, folder / WEIGHTS)
+    _check(tensors, expected, folder / WEIGHTS, "use the config.json that was written with these weights")
     _fill("vae", vae, tensors)
     scale = None
     if dit is not None:
@@ -121,6 +121,21 @@ def load_checkpoint(folder: Path, device: torch.device | str = "cpu") -> Checkpo
         scale = LatentScale(tensors["latent.mean"].to(device), tensors["latent.std"].to(device))
         dit.eval().to(device)
     return Checkpoint(config, vae.eval().to(device), dit, scale, licence)
+
+
+def start_from(folder: Path, prefix: str, module: nn.Module) -> dict[str, Tensor]:
+    """Fill a VAE ("vae") or DiT ("dit") with the weights of a checkpoint, to train them further; all its tensors.
+
+    Raises:
+        InputError: no such weights, or a tensor that is missing, unexpected or of another shape.
+    """
+    tensors, _ = _read_tensors(folder / WEIGHTS)
+    own = {name: tensor for name, tensor in tensors.items() if name.startswith(f"{prefix}.")}
+    if not own:
+        raise InputError(folder, f"holds no {prefix}", f"give a run of dyncity train {prefix}, or a checkpoint")
+    _check(own, _shapes(prefix, module), folder / WEIGHTS, "train with the settings that it was trained with")
+    _fill(prefix, module, own)
+    return tensors
 
 
 def _read_tensors(path: Path) -> tuple[dict[str, Tensor], str]:
@@ -139,8 +154,7 @@ def _shapes(prefix: str, module: nn.Module) -> dict[str, tuple[int, ...]]:
     return {f"{prefix}.{name}": tuple(tensor.shape) for name, tensor in module.state_dict().items()}
 
 
-def _check(tensors: dict[str, Tensor], expected: dict[str, tuple[int, ...]], path: Path) -> None:
-    fix = "use the config.json that was written with these weights"
+def _check(tensors: dict[str, Tensor], expected: dict[str, tuple[int, ...]], path: Path, fix: str) -> None:
     for name in expected.keys() - tensors.keys():
         raise InputError(path, f"tensor {name} is missing", fix)
     for name, tensor in tensors.items():

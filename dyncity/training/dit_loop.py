@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dyncity.checkpoint import build_dit, load_checkpoint, save_checkpoint, weights_digest
+from dyncity.checkpoint import build_dit, load_checkpoint, save_checkpoint, start_from, weights_digest
 from dyncity.conditions import COMMANDS, LAYOUT_CLASSES
 from dyncity.config import Config, to_dict
 from dyncity.diffusion.ddpm import TRAINED_STEPS, add_noise, ddpm_losses, linear_schedule
@@ -91,13 +91,22 @@ def drop_conditions(conditions: ConditionBatch, rng: np.random.Generator, probab
     return conditions.dropped(**{name: torch.from_numpy(everything | (rng.random(b) < probability)) for name in names})
 
 
-def fit_dit(config: Config, data: Path, vae: Path, out: Path, place: Place, report: Callable[[Metrics], None]) -> None:
+def fit_dit(
+    config: Config,
+    data: Path,
+    vae: Path,
+    out: Path,
+    place: Place,
+    report: Callable[[Metrics], None],
+    start: Path | None = None,
+) -> None:
     """Train the DiT of ``config`` on latents; ``out`` is prepared by ``run_folder.prepare_run``.
 
-    The run ships VAE and DiT in one checkpoint, ready for ``dyncity generate``.
+    The run ships VAE and DiT in one checkpoint, ready for ``dyncity generate``. With ``start``, a checkpoint, the
+    weights are its own at first, and so is the scale of the latents.
 
     Raises:
-        InputError: the latents do not come from this VAE or do not fit the configuration.
+        InputError: the latents do not come from this VAE, or they or ``start`` do not fit the configuration.
     """
     settings, seed = config.train_dit, config.train_dit.seed
     latents = open_latents(data)
@@ -112,7 +121,11 @@ def fit_dit(config: Config, data: Path, vae: Path, out: Path, place: Place, repo
     torch.manual_seed(seed)
     dit = build_dit(config)
     dit.backend = resolve_backend(settings.attention, place.device, settings.precision)
-    scale = latent_scale(latents)
+    if start is None:
+        scale = latent_scale(latents)
+    else:
+        tensors = start_from(start, "dit", dit)
+        scale = LatentScale(tensors["latent.mean"], tensors["latent.std"])
     mean, std = scale.maps(config.latent_shape)
     order = np.array(latents.train)[stream(seed, 0, Purpose.TRAIN_BATCH).permutation(len(latents.train))]
     rows = place.rows(settings.batch)

@@ -45,6 +45,7 @@ def train_vae(
     address: str = "local",
     resume: bool = False,
     overwrite: bool = False,
+    start: Path | None = None,
     report: Report = lambda metrics: None,
 ) -> None:
     """Train a VAE on a corpus.
@@ -57,6 +58,7 @@ def train_vae(
         gpus_per_worker: 0 trains on CPUs.
         address: "local" starts Ray here; else the cluster's.
         resume, overwrite: what to do with a run that is there.
+        start: a checkpoint whose weights are trained further; None: fresh ones.
         report: called with each line of metrics.
 
     Raises:
@@ -64,6 +66,7 @@ def train_vae(
     """
     Clips(data, config)  # fail before a run folder exists
     job = {"kind": "vae", "data": str(data.absolute()), "out": str(out.absolute())}
+    job |= {"start": str(start.absolute())} if start is not None else {}
     _launch(config, job, out, workers, gpus_per_worker, address, resume, overwrite, report)
 
 
@@ -78,6 +81,7 @@ def train_dit(
     address: str = "local",
     resume: bool = False,
     overwrite: bool = False,
+    start: Path | None = None,
     report: Report = lambda metrics: None,
 ) -> None:
     """Train a DiT on latents that ``vae`` encoded; the arguments are those of ``train_vae``."""
@@ -85,16 +89,17 @@ def train_dit(
     job = {
         "kind": "dit", "data": str(data.absolute()), "vae": str(vae.absolute()), "out": str(out.absolute())
     }  # fmt: skip
+    job |= {"start": str(start.absolute())} if start is not None else {}
     _launch(config, job, out, workers, gpus_per_worker, address, resume, overwrite, report)
 
 
 def _fit(config: Config, job: dict[str, str], place: Place, report: Report) -> None:
     """One worker's whole run."""
-    out = Path(job["out"])
+    out, start = Path(job["out"]), Path(job["start"]) if "start" in job else None
     if job["kind"] == "vae":
-        fit_vae(config, Path(job["data"]), out, place, report)
+        fit_vae(config, Path(job["data"]), out, place, report, start)
     else:
-        fit_dit(config, Path(job["data"]), Path(job["vae"]), out, place, report)
+        fit_dit(config, Path(job["data"]), Path(job["vae"]), out, place, report, start)
 
 
 def _launch(

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dyncity.checkpoint import build_vae, save_checkpoint
+from dyncity.checkpoint import build_vae, save_checkpoint, start_from
 from dyncity.config import Config
 from dyncity.hexplane import PLANES, Planes, plane_shapes
 from dyncity.metrics.reconstruction import class_iou, confusion, mapped, mean_iou
@@ -62,17 +62,23 @@ class VAEObjective(nn.Module):
         }
 
 
-def fit_vae(config: Config, data: Path, out: Path, place: Place, report: Callable[[Metrics], None]) -> None:
+def fit_vae(
+    config: Config, data: Path, out: Path, place: Place, report: Callable[[Metrics], None], start: Path | None = None
+) -> None:
     """Train the VAE of ``config`` on a corpus; ``out`` is prepared by ``run_folder.prepare_run``.
 
+    With ``start``, a checkpoint, the weights are its own at first; they have to fit ``config``.
+
     Raises:
-        InputError: the corpus does not fit the configuration.
+        InputError: the corpus or ``start`` does not fit the configuration.
     """
     settings, seed = config.train_vae, config.train_vae.seed
     clips, held_clips = Clips(data, config), Clips(data, config)
     train, held = clips.split()
     torch.manual_seed(seed)
     vae = build_vae(config)
+    if start is not None:
+        start_from(start, "vae", vae)
     order = np.array(train)[stream(seed, 0, Purpose.TRAIN_BATCH).permutation(len(train))]
     counts = _class_counts(clips, order[:_COUNTED_CLIPS], vae.slots)
     weights = class_weights(torch.from_numpy(counts), config.vae.class_weight_power)

@@ -112,6 +112,29 @@ def test_latents_are_the_means_of_every_clip(city: Path, checkpoint: Path) -> No
     assert set(latents.train).isdisjoint(latents.held)
 
 
+def test_training_goes_on_from_a_checkpoint(city: Path, checkpoint: Path, tmp_path: Path) -> None:
+    """With a rate of nothing the weights stay those of the checkpoint; a fresh run has others."""
+    still = ("train_vae.lr=0.0", "train_dit.lr=0.0", "train_vae.steps=2", "train_dit.steps=2")
+    train_vae(small_config(*still), city, tmp_path / "vae", start=checkpoint)
+    before, after = (load_file(folder / "model.safetensors") for folder in (checkpoint, tmp_path / "vae"))
+    for name, weights in after.items():
+        np.testing.assert_array_equal(weights, before[name])
+    folders = checkpoint.with_name("latents"), checkpoint.with_name("vae")
+    train_dit(small_config(*still), *folders, tmp_path / "dit", start=checkpoint)
+    after = load_file(tmp_path / "dit" / "model.safetensors")
+    for name, weights in before.items():
+        np.testing.assert_array_equal(weights, after[name])
+
+
+def test_a_checkpoint_to_start_from_has_to_fit(city: Path, checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="has shape"):
+        train_vae(small_config("vae.channels=8"), city, tmp_path / "run", start=checkpoint)
+    folders = checkpoint.with_name("latents"), checkpoint.with_name("vae")
+    with pytest.raises(InputError, match="holds no dit"):
+        train_dit(small_config(), *folders, tmp_path / "run", start=checkpoint.with_name("vae"))
+    assert not (tmp_path / "run").exists()
+
+
 def test_latents_hold_what_the_map_conditions_need(city: Path, checkpoint: Path) -> None:
     latents = open_latents(checkpoint.with_name("latents"))
     clips = Clips(city, latents.config)
