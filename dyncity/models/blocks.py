@@ -85,17 +85,11 @@ def frames_at_once(device: torch.device) -> int:
     return 1 if device.type == "cpu" else 8
 
 
-def recomputed(wanted: bool, function: Callable[..., Any], *inputs: Any, draws: bool = False) -> Any:
+def recomputed(wanted: bool, function: Callable[..., Any], *inputs: Any) -> Any:
     """``function(*inputs)``, of which, if ``wanted``, only outputs of convolutions are kept for the gradient.
 
-    Norms, activations, paddings, linear layers and attention between them are many times their memory and
-    little of the work, so they are computed again. The numbers are the same.
-
-    Args:
-        wanted: else it is a plain call.
-        function: of tensors.
-        inputs: its arguments.
-        draws: whether it draws random numbers (dropout), which are then drawn alike again.
+    Norms, activations, paddings and linear layers between them are many times their memory and nearly
+    none of the work, so they are computed again. The numbers are the same. The function draws nothing.
     """
     if not (wanted and torch.is_grad_enabled()):
         return function(*inputs)
@@ -111,4 +105,4 @@ def recomputed(wanted: bool, function: Callable[..., Any], *inputs: Any, draws: 
             torch.set_autocast_cache_enabled(cached)
 
     kept = partial(create_selective_checkpoint_contexts, [torch.ops.aten.convolution.default])
-    return checkpoint(run, *inputs, use_reentrant=False, preserve_rng_state=draws, context_fn=kept)
+    return checkpoint(run, *inputs, use_reentrant=False, preserve_rng_state=False, context_fn=kept)

@@ -66,15 +66,21 @@ class AttentionLayer(nn.Module):
 
     def forward(self, x: Tensor, queries: int | None = None) -> Tensor:
         """``[n, r, c]`` -> ``[n, queries, c]``, the first ``queries`` positions (None: all)."""
-        return recomputed(self.recompute, self._layer, x, queries, draws=self.training and self.dropout > 0)
+        q, k, v = recomputed(self.recompute, self._before, x, queries)
+        mixed = attend(q, k, v, self.dropout if self.training else 0.0)
+        return recomputed(self.recompute, self._after, x[:, :queries], mixed)
 
-    def _layer(self, x: Tensor, queries: int | None) -> Tensor:
+    def _before(self, x: Tensor, queries: int | None) -> tuple[Tensor, Tensor, Tensor]:
+        """``[n, r, c]`` -> queries, keys and values, ``[n, h, .., d]`` each."""
         normed = self.norm1(x)
         of_query, of_rest = self.qkv.weight.split((x.shape[-1], 2 * x.shape[-1]))
         q = rearrange(F.linear(normed[:, :queries], of_query), "n r (h d) -> n h r d", h=self.heads)
         k, v = rearrange(F.linear(normed, of_rest), "n r (s h d) -> s n h r d", s=2, h=self.heads)
-        mixed = attend(q, k, v, self.dropout if self.training else 0.0)
-        x = x[:, :queries] + self.out(rearrange(mixed, "n h r d -> n r (h d)"))
+        return q, k, v
+
+    def _after(self, x: Tensor, mixed: Tensor) -> Tensor:
+        """Positions ``[n, queries, c]`` and what attention found for them -> ``[n, queries, c]``."""
+        x = x + self.out(rearrange(mixed, "n h r d -> n r (h d)"))
         return x + self.mlp(self.norm2(x))
 
 
