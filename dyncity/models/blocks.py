@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
+from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 
 class InstanceNorm(nn.Module):
@@ -89,7 +89,8 @@ def recomputed(wanted: bool, function: Callable[..., Any], *inputs: Any) -> Any:
     """``function(*inputs)``, of which, if ``wanted``, only outputs of convolutions are kept for the gradient.
 
     Norms, activations, paddings and linear layers between them are many times their memory and nearly
-    none of the work, so they are computed again. The numbers are the same. The function draws nothing.
+    none of the work, so they are computed again; so is the convolution of one-hot classes, the only one that
+    changes the number of channels. The numbers are the same. The function draws nothing.
     """
     if not (wanted and torch.is_grad_enabled()):
         return function(*inputs)
@@ -104,5 +105,12 @@ def recomputed(wanted: bool, function: Callable[..., Any], *inputs: Any) -> Any:
         finally:
             torch.set_autocast_cache_enabled(cached)
 
-    kept = partial(create_selective_checkpoint_contexts, [torch.ops.aten.convolution.default])
+    kept = partial(create_selective_checkpoint_contexts, _keep)
     return checkpoint(run, *inputs, use_reentrant=False, preserve_rng_state=False, context_fn=kept)
+
+
+def _keep(_: Any, operation: Any, *inputs: Any, **__: Any) -> CheckpointPolicy:
+    """Whether to keep the output of an operation: of convolutions from as many channels to as many."""
+    if operation == torch.ops.aten.convolution.default and inputs[1].shape[0] == inputs[1].shape[1]:
+        return CheckpointPolicy.MUST_SAVE
+    return CheckpointPolicy.PREFER_RECOMPUTE

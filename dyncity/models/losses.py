@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dyncity.models.blocks import recomputed
+
 
 def class_weights(counts: Tensor, power: float) -> Tensor:
     """Weights ``[k]`` = frequency ** -power, so scaled that the mean weight of a voxel is 1.
@@ -42,7 +44,9 @@ def lovasz_softmax(probabilities: Tensor, labels: Tensor, counts: Tensor | None 
     return (ordered * slope).sum(1).mean()
 
 
-def reconstruction_loss(logits: Tensor, ids: Tensor, weights: Tensor, hardest: int = 0) -> tuple[Tensor, Tensor]:
+def reconstruction_loss(
+    logits: Tensor, ids: Tensor, weights: Tensor, hardest: int = 0, recompute: bool = False
+) -> tuple[Tensor, Tensor]:
     """Cross entropy and Lovasz-softmax of one clip.
 
     Args:
@@ -51,19 +55,34 @@ def reconstruction_loss(logits: Tensor, ids: Tensor, weights: Tensor, hardest: i
         weights: ``[k]`` class weights.
         hardest: voxels that Lovasz is computed on, those of the lowest probability for their class (0: all);
             sorting every voxel for every class would otherwise cost as much as the network.
+        recompute: keep no probabilities of a whole clip for the gradient.
 
     Returns:
         The two losses. With no known voxel both are 0.
     """
     classes = logits.shape[1]
-    target = torch.where(ids < classes, ids.long(), -1).flatten()
-    flat = logits.movedim(1, -1).reshape(-1, classes)  # no copy: the decoder's logits lie channels-last
-    surprise = F.cross_entropy(flat, target, ignore_index=-1, reduction="none")
-    weight = weights[target.clamp(min=0)] * (target >= 0)
-    ce = (surprise * weight).sum() / weight.sum().clamp(min=1e-8)
-    counts = torch.bincount(target[target >= 0], minlength=classes)
-    if 0 < hardest < len(target):
-        chosen = surprise.detach().topk(hardest, sorted=False).indices
-        flat, target = flat[chosen], target[chosen]
-    known = target >= 0
-    return ce, lovasz_softmax(flat[known].softmax(-1), target[known], counts)
+    targets = torch.where(ids < classes, ids.long(), -1).flatten(1)  # [f, n]
+    flat = logits.movedim(1, -1).flatten(1, 3)  # [f, n, k]; no copy: the decoder's logits lie channels-last
+    counts = torch.bincount(targets[targets >= 0], minlength=classes)
+    with torch.no_grad():
+        surprise = torch.stack([_surprise(frame, target) for frame, target in zip(flat, targets, strict=True)])
+        count = min(hardest or surprise.numel(), surprise.numel())
+        chosen = torch.zeros_like(surprise, dtype=torch.bool).flatten()
+        chosen[surprise.flatten().topk(count, sorted=False).indices] = True
+    chosen = chosen.view_as(targets) & (targets >= 0)
+    # A frame at a time: gradients of the size of all logits exist only once.
+    frames = [recomputed(recompute, _frame_terms, *rows, weights) for rows in zip(flat, targets, chosen, strict=True)]
+    total = torch.stack([frame[0] for frame in frames]).sum()
+    weight = (weights * counts).sum()
+    picked = torch.cat([frame[1] for frame in frames])
+    return total / weight.clamp(min=1e-8), lovasz_softmax(picked.softmax(-1), targets[chosen], counts)
+
+
+def _surprise(logits: Tensor, target: Tensor) -> Tensor:
+    """Minus the log probability of the class of each voxel, ``[n, k]``, ``[n]`` -> ``[n]``; 0 where it is -1."""
+    return F.cross_entropy(logits, target, ignore_index=-1, reduction="none")
+
+
+def _frame_terms(logits: Tensor, target: Tensor, chosen: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """The summed cross entropy of a frame, and the logits of the chosen voxels."""
+    return F.cross_entropy(logits, target, weight=weights, ignore_index=-1, reduction="sum"), logits[chosen]

@@ -53,7 +53,8 @@ class VAEObjective(nn.Module):
         logits = self.vae.logits(posterior.sample(batch.noise), batch.frames)
         ce, lovasz = logits.new_zeros(()), logits.new_zeros(())
         for clip, ids in zip(logits.unbind(0), batch.ids, strict=True):
-            terms = reconstruction_loss(clip, ids[batch.frames], self.class_weights, _LOVASZ_VOXELS)
+            known = ids[batch.frames]
+            terms = reconstruction_loss(clip, known, self.class_weights, _LOVASZ_VOXELS, self.vae.decoder.recompute)
             ce, lovasz = ce + terms[0], lovasz + terms[1]
         kl = kl_divergence(posterior) * len(batch.ids)
         loss = ce + lovasz + self.kl_weight * kl
