@@ -70,6 +70,7 @@ def generate(
     columns: Columns = "",
     command: Annotated[str, typer.Option(metavar="NAME", help="static, forward, left, right or mixed.")] = "mixed",
     trajectory: Annotated[Path | None, typer.Option(metavar="FILE", help=".json, .npy, .csv of x, y, yaw.")] = None,
+    chunks: Annotated[int, typer.Option(metavar="N", min=1, help="diffusion: longer scenes, N clips on end.")] = 1,
     sampler: Annotated[
         str | None, typer.Option(metavar="NAME", help="diffusion: euler, heun; for DDPM ancestral, ddim, dpmpp_2m.")
     ] = None,
@@ -98,11 +99,17 @@ def generate(
     if generator == "diffusion":
         _not_for(generator, {"--frame": frame != "ego"})
         sampling = {"sampler": sampler, "steps": steps, "cfg_scale": cfg_scale, "micro_batch": micro_batch}
-        source = sources.diffusion(checkpoint, preset, config, settings or [], **sampling)
+        source = sources.diffusion(checkpoint, preset, config, settings or [], chunks, **sampling)
     elif generator == "procedural":
         _not_for(
             generator,
-            {"--checkpoint": checkpoint, "--sampler": sampler, "--steps": steps, "--cfg-scale": cfg_scale},
+            {
+                "--checkpoint": checkpoint,
+                "--chunks": chunks != 1,
+                "--sampler": sampler,
+                "--steps": steps,
+                "--cfg-scale": cfg_scale,
+            },
         )
         if frame not in ("ego", "world"):
             raise InputError("--frame", f"found {frame!r}", "use one of ego, world")

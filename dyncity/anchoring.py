@@ -106,6 +106,13 @@ def anchored(scene: OccupancyScene, grid: GridSpec) -> OccupancyScene:
     return replace(fixed, semantics=complete_static(fixed.semantics, fixed.taxonomy))
 
 
+def moved_grid(
+    semantics: NDArray[np.uint8], grid: GridSpec, target_to_source: NDArray[np.float64]
+) -> NDArray[np.uint8]:
+    """Frames ``[t, x, y, z]`` on ``grid`` read on the same grid at another pose; 255 where they do not reach."""
+    return np.stack([_look_up({"semantics": f}, grid, grid, target_to_source)["semantics"] for f in semantics])
+
+
 def complete_static(semantics: NDArray[np.uint8], labels: str) -> NDArray[np.uint8]:
     """Fill unknown voxels of world-fixed ``[t, x, y, z]`` semantics with static classes of other frames."""
     space = taxonomy(labels)

@@ -23,6 +23,7 @@ class Purpose(IntEnum):
     TRAIN_DROP = 9
     WEIGHTS = 10
     TRAIN_GIVEN = 11
+    CHUNK = 12
 
 
 def check_seed(seed: int) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dyncity.anchoring import ego_windows
@@ -134,10 +135,21 @@ class LatentDiffusion:
             if found != wanted:
                 raise InputError(name, f"found shape {found}", f"give {wanted}, the grid of this checkpoint's clips")
 
-    @torch.inference_mode()
     def generate(self, specs: list[SceneSpec]) -> list[OccupancyScene]:
         """One scene a spec; a scene depends on its own spec alone (at this micro-batch)."""
-        config, conditions = self.config, [self.conditions(spec) for spec in specs]
+        conditions = [self.conditions(spec) for spec in specs]
+        volumes = self.volumes(specs, conditions)
+        return [self._scene(s, c, v) for s, c, v in zip(specs, conditions, volumes, strict=True)]
+
+    @torch.inference_mode()
+    def volumes(self, specs: list[SceneSpec], conditions: list[Conditions]) -> list[NDArray[np.uint8]]:
+        """Class ids ``[t, x, y, z]`` on the clip's grid, with all given voxels as they were given.
+
+        Args:
+            specs: decide the noise.
+            conditions: in full, as ``conditions`` makes them.
+        """
+        config = self.config
         shape = (config.vae.latent_channels, *rollout_shape(self._latent))
         noise = np.stack(
             [stream(s.seed, s.index, Purpose.LATENT_NOISE).standard_normal(shape, dtype=np.float32) for s in specs]
@@ -159,7 +171,7 @@ class LatentDiffusion:
             self.vae.decode({p: plane[i : i + 1] for p, plane in planes.items()})[0].cpu().numpy()
             for i in range(len(specs))
         ]
-        return [self._scene(s, c, _kept(v, c.given)) for s, c, v in zip(specs, conditions, volumes, strict=True)]
+        return [_kept(volume, c.given) for volume, c in zip(volumes, conditions, strict=True)]
 
     def _maps(self, conditions: list[Conditions]) -> dict[str, Tensor]:
         """The conditions that are maps, for those scenes that have them; zeros for the others."""
@@ -198,7 +210,7 @@ class LatentDiffusion:
 
         return ancestral(denoiser, noise, schedule, fresh)
 
-    def _scene(self, spec: SceneSpec, conditions: Conditions, volume: np.ndarray) -> OccupancyScene:
+    def _scene(self, spec: SceneSpec, conditions: Conditions, volume: NDArray[np.uint8]) -> OccupancyScene:
         """A decoded volume ``[t, x, y, z]`` -> ego-centred frames.
 
         Planes fixed to the world: windows cut out along the path, whose poses are exact. Planes that move
@@ -229,6 +241,6 @@ class LatentDiffusion:
         return ego_windows(scene, config.grid) if fixed else scene
 
 
-def _kept(volume: np.ndarray, given: np.ndarray | None) -> np.ndarray:
+def _kept(volume: NDArray[np.uint8], given: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
     """The decoded volume with all given voxels as they were given."""
     return volume if given is None else np.where(given == UNKNOWN, volume, given)

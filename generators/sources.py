@@ -13,6 +13,7 @@ from dyncity.config import Config, override, read_config
 from dyncity.errors import InputError
 from dyncity.presets import preset as named
 from generators.diffusion import LatentDiffusion, check_sampling
+from generators.long_scenes import lengthened, long_scenes
 from generators.procedural.city import ProceduralCity
 from generators.recorded import RecordedLogs
 
@@ -61,6 +62,7 @@ def diffusion(
     preset: str | None,
     file: Path | None,
     settings: list[str],
+    chunks: int = 1,
     **sampling: int | float | str | None,
 ) -> Source:
     """A checkpoint, by default the shipped one.
@@ -69,6 +71,7 @@ def diffusion(
         checkpoint: its folder.
         preset: if given, the preset whose grid the checkpoint has to have.
         file, settings: laid over the checkpoint's configuration; they may change ``sampling`` alone.
+        chunks: more than one makes longer scenes (``generators.long_scenes``).
         sampling: fields of ``SamplingConfig``; None keeps the checkpoint's.
 
     Raises:
@@ -88,4 +91,7 @@ def diffusion(
         raise InputError("--set", "changes what the checkpoint was trained as", "set sampling.* only")
     chosen = replace(config.sampling, **given)
     check_sampling(chosen, trained.dit.objective)
-    return Source(replace(config, sampling=chosen), partial(LatentDiffusion, folder, sampling=chosen))
+    config = replace(config, sampling=chosen)
+    if chunks == 1:
+        return Source(config, partial(LatentDiffusion, folder, sampling=chosen))
+    return Source(lengthened(config, chunks), partial(long_scenes, folder, chosen, chunks))

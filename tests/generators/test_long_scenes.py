@@ -1,0 +1,75 @@
+"""Scenes of several chunks: one drive, one city, chunk after chunk."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from small_models import make_checkpoint, make_city, small_config
+
+from dyncity.conditions import Conditions, poses_from_trajectory
+from dyncity.errors import InputError
+from dyncity.scene import UNKNOWN, SceneSpec
+from dyncity.taxonomy import NATIVE
+from generators.diffusion import LatentDiffusion
+from generators.long_scenes import LongScenes
+
+
+@pytest.fixture(scope="module")
+def diffusion(tmp_path_factory: pytest.TempPathFactory) -> LatentDiffusion:
+    folder = tmp_path_factory.mktemp("models")
+    return LatentDiffusion(make_checkpoint(folder, make_city(folder / "city"), steps=2))
+
+
+def test_a_long_scene_is_one_drive_and_begins_as_the_short_one(diffusion: LatentDiffusion) -> None:
+    source = LongScenes(diffusion, 3)
+    specs = [SceneSpec(0, 5, Conditions("forward")), SceneSpec(1, 5)]
+    long, short = source.generate(specs)[0], diffusion.generate(specs)[0]
+    assert long.frames == source.config.clip.frames == 4 + 2 * 2
+    np.testing.assert_array_equal(long.semantics[:4], short.semantics)
+    np.testing.assert_allclose(long.poses[:4], short.poses)
+    assert long.conditions.trajectory is not None
+    np.testing.assert_allclose(long.poses, poses_from_trajectory(long.conditions.trajectory))
+    steps = np.linalg.norm(np.diff(long.poses[:, :3, 3], axis=0), axis=1) * 5
+    assert (np.abs(np.diff(steps)) < 3).all()  # m/s from frame to frame: no jump at a seam
+    np.testing.assert_array_equal(np.diff(long.timestamps_us), 200_000)
+
+
+def test_the_same_spec_gives_the_same_scene_in_any_company(diffusion: LatentDiffusion) -> None:
+    source = LongScenes(diffusion, 2)
+    a, b, c = (SceneSpec(i, 7) for i in range(3))
+    first, second = source.generate([a, b]), source.generate([c, a])
+    np.testing.assert_array_equal(first[0].semantics, second[1].semantics)
+    np.testing.assert_array_equal(first[0].poses, second[1].poses)
+
+
+def test_what_stands_stays_where_it_is_across_a_seam(diffusion: LatentDiffusion) -> None:
+    """The ego stands, so chunks share their grid: static voxels of the first are those of the second."""
+    source = LongScenes(diffusion, 2)
+    asked = Conditions(trajectory=np.zeros((6, 3)))
+    scene = source.generate([SceneSpec(0, 3, asked), SceneSpec(1, 3, asked)])[0]
+    last = scene.semantics[3]
+    still = ~np.isin(last, [NATIVE.free, UNKNOWN, *NATIVE.movers])
+    assert still.mean() > 0.05
+    np.testing.assert_array_equal(scene.semantics[4][still], last[still])
+    assert (scene.semantics[4] != last).any()  # the rest is the new chunk's
+
+
+def test_a_given_drive_has_a_row_for_each_frame(diffusion: LatentDiffusion) -> None:
+    source = LongScenes(diffusion, 2)
+    drive = np.stack([np.arange(6.0), np.zeros(6), np.zeros(6)], axis=1)
+    scene = source.generate([SceneSpec(0, 0, Conditions(trajectory=drive)), SceneSpec(1, 0)])[0]
+    np.testing.assert_allclose(scene.poses[:, 0, 3], np.arange(6.0))
+    with pytest.raises(InputError, match="give 6, one a frame of 2 chunks"):
+        source.generate([SceneSpec(0, 0, Conditions(trajectory=drive[:4])), SceneSpec(1, 0)])
+
+
+def test_a_checkpoint_that_cannot_continue_is_refused(diffusion: LatentDiffusion) -> None:
+    blind = object.__new__(LatentDiffusion)
+    blind.__dict__.update(diffusion.__dict__)
+    blind.config = replace(diffusion.config, dit=replace(small_config().dit, given=False))
+    with pytest.raises(InputError, match="cannot continue"):
+        LongScenes(blind, 2)
+    with pytest.raises(InputError, match="at least 1"):
+        LongScenes(diffusion, 0)
