@@ -61,6 +61,18 @@ class Camera:
         across, down = np.meshgrid((u - self.width / 2) / self.focal, (v - self.height / 2) / self.focal)
         return np.stack([across, down, np.ones_like(across)], axis=-1).reshape(-1, 3) @ self.rotation().T
 
+    def to_ego(self) -> NDArray[np.float64]:
+        """``[4, 4]`` camera-to-ego."""
+        pose = np.eye(4)
+        pose[:3, :3], pose[:3, 3] = self.rotation(), self.position
+        return pose
+
+    def covers(self, points: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Whether points ``[..., 3]`` in the ego frame fall into the image, whatever stands in between."""
+        right, down, ahead = np.moveaxis((points - self.position) @ self.rotation(), -1, 0)
+        within = np.abs(right) * self.focal < ahead * (self.width / 2)
+        return within & (np.abs(down) * self.focal < ahead * (self.height / 2))
+
     def rows_columns(self, stride: int) -> tuple[int, int]:
         """The size of an image of every ``stride``-th pixel."""
         return len(np.arange(stride / 2, self.height, stride)), len(np.arange(stride / 2, self.width, stride))
@@ -75,12 +87,12 @@ NUSCENES_CAMERAS = (
     Camera("CAM_BACK_LEFT", (1.04, 0.48, 1.56), 110.0, 1256.0),
     Camera("CAM_BACK_RIGHT", (1.04, -0.48, 1.56), -110.0, 1256.0),
 )
-# Waymo's five cameras, positions and angles rounded: none looks back.
+# Waymo's five cameras in the order of its frames, positions and angles rounded: none looks back.
 WAYMO_CAMERAS = (
     Camera("FRONT", (1.54, -0.02, 2.12), 0.0, 2060.0, 1920, 1280),
     Camera("FRONT_LEFT", (1.49, 0.10, 2.12), 45.0, 2060.0, 1920, 1280),
-    Camera("FRONT_RIGHT", (1.49, -0.15, 2.12), -45.0, 2060.0, 1920, 1280),
     Camera("SIDE_LEFT", (1.43, 0.12, 2.12), 90.0, 2060.0, 1920, 886),
+    Camera("FRONT_RIGHT", (1.49, -0.15, 2.12), -45.0, 2060.0, 1920, 1280),
     Camera("SIDE_RIGHT", (1.43, -0.16, 2.12), -90.0, 2060.0, 1920, 886),
 )
 

@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 FORMATS = {
     "semantickitti": "exporters.semantickitti",
     "occ3d-nuscenes": "exporters.occ3d",
+    "occ3d-waymo": "exporters.occ3d_waymo",
+    "carlasc": "exporters.carlasc",
+    "openoccupancy": "exporters.openoccupancy",
+    "uniocc": "exporters.uniocc",
+    "kitti-boxes": "exporters.kitti_boxes",
 }
 
 

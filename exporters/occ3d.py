@@ -42,11 +42,13 @@ class Occ3DFrames:
         semantics: class ids; free where unknown.
         mask_lidar: 1 where known and seen by the LiDAR from some pose of the scene.
         mask_camera: 1 where, besides, a camera sees it in that frame.
+        instances: uint16 track numbers, where the scene has them.
     """
 
     semantics: NDArray[np.uint8]
     mask_lidar: NDArray[np.uint8]
     mask_camera: NDArray[np.uint8]
+    instances: NDArray[np.uint16] | None
 
 
 def occ3d_frames(scene: OccupancyScene, labels: str, lidar: Lidar, cameras: Sequence[Camera]) -> Occ3DFrames:
@@ -59,7 +61,7 @@ def occ3d_frames(scene: OccupancyScene, labels: str, lidar: Lidar, cameras: Sequ
         views = np.stack([camera_mask(scene, frame, cameras) for frame in range(scene.frames)])
         # Occ3D counts as visible only what the LiDAR observed as well.
         mask_camera = views.astype(np.uint8) & (mask_lidar > 0)
-    masked = dataclasses.replace(scene, instances=None, boxes=None, mask_lidar=mask_lidar, mask_camera=mask_camera)
+    masked = dataclasses.replace(scene, boxes=None, mask_lidar=mask_lidar, mask_camera=mask_camera)
     grid = GridSpec(SHAPE, (VOXEL_SIZE,) * 3, LOWER, scene.grid.frame_rate)
     sampled = to_grid(to_labels(masked, labels), grid)
     if sampled.mask_lidar is None or sampled.mask_camera is None:
@@ -69,6 +71,7 @@ def occ3d_frames(scene: OccupancyScene, labels: str, lidar: Lidar, cameras: Sequ
         semantics=np.where(known, sampled.semantics, np.uint8(taxonomy(labels).free)),
         mask_lidar=((sampled.mask_lidar > 0) & known).astype(np.uint8),
         mask_camera=((sampled.mask_camera > 0) & known).astype(np.uint8),
+        instances=sampled.instances,
     )
 
 

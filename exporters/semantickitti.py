@@ -41,7 +41,7 @@ _REPLACED = ("label", "velodyne", "voxels")
 # below it. The offsets along x (left grey, right grey, left colour, right colour) are metres.
 _FOCAL, _CENTER = 718.856, (607.1928, 185.2157)
 _CAMERA_X = (0.0, 0.54, -0.06, 0.48)
-_IMAGE = (1241, 376)
+IMAGE = (1241, 376)
 LIDAR_TO_CAMERA = np.array(
     [[0.0, -1.0, 0.0, 0.0], [0.0, 0.0, -1.0, -0.08], [1.0, 0.0, 0.0, -0.27], [0.0, 0.0, 0.0, 1.0]]
 )
@@ -183,7 +183,7 @@ def write_sequence(scene: OccupancyScene, folder: Path, *, scans: bool = True, i
         semantic = _write_scan(scene, frame, turn, raw, moving, folder) if scans else labels[labels > 0]
         content.update(dict(enumerate(np.bincount(semantic.astype(np.int64)).tolist())))
         if images:
-            Image.new("RGB", _IMAGE).save(folder / "image_2" / f"{frame:06d}.png")
+            Image.new("RGB", IMAGE).save(folder / "image_2" / f"{frame:06d}.png")
     (folder / "calib.txt").write_text(calib_text(), encoding="ascii")
     (folder / "poses.txt").write_text(poses_text(scene.poses), encoding="ascii")
     seconds = (scene.timestamps_us - scene.timestamps_us[0]) / 1e6
@@ -205,12 +205,19 @@ def pack(mask: NDArray[np.bool_]) -> bytes:
     return np.packbits(mask.reshape(-1)).tobytes()
 
 
+def color_camera() -> NDArray[np.float64]:
+    """``[3, 4]`` projection of the left colour camera (``P2``), from camera 0's frame to pixels."""
+    return _projection(_CAMERA_X[2])
+
+
+def _projection(x: float) -> NDArray[np.float64]:
+    """``[3, 4]`` of a rectified camera ``x`` metres to the right of camera 0."""
+    return np.array([[_FOCAL, 0.0, _CENTER[0], -_FOCAL * x], [0.0, _FOCAL, _CENTER[1], 0.0], [0.0, 0.0, 1.0, 0.0]])
+
+
 def calib_text() -> str:
     """``P0`` to ``P3`` (3x4 projections of the rectified cameras) and ``Tr`` (LiDAR to camera 0)."""
-    lines = []
-    for number, x in enumerate(_CAMERA_X):
-        projection = [[_FOCAL, 0.0, _CENTER[0], -_FOCAL * x], [0.0, _FOCAL, _CENTER[1], 0.0], [0, 0, 1, 0]]
-        lines.append(f"P{number}: {_numbers(np.array(projection))}")
+    lines = [f"P{number}: {_numbers(_projection(x))}" for number, x in enumerate(_CAMERA_X)]
     lines.append(f"Tr: {_numbers(LIDAR_TO_CAMERA[:3])}")
     return "\n".join(lines) + "\n"
 
