@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 
 from dyncity.grid import GridSpec
 from dyncity.scene import UNKNOWN, OccupancyScene
+from dyncity.taxonomy import taxonomy
+from exporters.motion import moving_tracks
 
 # More poses add little to what the nearer ones saw, and each costs a look-up of the whole grid a frame.
 _MOST_POSES = 8
@@ -16,19 +18,27 @@ def seen_over_time(scene: OccupancyScene, seen: NDArray[np.bool_]) -> NDArray[np
     """What was seen from any pose of the scene: as data sets do that merge the scans of a drive.
 
     A voxel counts as seen in a frame when its centre lay in a seen voxel in some frame (at most 8
-    frames, evenly spread, besides its own). Unknown voxels stay unseen.
+    frames, evenly spread, besides its own). Unknown voxels stay unseen. What moves was elsewhere in other
+    frames: its voxels count as seen only where their own frame saw them.
 
     Args:
         seen: bool ``[t, x, y, z]`` seen in each frame, on the scene's grid.
     """
-    poses, merged = scene.grid_poses(), seen.copy()
+    poses, merged, stands = scene.grid_poses(), seen.copy(), ~_moves(scene)
     sources = np.unique(np.linspace(0, scene.frames - 1, min(scene.frames, _MOST_POSES)).round().astype(int))
     for frame in range(scene.frames):
         for source in sources:
             if source != frame:
                 relative = np.linalg.inv(poses[source]) @ poses[frame]
-                merged[frame] |= _moved(seen[source], scene.grid, relative)
+                merged[frame] |= _moved(seen[source], scene.grid, relative) & stands[frame]
     return merged & (scene.semantics != UNKNOWN)
+
+
+def _moves(scene: OccupancyScene) -> NDArray[np.bool_]:
+    """Bool ``[t, x, y, z]``: voxels of moving tracks; of all classes that can move where there are no tracks."""
+    if scene.instances is not None:
+        return moving_tracks(scene)[scene.instances]
+    return np.isin(scene.semantics, taxonomy(scene.taxonomy).movers)
 
 
 def _moved(mask: NDArray[np.bool_], grid: GridSpec, relative: NDArray[np.float64]) -> NDArray[np.bool_]:
