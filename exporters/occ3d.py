@@ -63,7 +63,7 @@ def occ3d_frames(scene: OccupancyScene, labels: str, lidar: Lidar, cameras: Sequ
         mask_camera = views.astype(np.uint8) & (mask_lidar > 0)
     masked = dataclasses.replace(scene, boxes=None, mask_lidar=mask_lidar, mask_camera=mask_camera)
     grid = GridSpec(SHAPE, (VOXEL_SIZE,) * 3, LOWER, scene.grid.frame_rate)
-    sampled = to_grid(to_labels(masked, labels), grid)
+    sampled = to_labels(to_grid(masked, grid), labels)  # thin classes first, while they have a name
     if sampled.mask_lidar is None or sampled.mask_camera is None:
         raise RuntimeError("resampling dropped the masks")
     known = sampled.semantics != UNKNOWN

@@ -38,7 +38,7 @@ class OpenOccupancyTree:
         folder = f"scene_{frame_token(scene.scene_id, -1)}"
         (self.out / folder / "occupancy").mkdir(parents=True)
         bare = dataclasses.replace(scene, boxes=None, instances=None, mask_lidar=None, mask_camera=None)
-        sampled = to_grid(to_labels(bare, "occ3d-nuscenes"), ego_grid(scene.grid.frame_rate))
+        sampled = to_labels(to_grid(bare, ego_grid(scene.grid.frame_rate)), "occ3d-nuscenes")
         for frame in range(scene.frames):
             rows = voxel_rows(sampled.semantics[frame])
             path = self.out / folder / "occupancy" / f"{frame_token(scene.scene_id, frame)}.npy"

@@ -105,6 +105,7 @@ def test_without_boxes_flow_follows_the_middle_of_each_tracks_voxels(root):
 def test_members_of_an_npz_are_plain_npy_files_that_any_numpy_reads(root):
     with zipfile.ZipFile(root / "scene-0001/0.npz") as archive:
         assert archive.testzip() is None
+        assert all(m.compress_type == zipfile.ZIP_DEFLATED for m in archive.infolist())
         for name in archive.namelist():
             data = archive.read(name)
             assert data[:6] == b"\x93NUMPY"
