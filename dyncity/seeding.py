@@ -22,6 +22,7 @@ class Purpose(IntEnum):
     TRAIN_NOISE = 8
     TRAIN_DROP = 9
     WEIGHTS = 10
+    SENSOR = 13
 
 
 def check_seed(seed: int) -> int:
