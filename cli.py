@@ -11,6 +11,7 @@ import typer
 
 from dyncity.errors import InputError
 from dyncity.exit_codes import run
+from exporters.formats import FORMATS
 
 if TYPE_CHECKING:
     from generators.base import SceneGenerator
@@ -321,10 +322,11 @@ def convert(
 def export(
     corpus: Corpus,
     out: Out,
-    kind: Annotated[str, typer.Option("--format", metavar="NAME", help="semantickitti or occ3d-nuscenes.")],
-    scans: Annotated[
-        bool, typer.Option("--scans/--no-scans", help="semantickitti: write simulated LiDAR scans.")
-    ] = True,
+    kind: Annotated[str, typer.Option("--format", metavar="NAME", help=f"One of {', '.join(FORMATS)}.")],
+    sequences: Annotated[str | None, typer.Option(metavar="N,N", help="Numbers of the scenes in the tree.")] = None,
+    scans: Annotated[bool, typer.Option("--scans/--no-scans", help="Write simulated LiDAR scans.")] = True,
+    images: Annotated[bool, typer.Option("--images", help="semantickitti: write black image_2 placeholders.")] = False,
+    cameras: Annotated[Path | None, typer.Option(metavar="FILE", help="JSON of a camera rig for the masks.")] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Write a corpus in the folder layout of a public data set.
@@ -335,10 +337,14 @@ def export(
       dyncity export corpus --format occ3d-nuscenes --out occ3d
     """
     from dyncity.terminal import ProgressLine, show_table
+    from exporters.cameras import read_cameras
+    from exporters.native_tree import TreeOptions, read_numbers
     from exporters.trees import export_tree
 
+    rig = read_cameras(cameras) if cameras else None
+    options = TreeOptions(read_numbers(sequences) if sequences else None, scans, images, rig)
     with ProgressLine("export", "scenes") as progress:
-        result = export_tree(corpus, kind, out, overwrite=overwrite, report=progress.update, scans=scans)
+        result = export_tree(corpus, kind, out, overwrite=overwrite, report=progress.update, options=options)
     rows = [
         ("scenes", result.scenes),
         ("frames", result.frames),

@@ -24,6 +24,7 @@ class Purpose(IntEnum):
     WEIGHTS = 10
     TRAIN_GIVEN = 11
     CHUNK = 12
+    SENSOR = 13
 
 
 def check_seed(seed: int) -> int:

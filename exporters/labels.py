@@ -11,8 +11,16 @@ from numpy.typing import NDArray
 from dyncity.anchoring import ego_windows
 from dyncity.grid import GridSpec
 from dyncity.scene import UNKNOWN, OccupancyScene
-from dyncity.taxonomy import label_map, taxonomy
+from dyncity.taxonomy import Taxonomy, label_map, taxonomy
 
+# Narrower than a coarse voxel: outvoted by whatever they stand next to, they would be gone. In all label spaces.
+THIN = frozenset(
+    {
+        *("pole", "traffic_sign", "traffic-sign", "sign", "traffic_light", "traffic_cone", "construction_cone"),
+        *("pedestrian", "person", "cyclist", "bicyclist", "bicycle", "motorcycle", "motorcyclist"),
+        *("trunk", "tree_trunk"),
+    }
+)
 _OUTSIDE = {"semantics": UNKNOWN, "instances": 0, "mask_lidar": 0, "mask_camera": 0}
 
 
@@ -47,9 +55,10 @@ def to_grid(scene: OccupancyScene, grid: GridSpec) -> OccupancyScene:
 
     A voxel looks at the source voxels whose centres lie in it or, where there are none (a finer or an
     equal grid), at the one that holds its own centre. Where it looks at several, any occupied one
-    makes it occupied, so that poles and people survive; the most frequent class that is neither free nor
-    unknown wins, the lower id on a tie; without one it is free if more are free than unknown. Instances
-    and masks are those of the first voxel of the winning class. The frame rate stays the scene's.
+    makes it occupied, and any thin one (``THIN``) thin, so that poles and people survive next to walls and
+    on roads; among equals the most frequent class wins, the lower id on a tie; without an occupied one it
+    is free if more are free than unknown. Instances and masks are those of the first voxel of the winning
+    class. The frame rate stays the scene's.
 
     A world-fixed scene (``anchor`` set) is first cut into ego windows at its own voxel size.
     """
@@ -67,7 +76,7 @@ def to_grid(scene: OccupancyScene, grid: GridSpec) -> OccupancyScene:
         name: np.full((scene.frames, *grid.shape), _OUTSIDE[name], getattr(scene, name).dtype) for name in names
     }
     for t in range(scene.frames):
-        target, source = _winners(scene.semantics[t], taxonomy(scene.taxonomy).free, looked_at, grid)
+        target, source = _winners(scene.semantics[t], taxonomy(scene.taxonomy), looked_at, grid)
         for name in names:
             resampled[name][t].reshape(-1)[target] = getattr(scene, name)[t].reshape(-1)[source]
     return replace(scene, grid=grid, **resampled)
@@ -92,7 +101,7 @@ def _looked_at(source: GridSpec, target: GridSpec, axis: int) -> tuple[NDArray[n
 
 def _winners(
     semantics: NDArray[np.uint8],
-    free: int,
+    space: Taxonomy,
     looked_at: list[tuple[NDArray[np.int64], NDArray[np.int64]]],
     grid: GridSpec,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -105,16 +114,18 @@ def _winners(
     labels = semantics.reshape(-1)[source]
     pick = np.full((2, grid.voxels), -1)
     count = np.zeros((2, grid.voxels), np.int64)
-    for k, label in enumerate((UNKNOWN, free)):
+    for k, label in enumerate((UNKNOWN, space.free)):
         found = labels == label
         count[k] = np.bincount(target[found], minlength=grid.voxels)
         pick[k, target[found][::-1]] = source[found][::-1]  # backwards: the first one stays
     best = np.where(count[1] > count[0], pick[1], pick[0])
 
-    occupied = np.flatnonzero((labels != UNKNOWN) & (labels != free))
+    occupied = np.flatnonzero((labels != UNKNOWN) & (labels != space.free))
     keys, first, votes = np.unique(target[occupied] * 256 + labels[occupied], return_index=True, return_counts=True)
     voxel = keys // 256
-    order = np.lexsort((-keys, votes, voxel))  # within a voxel: most votes last, the lower id on a tie
+    thin = np.isin(keys % 256, [i for i, name in enumerate(space.classes) if name in THIN])
+    # Within a voxel the winner comes last: thin, then most votes, then the lower id.
+    order = np.lexsort((-keys, votes, thin, voxel))
     last = order[np.flatnonzero(np.diff(voxel[order], append=-1))]
     best[voxel[last]] = source[occupied[first[last]]]
     covered = np.flatnonzero(best >= 0)

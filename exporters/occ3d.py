@@ -16,20 +16,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dyncity.errors import InputError
 from dyncity.grid import GridSpec
 from dyncity.scene import UNKNOWN, OccupancyScene
 from dyncity.taxonomy import taxonomy
+from exporters.cameras import NUSCENES_CAMERAS, Camera, camera_mask
 from exporters.labels import to_grid, to_labels
-from exporters.sensors import (
-    HDL_32E,
-    NUSCENES_CAMERAS,
-    Camera,
-    Lidar,
-    camera_mask,
-    scan,
-    seen_over_time,
-)
+from exporters.native_tree import TreeFormat, TreeOptions, chosen_numbers, held_out
+from exporters.sensors import HDL_32E, Lidar, scan
+from exporters.visibility import seen_over_time
 
 SHAPE = (200, 200, 16)
 VOXEL_SIZE = 0.4
@@ -38,7 +32,6 @@ LOWER = (-40.0, -40.0, -1.0)
 
 # What readers of annotations.json expect before the first and after the last frame of a scene.
 _NO_FRAME = "EOF"
-_VAL_SHARE = 0.15
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -49,11 +42,13 @@ class Occ3DFrames:
         semantics: class ids; free where unknown.
         mask_lidar: 1 where known and seen by the LiDAR from some pose of the scene.
         mask_camera: 1 where, besides, a camera sees it in that frame.
+        instances: uint16 track numbers, where the scene has them.
     """
 
     semantics: NDArray[np.uint8]
     mask_lidar: NDArray[np.uint8]
     mask_camera: NDArray[np.uint8]
+    instances: NDArray[np.uint16] | None
 
 
 def occ3d_frames(scene: OccupancyScene, labels: str, lidar: Lidar, cameras: Sequence[Camera]) -> Occ3DFrames:
@@ -66,9 +61,9 @@ def occ3d_frames(scene: OccupancyScene, labels: str, lidar: Lidar, cameras: Sequ
         views = np.stack([camera_mask(scene, frame, cameras) for frame in range(scene.frames)])
         # Occ3D counts as visible only what the LiDAR observed as well.
         mask_camera = views.astype(np.uint8) & (mask_lidar > 0)
-    masked = dataclasses.replace(scene, instances=None, boxes=None, mask_lidar=mask_lidar, mask_camera=mask_camera)
+    masked = dataclasses.replace(scene, boxes=None, mask_lidar=mask_lidar, mask_camera=mask_camera)
     grid = GridSpec(SHAPE, (VOXEL_SIZE,) * 3, LOWER, scene.grid.frame_rate)
-    sampled = to_grid(to_labels(masked, labels), grid)
+    sampled = to_labels(to_grid(masked, grid), labels)  # thin classes first, while they have a name
     if sampled.mask_lidar is None or sampled.mask_camera is None:
         raise RuntimeError("resampling dropped the masks")
     known = sampled.semantics != UNKNOWN
@@ -76,6 +71,7 @@ def occ3d_frames(scene: OccupancyScene, labels: str, lidar: Lidar, cameras: Sequ
         semantics=np.where(known, sampled.semantics, np.uint8(taxonomy(labels).free)),
         mask_lidar=((sampled.mask_lidar > 0) & known).astype(np.uint8),
         mask_camera=((sampled.mask_camera > 0) & known).astype(np.uint8),
+        instances=sampled.instances,
     )
 
 
@@ -88,7 +84,7 @@ class Occ3DNuScenesTree:
     Args:
         out: an existing empty folder.
         scenes: how many scenes will be added.
-        sequences: the numbers of the scenes, if chosen by the user.
+        options: the numbers of the scenes, the cameras.
 
     Raises:
         InputError: when the chosen numbers do not fit.
@@ -96,12 +92,12 @@ class Occ3DNuScenesTree:
 
     labels = "occ3d-nuscenes"
 
-    def __init__(self, out: Path, scenes: int, sequences: Sequence[int] | None = None) -> None:
-        numbers = list(range(1, scenes + 1)) if sequences is None else list(sequences)
-        if len(numbers) != scenes:
-            raise InputError("--sequences", f"found {len(numbers)} for {scenes} scenes", "give one a scene")
-        if len(set(numbers)) != scenes or min(numbers) < 0:
-            raise InputError("--sequences", f"found {numbers}", "give different numbers from 0")
+    def __init__(self, out: Path, scenes: int, options: TreeOptions | None = None) -> None:
+        options = options or TreeOptions()
+        numbers = list(range(1, scenes + 1))
+        if options.sequences is not None:
+            numbers = chosen_numbers(options.sequences, scenes, 999_999)
+        self.cameras = options.cameras or NUSCENES_CAMERAS
         self.out = out
         self.names = [f"scene-{number:04d}" for number in numbers]
         self.infos: dict[str, dict[str, Any]] = {}
@@ -109,7 +105,7 @@ class Occ3DNuScenesTree:
     def add(self, scene: OccupancyScene) -> str:
         """Write the frames of the next scene; returns its folder relative to ``out``."""
         name = self.names[len(self.infos)]
-        frames = occ3d_frames(scene, self.labels, HDL_32E, NUSCENES_CAMERAS)
+        frames = occ3d_frames(scene, self.labels, HDL_32E, self.cameras)
         tokens = [frame_token(scene.scene_id, frame) for frame in range(scene.frames)]
         chain = [_NO_FRAME, *tokens, _NO_FRAME]
         self.infos[name] = {}
@@ -132,7 +128,7 @@ class Occ3DNuScenesTree:
                         "extrinsic": transform_json(camera.rotation(), np.array(camera.position)),
                         "ego_pose": transform_json(pose[:3, :3], pose[:3, 3]),
                     }
-                    for camera in NUSCENES_CAMERAS
+                    for camera in self.cameras
                 },
                 "ego_pose": transform_json(pose[:3, :3], pose[:3, 3]),
                 "gt_path": path,
@@ -143,15 +139,18 @@ class Occ3DNuScenesTree:
 
     def finish(self) -> list[str]:
         """Write ``annotations.json``; returns the roots, relative to ``out``."""
-        count = len(self.names)
-        held_out = max(1, round(_VAL_SHARE * count)) if count > 1 else 0
+        first_held_out = len(self.names) - held_out(len(self.names))
         annotations = {
-            "train_split": self.names[: count - held_out],
-            "val_split": self.names[count - held_out :],
+            "train_split": self.names[:first_held_out],
+            "val_split": self.names[first_held_out:],
             "scene_infos": self.infos,
         }
         (self.out / "annotations.json").write_text(json.dumps(annotations) + "\n", encoding="ascii")
         return ["."]
+
+    def beside(self) -> dict[str, str]:
+        """Nothing."""
+        return {}
 
     def notes(self) -> list[str]:
         """What a user of the tree should know, one line each."""
@@ -189,3 +188,6 @@ def quaternion(rotation: NDArray[np.floating]) -> NDArray[np.float64]:
     vector = np.linalg.eigh(matrix)[1][:, -1]
     first = np.argmax(np.abs(vector) > 1e-9)  # of half turns, whose w is 0, the same one of both signs
     return vector * np.sign(vector[first])
+
+
+TREE = TreeFormat("occ3d-nuscenes", r"gts|annotations\.json", Occ3DNuScenesTree, ("sequences", "cameras"))

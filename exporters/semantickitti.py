@@ -7,18 +7,23 @@ says what is chosen where the data set leaves a choice.
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from dyncity.errors import InputError
 from dyncity.grid import GridSpec
 from dyncity.scene import UNKNOWN, OccupancyScene
-from dyncity.taxonomy import label_map, taxonomy
 from exporters.labels import to_grid
-from exporters.sensors import HDL_64E, Scan, scan, seen_over_time
+from exporters.motion import moving_tracks
+from exporters.native_tree import TreeFormat, TreeOptions, chosen_numbers
+from exporters.semantickitti_ids import REMISSION, configuration, raw_table
+from exporters.sensors import HDL_64E, Scan, scan
+from exporters.visibility import seen_over_time
 
 LABELS = "semantickitti"
 # KITTI's frame is the LiDAR's: z counts from the sensor, 1.73 m above the road that ours counts from.
@@ -26,14 +31,6 @@ LIDAR_HEIGHT = HDL_64E.position[2]
 VOXEL_SIZE = 0.2
 LOWER = (0.0, -25.6, -2.0)
 SHAPE = (256, 256, 32)
-
-# Learning id -> raw id (learning_map_inv of the data set), and the raw id of objects outside its classes.
-RAW_IDS = np.array([0, 10, 11, 15, 18, 20, 30, 31, 32, 40, 44, 48, 49, 50, 51, 70, 71, 72, 80, 81], dtype=np.uint16)
-OTHER_OBJECT = 99
-
-# Reflectivity by raw id, 0 to 1: plausible for 905 nm, not measured; what is not listed returns 0.3.
-_REMISSION = {10: 0.35, 18: 0.35, 20: 0.35, 40: 0.25, 44: 0.25, 48: 0.3, 50: 0.4, 51: 0.35, 70: 0.45}
-_REMISSION |= {71: 0.3, 72: 0.35, 80: 0.5, 81: 0.9}
 
 # Sequences by what they add to a small root: one to train on, the one to validate on, then the others.
 _ROOT = (0, 8, 1, 2, 3, 4, 5, 6, 7, 9, 10)
@@ -44,6 +41,7 @@ _REPLACED = ("label", "velodyne", "voxels")
 # below it. The offsets along x (left grey, right grey, left colour, right colour) are metres.
 _FOCAL, _CENTER = 718.856, (607.1928, 185.2157)
 _CAMERA_X = (0.0, 0.54, -0.06, 0.48)
+IMAGE = (1241, 376)
 LIDAR_TO_CAMERA = np.array(
     [[0.0, -1.0, 0.0, 0.0], [0.0, 0.0, -1.0, -0.08], [1.0, 0.0, 0.0, -0.27], [0.0, 0.0, 0.0, 1.0]]
 )
@@ -58,29 +56,45 @@ class SemanticKittiTree:
     Args:
         out: an existing empty folder.
         scenes: how many scenes will be added.
-        sequences: their sequence numbers, if chosen by the user; all in one root then.
-        scans: write ``velodyne/`` and ``labels/`` too.
+        options: sequence numbers (all in one root then), scans, placeholder images.
 
     Raises:
         InputError: when the chosen numbers do not fit.
     """
 
-    def __init__(self, out: Path, scenes: int, sequences: Sequence[int] | None = None, scans: bool = True) -> None:
+    def __init__(self, out: Path, scenes: int, options: TreeOptions | None = None) -> None:
         self.out = out
-        self.folders = sequence_folders(scenes, sequences)
-        self.scans = scans
+        self.options = options or TreeOptions()
+        self.folders = sequence_folders(scenes, self.options.sequences)
         self.added = 0
+        self.content: Counter[int] = Counter()
 
     def add(self, scene: OccupancyScene) -> str:
         """Write the next scene; returns its folder relative to ``out``."""
         folder = self.folders[self.added]
-        write_sequence(scene, self.out / folder, scans=self.scans)
+        self.content += write_sequence(scene, self.out / folder, scans=self.options.scans, images=self.options.images)
         self.added += 1
         return folder
 
     def finish(self) -> list[str]:
         """Nothing is left to write; returns the roots, relative to ``out``."""
-        return sorted({folder.split("dataset/")[0].rstrip("/") or "." for folder in self.folders})
+        return sorted(self._roots())
+
+    def beside(self) -> dict[str, str]:
+        """A label configuration a root, as the official API and many loaders take it."""
+        return {
+            f"{root}.semantic-kitti.yaml" if root != "." else "semantic-kitti.yaml": configuration(
+                numbers, self.content
+            )
+            for root, numbers in self._roots().items()
+        }
+
+    def _roots(self) -> dict[str, list[int]]:
+        """Each root and the numbers of its sequences."""
+        roots: dict[str, list[int]] = {}
+        for folder in self.folders:
+            roots.setdefault(folder.split("dataset/")[0].rstrip("/") or ".", []).append(_number(folder))
+        return roots
 
     def notes(self) -> list[str]:
         """What a user of the tree should know, one line each."""
@@ -117,12 +131,7 @@ def sequence_folders(scenes: int, sequences: Sequence[int] | None) -> list[str]:
         InputError: when ``sequences`` does not give each scene a number of its own from 0 to 99.
     """
     if sequences is not None:
-        numbers = list(sequences)
-        if len(numbers) != scenes:
-            raise InputError("--sequences", f"found {len(numbers)} for {scenes} scenes", "give one a scene")
-        if len(set(numbers)) != scenes or not all(0 <= n <= 99 for n in numbers):
-            raise InputError("--sequences", f"found {numbers}", "give different numbers from 0 to 99")
-        return [f"dataset/sequences/{n:02d}" for n in numbers]
+        return [f"dataset/sequences/{n:02d}" for n in chosen_numbers(sequences, scenes, 99)]
     folders = []
     for part, first in enumerate(range(0, scenes, len(_ROOT))):
         root = f"part-{part:03d}/" if scenes > len(_ROOT) else ""
@@ -131,33 +140,24 @@ def sequence_folders(scenes: int, sequences: Sequence[int] | None) -> list[str]:
     return folders
 
 
-def raw_table(labels: str) -> NDArray[np.uint16]:
-    """uint16 ``[256]``: class ids of a taxonomy to raw ids; unknown and free become 0.
-
-    Known objects that have no class in the data set become raw 99, which its benchmark ignores.
-    """
-    learning = label_map(labels, LABELS)
-    table = np.zeros(256, np.uint16)
-    table[: len(taxonomy(labels))] = OTHER_OBJECT
-    known = learning != UNKNOWN
-    table[known] = RAW_IDS[learning[known]]
-    return table
-
-
 def kitti_grid(frame_rate: float) -> GridSpec:
     """The data set's grid in OUR ego frame: its z range, moved up by the height of the LiDAR."""
     return GridSpec(SHAPE, (VOXEL_SIZE,) * 3, (LOWER[0], LOWER[1], LOWER[2] + LIDAR_HEIGHT), frame_rate)
 
 
-def write_sequence(scene: OccupancyScene, folder: Path, *, scans: bool = True) -> None:
-    """Write one scene as one sequence folder; frame i is number i in all files."""
+def write_sequence(scene: OccupancyScene, folder: Path, *, scans: bool = True, images: bool = False) -> Counter[int]:
+    """Write one scene as one sequence folder; frame i is number i in all files.
+
+    Returns:
+        How many points (without scans: occupied voxels) have each raw id.
+    """
     raw = raw_table(scene.taxonomy)
+    moving = moving_tracks(scene)
     turns = [scan(scene, frame, HDL_64E, inset=VOXEL_SIZE / 2) for frame in range(scene.frames)]
     seen = np.stack([turn.seen for turn in turns])
     sampled = to_grid(
         dataclasses.replace(
             scene,
-            instances=None,
             boxes=None,
             mask_lidar=seen.astype(np.uint8),
             mask_camera=seen_over_time(scene, seen).astype(np.uint8),
@@ -166,11 +166,12 @@ def write_sequence(scene: OccupancyScene, folder: Path, *, scans: bool = True) -
     )
     if sampled.mask_lidar is None or sampled.mask_camera is None:
         raise RuntimeError("resampling dropped the masks")
-    (folder / "voxels").mkdir(parents=True)
-    for name in ("velodyne", "labels") if scans else ():
-        (folder / name).mkdir()
+    for name in ("voxels", *(("velodyne", "labels") if scans else ()), *(("image_2",) if images else ())):
+        (folder / name).mkdir(parents=True)
+    content: Counter[int] = Counter()
     for frame, turn in enumerate(turns):
-        labels = raw[sampled.semantics[frame]]
+        tracks = 0 if sampled.instances is None else sampled.instances[frame]
+        labels = raw[moving[tracks].astype(np.int64), sampled.semantics[frame]]
         scanned = voxelise(turn.points) & (labels > 0)
         unseen = (sampled.mask_camera[frame] == 0) | (sampled.semantics[frame] == UNKNOWN)
         occluded = sampled.mask_lidar[frame] == 0
@@ -179,12 +180,15 @@ def write_sequence(scene: OccupancyScene, folder: Path, *, scans: bool = True) -
         stem.with_suffix(".bin").write_bytes(pack(scanned))
         stem.with_suffix(".invalid").write_bytes(pack(unseen & ~scanned))
         stem.with_suffix(".occluded").write_bytes(pack(occluded & ~scanned))
-        if scans:
-            _write_scan(scene, frame, turn, raw, folder)
+        semantic = _write_scan(scene, frame, turn, raw, moving, folder) if scans else labels[labels > 0]
+        content.update(dict(enumerate(np.bincount(semantic.astype(np.int64)).tolist())))
+        if images:
+            Image.new("RGB", IMAGE).save(folder / "image_2" / f"{frame:06d}.png")
     (folder / "calib.txt").write_text(calib_text(), encoding="ascii")
     (folder / "poses.txt").write_text(poses_text(scene.poses), encoding="ascii")
     seconds = (scene.timestamps_us - scene.timestamps_us[0]) / 1e6
     (folder / "times.txt").write_text("".join(f"{s:.6e}\n" for s in seconds), encoding="ascii")
+    return content
 
 
 def voxelise(points: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -201,12 +205,19 @@ def pack(mask: NDArray[np.bool_]) -> bytes:
     return np.packbits(mask.reshape(-1)).tobytes()
 
 
+def color_camera() -> NDArray[np.float64]:
+    """``[3, 4]`` projection of the left colour camera (``P2``), from camera 0's frame to pixels."""
+    return _projection(_CAMERA_X[2])
+
+
+def _projection(x: float) -> NDArray[np.float64]:
+    """``[3, 4]`` of a rectified camera ``x`` metres to the right of camera 0."""
+    return np.array([[_FOCAL, 0.0, _CENTER[0], -_FOCAL * x], [0.0, _FOCAL, _CENTER[1], 0.0], [0.0, 0.0, 1.0, 0.0]])
+
+
 def calib_text() -> str:
     """``P0`` to ``P3`` (3x4 projections of the rectified cameras) and ``Tr`` (LiDAR to camera 0)."""
-    lines = []
-    for number, x in enumerate(_CAMERA_X):
-        projection = [[_FOCAL, 0.0, _CENTER[0], -_FOCAL * x], [0.0, _FOCAL, _CENTER[1], 0.0], [0, 0, 1, 0]]
-        lines.append(f"P{number}: {_numbers(np.array(projection))}")
+    lines = [f"P{number}: {_numbers(_projection(x))}" for number, x in enumerate(_CAMERA_X)]
     lines.append(f"Tr: {_numbers(LIDAR_TO_CAMERA[:3])}")
     return "\n".join(lines) + "\n"
 
@@ -222,19 +233,25 @@ def poses_text(poses: NDArray[np.float64]) -> str:
     return "".join(f"{_numbers(pose[:3])}\n" for pose in camera)
 
 
-def _write_scan(scene: OccupancyScene, frame: int, turn: Scan, raw: NDArray[np.uint16], folder: Path) -> None:
-    """``velodyne/NNNNNN.bin`` (x, y, z, remission) and ``labels/NNNNNN.label`` (instance, semantic)."""
+def _write_scan(
+    scene: OccupancyScene,
+    frame: int,
+    turn: Scan,
+    raw: NDArray[np.uint16],
+    moving: NDArray[np.bool_],
+    folder: Path,
+) -> NDArray[np.uint32]:
+    """``velodyne/NNNNNN.bin`` (x, y, z, remission), ``labels/NNNNNN.label`` (instance, semantic); the latter."""
     x, y, z = turn.voxel.T
-    semantic = raw[scene.semantics[frame, x, y, z]].astype(np.uint32)
-    instance = np.zeros_like(semantic)
+    instance = np.zeros(len(x), np.uint32)
     if scene.instances is not None:
         instance = scene.instances[frame, x, y, z].astype(np.uint32)
-    remission = np.full(int(max(_REMISSION)) + OTHER_OBJECT, 0.3, np.float32)
-    remission[list(_REMISSION)] = list(_REMISSION.values())
-    points = np.c_[turn.points, remission[semantic]]
+    semantic = raw[moving[instance].astype(np.int64), scene.semantics[frame, x, y, z]].astype(np.uint32)
+    points = np.c_[turn.points, REMISSION[semantic]]
     name = f"{frame:06d}"
     (folder / "velodyne" / f"{name}.bin").write_bytes(points.astype("<f4").tobytes())
     (folder / "labels" / f"{name}.label").write_bytes((semantic | instance << 16).astype("<u4").tobytes())
+    return semantic
 
 
 def _number(folder: str) -> int:
@@ -245,3 +262,6 @@ def _number(folder: str) -> int:
 def _numbers(matrix: NDArray[np.floating]) -> str:
     """The entries in row order as KITTI writes them; adding 0 turns -0 into 0."""
     return " ".join(f"{value + 0.0:.12e}" for value in np.asarray(matrix, np.float64).reshape(-1))
+
+
+TREE = TreeFormat(LABELS, r"dataset|part-\d{3,}", SemanticKittiTree, ("sequences", "scans", "images"), check_folder)

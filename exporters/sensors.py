@@ -1,4 +1,4 @@
-"""Simulated sensors: LiDAR scans and visibility masks, cast through a scene's own voxels.
+"""A simulated spinning LiDAR: scans and what they see, cast through a scene's own voxels.
 
 Rays are cast on the grid of the scene, before any resampling: that is cheap, and says what the scene's
 own resolution can say. An unknown voxel (255) neither stops a ray nor counts as seen: what is behind it
@@ -7,103 +7,65 @@ may have been observed, it was not.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dyncity.grid import GridSpec
 from dyncity.scene import UNKNOWN, OccupancyScene
+from dyncity.seeding import Purpose, stream
 from dyncity.taxonomy import taxonomy
 from exporters.raycast import RayHits, cast_rays
-
-# More poses add little to what the nearer ones saw, and each costs a look-up of the whole grid a frame.
-_MOST_POSES = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Lidar:
-    """A spinning LiDAR, upright, beams evenly spread between two elevations.
+    """A spinning LiDAR, upright.
 
     Attributes:
         position: metres, in the ego frame.
-        elevation: degrees of the lowest and the highest beam.
-        beams: number of beams.
+        elevations: degrees of each beam above the horizon, from the top.
         columns: firings a turn.
         min_range, max_range: metres; nothing nearer or further returns.
+        drop_out: share of the returns that are lost, at random.
+        turn_seconds: how long a turn takes. Above 0 the sensor moves while it turns: each column is
+            fired from where the ego is by then, and points are given as if fired all at once (as
+            KITTI's, which are compensated). 0: all at once.
     """
 
     position: tuple[float, float, float]
-    elevation: tuple[float, float]
-    beams: int
+    elevations: tuple[float, ...]
     columns: int
     min_range: float
     max_range: float
+    drop_out: float = 0.0
+    turn_seconds: float = 0.0
 
     def directions(self) -> NDArray[np.float64]:
         """Unit vectors ``[beams * columns, 3]``: beam by beam from the top, each from ahead over the left."""
         azimuth = np.arange(self.columns) * (2 * np.pi / self.columns)
-        elevation = np.deg2rad(np.linspace(self.elevation[1], self.elevation[0], self.beams))[:, None]
-        flat = np.broadcast_to(np.cos(elevation), (self.beams, self.columns))
-        up = np.broadcast_to(np.sin(elevation), (self.beams, self.columns))
+        elevation = np.deg2rad(self.elevations)[:, None]
+        flat = np.broadcast_to(np.cos(elevation), (len(self.elevations), self.columns))
+        up = np.broadcast_to(np.sin(elevation), flat.shape)
         return np.stack([flat * np.cos(azimuth), flat * np.sin(azimuth), up], axis=-1).reshape(-1, 3)
 
 
-@dataclass(frozen=True, slots=True)
-class Camera:
-    """A pinhole camera that looks level; the image is 1600 x 900, the principal point its centre.
-
-    Attributes:
-        name: nuScenes name, e.g. ``CAM_FRONT``.
-        position: metres, in the ego frame.
-        yaw: degrees that the optical axis is turned to the left of straight ahead.
-        focal: pixels.
-    """
-
-    name: str
-    position: tuple[float, float, float]
-    yaw: float
-    focal: float
-    width: int = 1600
-    height: int = 900
-
-    def intrinsic(self) -> NDArray[np.float64]:
-        """``[3, 3]`` camera matrix, pixels."""
-        return np.array([[self.focal, 0, self.width / 2], [0, self.focal, self.height / 2], [0, 0, 1]])
-
-    def rotation(self) -> NDArray[np.float64]:
-        """``[3, 3]`` camera-to-ego; camera axes are x right, y down, z along the view."""
-        cos, sin = np.cos(np.deg2rad(self.yaw)), np.sin(np.deg2rad(self.yaw))
-        return np.array([[sin, 0.0, cos], [-cos, 0.0, sin], [0.0, -1.0, 0.0]])
-
-    def directions(self, stride: int) -> NDArray[np.float64]:
-        """Rays ``[n, 3]`` in the ego frame through every ``stride``-th pixel of each row and column."""
-        u = np.arange(stride / 2, self.width, stride)
-        v = np.arange(stride / 2, self.height, stride)
-        pixels = np.stack(np.meshgrid(u, v), axis=-1).reshape(-1, 2)
-        rays = (np.c_[pixels, np.ones(len(pixels))] - [self.width / 2, self.height / 2, 0]) / [
-            self.focal,
-            self.focal,
-            1,
-        ]
-        return rays @ self.rotation().T
+def even(lowest: float, highest: float, beams: int) -> tuple[float, ...]:
+    """Elevations of ``beams`` beams evenly spread between two angles, degrees, from the top."""
+    return tuple(np.linspace(highest, lowest, beams).tolist())
 
 
-# Velodyne HDL-64E as mounted on KITTI's car: data sheet angles, 1.73 m above the road. Half of the real
-# firings a turn: the voxels are coarser than the real spacing.
-HDL_64E = Lidar((0.0, 0.0, 1.73), (-24.8, 2.0), beams=64, columns=1024, min_range=1.0, max_range=80.0)
+# Velodyne HDL-64E as mounted on KITTI's car, 1.73 m above the road; its nominal beams: 32 a third of a
+# degree apart, below them 32 half a degree apart. Half of the real firings a turn: the voxels are
+# coarser than the real spacing.
+HDL_64E = Lidar((0.0, 0.0, 1.73), even(-8.33, 2.0, 32) + even(-24.33, -8.83, 32), 1024, 1.0, 80.0)
 # Velodyne HDL-32E as mounted on nuScenes' car, positions and angles rounded.
-HDL_32E = Lidar((0.94, 0.0, 1.84), (-30.67, 10.67), beams=32, columns=1080, min_range=1.0, max_range=70.0)
-# The six cameras of nuScenes' car, positions and angles rounded: five of 65 degrees, a wide one behind.
-NUSCENES_CAMERAS = (
-    Camera("CAM_FRONT", (1.70, 0.0, 1.51), 0.0, 1266.0),
-    Camera("CAM_FRONT_RIGHT", (1.55, -0.49, 1.50), -55.0, 1260.0),
-    Camera("CAM_FRONT_LEFT", (1.52, 0.49, 1.51), 55.0, 1260.0),
-    Camera("CAM_BACK", (0.03, 0.0, 1.58), 180.0, 809.0),
-    Camera("CAM_BACK_LEFT", (1.04, 0.48, 1.56), 110.0, 1256.0),
-    Camera("CAM_BACK_RIGHT", (1.04, -0.48, 1.56), -110.0, 1256.0),
-)
+HDL_32E = Lidar((0.94, 0.0, 1.84), even(-30.67, 10.67, 32), 1080, 1.0, 70.0)
+# The LiDAR of CarlaSC: 64 beams, 1.8 m above the road.
+CARLA_LIDAR = Lidar((0.0, 0.0, 1.8), even(-24.9, 2.0, 64), 1024, 1.0, 50.0)
+# Waymo's top LiDAR: 64 beams, positions and angles rounded.
+WAYMO_TOP = Lidar((1.43, 0.0, 2.18), even(-17.6, 2.4, 64), 1325, 1.0, 75.0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -124,84 +86,78 @@ class Scan:
 def scan(scene: OccupancyScene, frame: int, lidar: Lidar, inset: float = 0.0) -> Scan:
     """Simulate one turn of the LiDAR in one frame of a scene.
 
+    The same scene, frame and LiDAR give the same points: which returns are lost is drawn from the name
+    of the scene. A lost return still was on its way: what it passed is seen.
+
     Args:
         inset: metres by which points are moved into their voxel along the normal of the face they hit
             (never past its middle). A surface lies somewhere inside its voxel, not on the face, and a
             point off the face stays in its voxel when it is voxelised again.
     """
     pose = np.linalg.inv(scene.grid_poses()[frame]) @ scene.poses[frame]
-    hits = _cast(scene, frame, pose, lidar.position, lidar.directions(), lidar.min_range, lidar.max_range)
+    origin, directions = np.asarray(lidar.position), lidar.directions()
+    if lidar.turn_seconds > 0:
+        origin, directions = _on_the_way(scene, frame, lidar, directions)
+    hits = cast_scene(scene, frame, pose, origin, directions, lidar.min_range, lidar.max_range)
     size = np.asarray(scene.grid.voxel_size)
     depth = np.minimum(inset, size / 2)
     lower = scene.grid.origin + hits.voxel * size
     # A point on an edge between faces belongs to the voxel that was hit: keep it a little inside.
     points = np.clip(hits.points + hits.inward * depth, lower + 1e-3 * size, lower + (1 - 1e-3) * size)
+    points = (points - pose[:3, 3]) @ pose[:3, :3] - lidar.position
+    kept = np.ones(len(points), np.bool_)
+    if lidar.drop_out > 0:
+        key = int.from_bytes(hashlib.sha256(scene.scene_id.encode()).digest()[:7], "little")
+        kept = stream(key, frame, Purpose.SENSOR).random(len(directions))[hits.ray] >= lidar.drop_out
     return Scan(
-        points=(points - pose[:3, 3]) @ pose[:3, :3] - lidar.position,
-        voxel=hits.voxel,
+        points=points[kept],
+        voxel=hits.voxel[kept],
         seen=hits.seen & (scene.semantics[frame] != UNKNOWN),
     )
 
 
-def camera_mask(
-    scene: OccupancyScene, frame: int, cameras: Sequence[Camera] = NUSCENES_CAMERAS, stride: int = 10
-) -> NDArray[np.bool_]:
-    """What the cameras see in one frame: bool ``[x, y, z]`` on the scene's grid, unknown voxels left out."""
-    pose = np.linalg.inv(scene.grid_poses()[frame]) @ scene.poses[frame]
-    seen = np.zeros(scene.grid.shape, np.bool_)
-    for camera in cameras:
-        seen |= _cast(scene, frame, pose, camera.position, camera.directions(stride), 1.0, np.inf).seen
-    return seen & (scene.semantics[frame] != UNKNOWN)
+def _on_the_way(
+    scene: OccupancyScene, frame: int, lidar: Lidar, directions: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Origins and directions ``[n, 3]`` in the ego frame of rays fired while the ego drives on.
 
-
-def seen_over_time(scene: OccupancyScene, seen: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """What was seen from any pose of the scene: as data sets do that merge the scans of a drive.
-
-    A voxel counts as seen in a frame when its centre lay in a seen voxel in some frame (at most 8
-    frames, evenly spread, besides its own). Unknown voxels stay unseen.
-
-    Args:
-        seen: bool ``[t, x, y, z]`` seen in each frame, on the scene's grid.
+    The ego moves steadily between frames; a turn starts at the time of its frame. The last frame goes on
+    as the one before it.
     """
-    poses, merged = scene.grid_poses(), seen.copy()
-    sources = np.unique(np.linspace(0, scene.frames - 1, min(scene.frames, _MOST_POSES)).round().astype(int))
-    for frame in range(scene.frames):
-        for source in sources:
-            if source != frame:
-                relative = np.linalg.inv(poses[source]) @ poses[frame]
-                merged[frame] |= _moved(seen[source], scene.grid, relative)
-    return merged & (scene.semantics != UNKNOWN)
+    if scene.frames < 2:
+        return np.asarray(lidar.position), directions
+    first = min(frame, scene.frames - 2)
+    step = np.linalg.inv(scene.poses[first]) @ scene.poses[first + 1]
+    seconds = max((scene.timestamps_us[first + 1] - scene.timestamps_us[first]) / 1e6, 1e-6)
+    share = np.arange(lidar.columns) / lidar.columns * (lidar.turn_seconds / seconds)
+    share = np.tile(share, len(lidar.elevations))
+    yaw = share * np.arctan2(step[1, 0], step[0, 0])
+    cos, sin = np.cos(yaw), np.sin(yaw)
+
+    def turned(v: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.stack([cos * v[..., 0] - sin * v[..., 1], sin * v[..., 0] + cos * v[..., 1], v[..., 2] + 0 * cos], -1)
+
+    return turned(np.asarray(lidar.position)) + share[:, None] * step[:3, 3], turned(directions)
 
 
-def _moved(mask: NDArray[np.bool_], grid: GridSpec, relative: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """A mask ``[x, y, z]`` looked up where ``relative`` (4x4, metres) takes each voxel centre; False outside."""
-    if np.array_equal(relative, np.eye(4)):
-        return mask
-    size = np.asarray(grid.voxel_size)
-    x, y, z = np.ix_(*(grid.axis(axis) for axis in range(3)))
-    flat, inside = np.zeros(mask.shape, np.int64), np.ones(mask.shape, np.bool_)
-    for axis in range(3):
-        # One axis at a time, in place of all centres as points: a third of the memory, several times faster.
-        row = relative[axis] / size[axis]
-        shifted = row[3] - grid.origin[axis] / size[axis]
-        index = np.floor(row[0] * x + row[1] * y + (row[2] * z + shifted)).astype(np.int32)
-        inside &= (index >= 0) & (index < grid.shape[axis])
-        flat *= grid.shape[axis]
-        flat += index
-    return mask.reshape(-1)[np.where(inside, flat, 0)] & inside
-
-
-def _cast(
+def cast_scene(
     scene: OccupancyScene,
     frame: int,
     pose: NDArray[np.float64],
-    position: tuple[float, float, float],
+    origin: NDArray[np.float64],
     directions: NDArray[np.float64],
     min_range: float,
     max_range: float,
 ) -> RayHits:
-    """Cast rays given in the ego frame; ``pose`` is ego-to-grid."""
+    """Cast rays through one frame of a scene.
+
+    Args:
+        pose: ``[4, 4]`` ego-to-grid.
+        origin: ``[3]`` or ``[n, 3]`` in the ego frame, metres.
+        directions: ``[n, 3]`` in the ego frame.
+        min_range, max_range: metres.
+    """
     semantics = scene.semantics[frame]
     occupied = (semantics != taxonomy(scene.taxonomy).free) & (semantics != UNKNOWN)
-    origin = pose[:3, :3] @ position + pose[:3, 3]
-    return cast_rays(occupied, scene.grid, origin, directions @ pose[:3, :3].T, min_range, max_range)
+    turn = pose[:3, :3].T
+    return cast_rays(occupied, scene.grid, origin @ turn + pose[:3, 3], directions @ turn, min_range, max_range)

@@ -2,7 +2,8 @@
 
 The tree grows in a hidden folder next to its place and is renamed when it is complete. Nothing but the
 data set's own files lies in it; which scene became which folder is written NEXT to it, as
-``<out>.scenes.json``, because several official tools fail on files they do not know.
+``<out>.scenes.json``, because several official tools fail on files they do not know; so is what else
+belongs to a tree and not in it.
 """
 
 from __future__ import annotations
@@ -11,62 +12,18 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Protocol
 
 from dyncity.datasets.corpus import Corpus, open_corpus
 from dyncity.errors import InputError
-from dyncity.scene import OccupancyScene
-from exporters.occ3d import Occ3DNuScenesTree
-from exporters.semantickitti import SemanticKittiTree, check_folder
+from exporters.formats import FORMATS, tree_format
+from exporters.native_tree import NativeTree, TreeFormat, TreeOptions
+
+__all__ = ["FORMATS", "ExportResult", "TreeOptions", "export_tree"]
 
 Report = Callable[[int, int], None]
-
-
-class NativeTree(Protocol):
-    """What writes the scenes of one tree, one after the other."""
-
-    def add(self, scene: OccupancyScene) -> str:
-        """Write the next scene; returns its folder relative to the tree."""
-        ...
-
-    def finish(self) -> list[str]:
-        """Write what needs all scenes; returns the roots that loaders take, relative to the tree."""
-        ...
-
-    def notes(self) -> list[str]:
-        """What a user of the tree should know, one line each."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class TreeFormat:
-    """A tree that can be written.
-
-    Attributes:
-        labels: the label space that its ids belong to.
-        entries: a pattern of what lies at the top of such a tree.
-        build: (folder, number of scenes, sequence numbers or None, scans) -> the writer.
-        check: looks at the place of the tree; returns warnings.
-    """
-
-    labels: str
-    entries: str
-    build: Callable[[Path, int, Sequence[int] | None, bool], NativeTree]
-    check: Callable[[Path], list[str]]
-
-
-FORMATS = {
-    "semantickitti": TreeFormat("semantickitti", r"dataset|part-\d{3,}", SemanticKittiTree, check_folder),
-    "occ3d-nuscenes": TreeFormat(
-        "occ3d-nuscenes",
-        r"gts|annotations\.json",
-        lambda out, scenes, sequences, scans: Occ3DNuScenesTree(out, scenes, sequences),
-        lambda out: [],
-    ),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +52,7 @@ def export_tree(
     *,
     overwrite: bool = False,
     report: Report | None = None,
-    sequences: Sequence[int] | None = None,
-    scans: bool = True,
+    options: TreeOptions | None = None,
 ) -> ExportResult:
     """Write the scenes of a corpus as a tree in the layout of a data set.
 
@@ -109,17 +65,19 @@ def export_tree(
         out: the folder to make; its parents are made as needed.
         overwrite: replace an earlier export at ``out``.
         report: called with (scenes done, scenes in all) after each scene.
-        sequences: numbers of the scenes in the tree, one a scene; None: by their order.
-        scans: write simulated LiDAR scans where the format has them.
+        options: what the user chose.
 
     Raises:
-        InputError: on an unknown format, a bad corpus, labels that do not map, numbers that do not fit,
+        InputError: on an unknown format, an option that means nothing to it, a bad corpus, labels that do not
+            map, numbers that do not fit,
             a place that is taken or cannot be written, a full disk.
     """
-    if format not in FORMATS:
-        raise InputError("--format", f"found {format!r}", f"use one of {', '.join(FORMATS)}")
     out = Path(os.path.abspath(out))
-    chosen = FORMATS[format]
+    chosen = tree_format(format)
+    options = options or TreeOptions()
+    for field in fields(TreeOptions):
+        if field.name not in chosen.takes and getattr(options, field.name) != field.default:
+            raise InputError(f"--{field.name}", f"means nothing to {format}", "leave it out")
     corpus = open_corpus(Path(corpus_path))
     if not corpus.scene_ids:
         raise InputError(corpus_path, "it holds no scenes", "export a corpus that has some")
@@ -139,12 +97,13 @@ def export_tree(
     partial = out.with_name(f".{out.name}.partial")
     made = _make_folder(partial, overwrite)
     try:
-        tree = chosen.build(partial, len(corpus.scene_ids), sequences, scans)
+        tree = chosen.build(partial, len(corpus.scene_ids), options)
         rows, frames = _write(corpus, tree, report)
         roots = tree.finish()
         size = sum(path.stat().st_size for path in partial.rglob("*") if path.is_file())
-        text = json.dumps({"format": format, "scenes": rows}, indent=1) + "\n"
-        _put_in_place(partial, out, listing, text)
+        listed = json.dumps({"format": format, "scenes": rows}, indent=1) + "\n"
+        beside = {out.with_name(f"{out.name}.{ending}"): text for ending, text in tree.beside().items()}
+        _put_in_place(partial, out, {**beside, listing: listed})
     except OSError as error:
         raise InputError(
             error.filename or out, error.strerror or str(error), "make room or choose another place"
@@ -210,22 +169,30 @@ def _make_folder(partial: Path, overwrite: bool) -> list[Path]:
     return missing
 
 
-def _put_in_place(partial: Path, out: Path, listing: Path, text: str) -> None:
-    """Rename the finished tree to ``out`` and write its listing; what was there goes away last."""
+def _put_in_place(partial: Path, out: Path, beside: dict[Path, str]) -> None:
+    """Rename the finished tree to ``out`` and write the files next to it; what was there goes away last."""
     old = out.with_name(f".{out.name}.old")
-    listing_partial = listing.with_name(f".{listing.name}.partial")
+    before = {path: path.read_bytes() if path.exists() else None for path in beside}
+    written = {path: path.with_name(f".{path.name}.partial") for path in beside}
     try:
-        listing_partial.write_text(text, encoding="ascii")
+        for path, text in beside.items():
+            written[path].write_text(text, encoding="ascii")
         if out.exists():
             os.replace(out, old)
         os.replace(partial, out)
-        os.replace(listing_partial, listing)
+        for path, temporary in written.items():
+            os.replace(temporary, path)
     except BaseException:
         if not partial.exists():
             os.replace(out, partial)
         if old.exists():
             os.replace(old, out)
-        listing_partial.unlink(missing_ok=True)
+        for path, content in before.items():
+            written[path].unlink(missing_ok=True)
+            if content is not None:
+                path.write_bytes(content)
+            else:
+                path.unlink(missing_ok=True)
         raise
     shutil.rmtree(old, ignore_errors=True)
 

@@ -14,7 +14,7 @@ from dyncity.anchoring import anchored
 from dyncity.errors import InputError
 from dyncity.grid import GridSpec
 from dyncity.taxonomy import NATIVE, TAXONOMIES, label_map
-from exporters.labels import to_grid, to_labels
+from exporters.labels import THIN, to_grid, to_labels
 
 FINE = GridSpec((8, 8, 4), (0.4, 0.4, 0.4), (-1.6, -1.6, -0.8), 5.0)
 COARSE = GridSpec((4, 4, 2), (0.8, 0.8, 0.8), (-1.6, -1.6, -0.8), 5.0)
@@ -85,20 +85,36 @@ def test_a_coarser_grid_keeps_a_lone_pole(make_scene):
     np.testing.assert_array_equal(coarse.semantics, expected)
 
 
+@pytest.mark.parametrize("labels", list(TAXONOMIES))
+def test_thin_things_survive_next_to_thick_ones_in_every_label_space(make_scene, labels):
+    """One voxel of a pedestrian on seven of a wall; the space's own names decide."""
+    space = TAXONOMIES[labels]
+    wall = next(i for i, name in enumerate(space.classes) if name in ("building", "manmade"))
+    walker = next(i for i, name in enumerate(space.classes) if name in ("pedestrian", "person"))
+    semantics = np.full((1, *FINE.shape), wall, np.uint8)
+    semantics[0, 1::2, 1::2, 1::2] = walker
+    coarse = to_grid(make_scene(0, frames=1, grid=FINE, labels=labels, semantics=semantics), COARSE)
+    assert (coarse.semantics == walker).all()
+
+
+def test_thin_names_are_classes_of_some_label_space():
+    assert {name for space in TAXONOMIES.values() for name in space.classes} >= THIN
+
+
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**20), free=st.floats(0, 0.9))
 def test_a_coarser_voxel_is_the_documented_vote_of_its_eight(make_scene, seed, free):
-    """Counted one by one: occupied beats free and unknown, then the most frequent, then the lower id."""
+    """Counted one by one: occupied beats free and unknown, thin the rest, then the most frequent, the lower id."""
     rng = np.random.default_rng(seed)
-    semantics = rng.integers(1, 4, (1, *FINE.shape)).astype(np.uint8)
+    semantics = rng.choice([1, 7, 12, 13, 25], (1, *FINE.shape), p=[0.4, 0.3, 0.1, 0.1, 0.1]).astype(np.uint8)
     semantics[rng.random(semantics.shape) < free] = 0
     semantics[rng.random(semantics.shape) < free] = 255
     coarse = to_grid(make_scene(0, frames=1, grid=FINE, semantics=semantics), COARSE).semantics[0]
     for index in np.ndindex(*COARSE.shape):
         x, y, z = (2 * i for i in index)
         votes = Counter(semantics[0, x : x + 2, y : y + 2, z : z + 2].reshape(-1).tolist())
-        occupied = [(-n, label) for label, n in votes.items() if label not in (0, 255)]
-        expected = min(occupied)[1] if occupied else (0 if votes[0] > votes[255] else 255)
+        occupied = [(label < 12, -n, label) for label, n in votes.items() if label not in (0, 255)]
+        expected = min(occupied)[2] if occupied else (0 if votes[0] > votes[255] else 255)
         assert coarse[index] == expected
 
 

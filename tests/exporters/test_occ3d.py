@@ -14,8 +14,10 @@ from dyncity.errors import InputError
 from dyncity.grid import GridSpec
 from dyncity.presets import preset
 from dyncity.scene import OccupancyScene
+from exporters.cameras import NUSCENES_CAMERAS, Camera
+from exporters.native_tree import TreeOptions
 from exporters.occ3d import Occ3DNuScenesTree, frame_token, occ3d_frames, quaternion
-from exporters.sensors import HDL_32E, NUSCENES_CAMERAS
+from exporters.sensors import HDL_32E
 
 OCC3D_GRID = GridSpec((200, 200, 16), (0.4, 0.4, 0.4), (-40.0, -40.0, -1.0), 2.0)
 
@@ -69,10 +71,10 @@ def test_tokens_name_a_frame_of_a_scene_for_good():
 
 
 def test_chosen_numbers_name_the_scenes(tmp_path):
-    assert Occ3DNuScenesTree(tmp_path, 2, [61, 12345]).names == ["scene-0061", "scene-12345"]
+    assert Occ3DNuScenesTree(tmp_path, 2, TreeOptions(sequences=[61, 12345])).names == ["scene-0061", "scene-12345"]
     for wrong in ([1], [1, 1], [-1, 2]):
         with pytest.raises(InputError, match="--sequences"):
-            Occ3DNuScenesTree(tmp_path, 2, wrong)
+            Occ3DNuScenesTree(tmp_path, 2, TreeOptions(sequences=wrong))
 
 
 @given(st.lists(st.floats(-1, 1), min_size=4, max_size=4).filter(lambda q: np.linalg.norm(q) > 0.1))
@@ -107,3 +109,19 @@ def test_the_same_scene_gives_the_same_bytes(tmp_path, make_scene: Callable[...,
         trees.append({p.relative_to(out): p.read_bytes() for p in out.rglob("*") if p.is_file()})
     assert len(trees[0]) == 5
     assert trees[0] == trees[1]
+
+
+def test_a_rig_of_ones_own_makes_the_camera_mask_and_the_annotations(tmp_path, make_scene):
+    """One camera that looks back: nothing ahead is in its mask."""
+    scene = make_scene(3, frames=1, grid=OCC3D_GRID, semantics=np.zeros((1, 200, 200, 16), np.uint8))
+    rig = (Camera("REAR", (0.0, 0.0, 1.5), 180.0, 400.0, width=800, height=600),)
+    tree = Occ3DNuScenesTree(tmp_path, 1, TreeOptions(cameras=rig))
+    tree.add(scene)
+    tree.finish()
+    (path,) = tmp_path.glob("gts/*/*/labels.npz")
+    mask = np.load(path, allow_pickle=False)["mask_camera"]
+    assert mask[:98].any()
+    assert not mask[102:].any()
+    (info,) = json.loads((tmp_path / "annotations.json").read_text())["scene_infos"]["scene-0001"].values()
+    assert list(info["camera_sensor"]) == ["REAR"]
+    assert info["camera_sensor"]["REAR"]["intrinsic"][0] == [400.0, 0.0, 400.0]

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
 import pytest
+import yaml
+from PIL import Image
 
 from dyncity.errors import InputError
 from dyncity.grid import GridSpec
 from dyncity.presets import preset
-from dyncity.scene import OccupancyScene
+from dyncity.scene import Boxes, OccupancyScene
 from dyncity.taxonomy import NATIVE, SEMANTICKITTI
-from exporters.semantickitti import SemanticKittiTree, check_folder, raw_table, sequence_folders
+from exporters.motion import moving_tracks
+from exporters.native_tree import TreeOptions
+from exporters.semantickitti import SemanticKittiTree, check_folder, sequence_folders
+from exporters.semantickitti_ids import raw_table
 
 # learning_map of the data set's own configuration, raw id -> learning id.
 LEARNING_MAP = {
@@ -42,7 +48,8 @@ def tiny_scene(scene_id: str = "tiny", frames: int = 2, labels: str = "native") 
 
 @pytest.mark.parametrize("labels", ["native", "semantickitti"])
 def test_raw_ids_come_back_as_the_learning_ids_they_stand_for(labels):
-    table = raw_table(labels)
+    table, moving = raw_table(labels)
+    assert [LEARNING_MAP[int(raw)] for raw in moving] == [LEARNING_MAP[int(raw)] for raw in table]
     if labels == "semantickitti":
         assert [LEARNING_MAP[int(raw)] for raw in table[:20]] == list(range(20))
     names = {LEARNING_MAP[int(table[i])]: name for i, name in enumerate(SEMANTICKITTI.classes)}
@@ -128,7 +135,7 @@ def test_a_corpus_in_the_target_labels_gives_the_same_voxels(tmp_path):
 
 
 def test_scans_can_be_left_out(tmp_path):
-    folder = tmp_path / SemanticKittiTree(tmp_path, scenes=1, scans=False).add(tiny_scene())
+    folder = tmp_path / SemanticKittiTree(tmp_path, 1, TreeOptions(scans=False)).add(tiny_scene())
     assert sorted(p.name for p in folder.iterdir()) == ["calib.txt", "poses.txt", "times.txt", "voxels"]
 
 
@@ -144,3 +151,66 @@ def test_the_same_scene_gives_the_same_bytes(tmp_path, make_scene: Callable[...,
         assert tree.finish() == ["."]
         trees.append({p.relative_to(out): p.read_bytes() for p in out.rglob("*") if p.is_file()})
     assert trees[0] == trees[1]
+
+
+def driving_scene() -> OccupancyScene:
+    """A car that drives 1 m a frame next to one that stands, told apart by their instances alone."""
+    scene = tiny_scene(frames=3)
+    semantics, instances = scene.semantics.copy(), np.zeros(scene.semantics.shape, np.uint16)
+    for t in range(3):
+        for track, x, y in ((5, 40 + 2 * t, 36), (6, 40, 26)):
+            semantics[t, x : x + 5, y : y + 2, 2:4] = NATIVE.id("car")
+            instances[t, x : x + 5, y : y + 2, 2:4] = track
+    return dataclasses.replace(scene, semantics=semantics, instances=instances)
+
+
+def test_movers_have_moving_ids_in_voxels_and_points_in_all_frames(tmp_path):
+    folder = tmp_path / SemanticKittiTree(tmp_path, scenes=1).add(driving_scene())
+    for frame in range(3):
+        packed = np.fromfile(folder / f"labels/{frame:06d}.label", "<u4")
+        semantic, instance = packed & 0xFFFF, packed >> 16
+        assert set(semantic[instance == 5].tolist()) == {252}
+        assert set(semantic[instance == 6].tolist()) == {10}
+        voxels = set(np.fromfile(folder / f"voxels/{frame:06d}.label", "<u2").tolist())
+        assert {10, 252} <= voxels
+
+
+def test_boxes_decide_who_moves_where_there_are_any(tmp_path):
+    scene = driving_scene()
+    boxes = Boxes(
+        frame=np.array([0, 1, 2, 0, 2], np.int32),
+        track=np.array([5, 5, 5, 6, 6], np.int32),
+        label=np.full(5, NATIVE.id("car"), np.uint8),
+        center=np.array([[8, 3, 1], [8.1, 3, 1], [8.2, 3, 1], [8, -5, 1], [9, -5, 1]], np.float32),
+        size=np.full((5, 3), 2, np.float32),
+        yaw=np.zeros(5, np.float32),
+    )
+    moving = moving_tracks(dataclasses.replace(scene, boxes=boxes))
+    assert np.flatnonzero(moving).tolist() == [6]
+
+
+def test_the_label_configuration_beside_the_tree_is_that_of_the_exported_sequences(tmp_path):
+    tree = SemanticKittiTree(tmp_path, scenes=2)
+    for _ in range(2):
+        tree.add(driving_scene())
+    ((ending, text),) = tree.beside().items()
+    config = yaml.safe_load(text)
+    assert ending == "semantic-kitti.yaml"
+    assert config["split"] == {"train": [0], "valid": [8], "test": []}
+    assert config["learning_map"] == LEARNING_MAP
+    assert {config["learning_map"][raw]: raw for raw in config["learning_map_inv"].values()}[1] == 10
+    assert set(config["learning_map_inv"]) == set(config["learning_ignore"]) == set(range(20))
+    assert set(config["labels"]) == set(config["color_map"]) == set(config["content"]) == set(LEARNING_MAP)
+    assert sum(config["content"].values()) == pytest.approx(1.0)
+    assert config["content"][252] > 0
+    assert all(len(color) == 3 for color in config["color_map"].values())
+    many = SemanticKittiTree(tmp_path, scenes=13).beside()
+    assert sorted(many) == ["part-000.semantic-kitti.yaml", "part-001.semantic-kitti.yaml"]
+    assert yaml.safe_load(many["part-001.semantic-kitti.yaml"])["split"]["valid"] == [8]
+
+
+def test_images_are_placeholders_and_only_there_if_asked_for(tmp_path):
+    folder = tmp_path / SemanticKittiTree(tmp_path, 1, TreeOptions(scans=False, images=True)).add(tiny_scene())
+    pictures = sorted((folder / "image_2").iterdir())
+    assert [p.name for p in pictures] == ["000000.png", "000001.png"]
+    assert Image.open(pictures[0]).size == (1241, 376)

@@ -1,20 +1,21 @@
-"""Ray casting against cases that can be worked out by hand, and what must hold for any grid."""
+"""Simulated sensors against cases that can be worked out by hand."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import time
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from dyncity.conditions import poses_from_trajectory
+from dyncity.errors import InputError
 from dyncity.grid import GridSpec
 from dyncity.scene import OccupancyScene
-from exporters.raycast import cast_rays
-from exporters.sensors import HDL_32E, HDL_64E, NUSCENES_CAMERAS, Lidar, camera_mask, scan, seen_over_time
+from exporters.cameras import NUSCENES_CAMERAS, Camera, camera_images, camera_mask, read_cameras
+from exporters.sensors import HDL_32E, HDL_64E, Lidar, even, scan
+from exporters.visibility import seen_over_time
 
 GRID = GridSpec((20, 12, 6), (0.5, 0.5, 0.5), (-5.0, -3.0, -1.0), 5.0)
 BUILDING, ROAD = 7, 1
@@ -37,99 +38,10 @@ def empty(frames: int = 1, grid: GridSpec = GRID) -> np.ndarray:
     return np.zeros((frames, *grid.shape), np.uint8)
 
 
-def test_a_ray_ends_in_the_first_occupied_voxel_and_says_where_it_entered():
-    occupied = np.zeros(GRID.shape, bool)
-    occupied[14, 6, 2] = occupied[16, 6, 2] = True
-    hits = cast_rays(occupied, GRID, np.array([0.1, 0.2, 0.3]), np.array([[3.0, 0, 0], [-1.0, 0, 0]]))
-    assert hits.ray.tolist() == [0]
-    assert hits.voxel.tolist() == [[14, 6, 2]]
-    assert hits.points[0] == pytest.approx([2.0, 0.2, 0.3])  # voxel 14 begins at -5 + 14 * 0.5
-    assert hits.distance[0] == pytest.approx(1.9)
-    assert hits.inward.tolist() == [[1.0, 0.0, 0.0]]
-
-
-def test_a_wall_hides_what_is_behind_it_and_the_space_before_it_is_seen():
-    occupied = np.zeros(GRID.shape, bool)
-    occupied[14, :, :] = True
-    sideways = np.linspace(-1, 1, 41)
-    directions = np.stack([np.ones(41), sideways, 0.3 * sideways], axis=1)
-    seen = cast_rays(occupied, GRID, np.array([0.1, 0.1, 0.1]), directions).seen
-    assert seen[11:15, 6, 2].all()
-    assert not seen[15:].any()
-    assert not seen[:10].any()
-
-
-def test_rays_from_outside_enter_the_grid_and_rays_past_it_do_not():
-    occupied = np.zeros(GRID.shape, bool)
-    occupied[0, 6, 2] = True
-    origin = np.array([-9.0, 0.2, 0.3])
-    hits = cast_rays(occupied, GRID, origin, np.array([[1.0, 0, 0], [-1.0, 0, 0], [0, 1.0, 0]]))
-    assert hits.ray.tolist() == [0]
-    assert hits.voxel.tolist() == [[0, 6, 2]]
-    assert hits.points[0] == pytest.approx([-5.0, 0.2, 0.3])
-    assert hits.inward.tolist() == [[1.0, 0.0, 0.0]]
-    assert hits.seen.sum() == 1
-
-
-def test_ranges_are_kept_and_the_voxel_of_the_sensor_does_not_blind_it():
-    occupied = np.zeros(GRID.shape, bool)
-    occupied[10, 6, 2] = occupied[11, 6, 2] = occupied[17, 6, 2] = True
-    origin, ahead = np.array([0.1, 0.2, 0.3]), np.array([[1.0, 0, 0]])
-    assert cast_rays(occupied, GRID, origin, ahead).voxel.tolist() == [[11, 6, 2]]
-    assert cast_rays(occupied, GRID, origin, ahead, min_range=1.0).voxel.tolist() == [[17, 6, 2]]
-    far = cast_rays(occupied, GRID, origin, ahead, min_range=1.0, max_range=3.0)
-    assert len(far.ray) == 0
-    assert far.seen[16, 6, 2]
-    assert not far.seen[17, 6, 2]
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    seed=st.integers(0, 2**32 - 1),
-    density=st.sampled_from([0.0, 0.02, 0.2, 0.9]),
-    shape=st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 5)),
-    voxel=st.tuples(*[st.sampled_from([0.2, 0.5, 0.375])] * 3),
-    inside=st.booleans(),
-)
-def test_before_its_hit_a_ray_only_passes_free_voxels_and_the_hit_is_occupied(seed, density, shape, voxel, inside):
-    """Checked by walking along each ray in small steps, which shares nothing with the traversal."""
-    rng = np.random.default_rng(seed)
-    grid = GridSpec(shape, voxel, tuple(rng.uniform(-2, 0, 3)), 5.0)
-    occupied = rng.random(shape) < density
-    size = np.array(shape) * voxel
-    origin = grid.origin + size * (rng.random(3) if inside else rng.uniform(-1, 2, 3))
-    directions = rng.normal(size=(30, 3))
-    directions[:6] = np.concatenate([np.eye(3), -np.eye(3)])
-    hits = cast_rays(occupied, grid, origin, directions)
-    assert occupied[tuple(hits.voxel.T)].all()
-    unit = directions / np.linalg.norm(directions, axis=1, keepdims=True)
-    start, start_inside = grid.index(origin)
-    ends = dict(zip(hits.ray.tolist(), hits.distance.tolist(), strict=True))
-    for ray in range(len(unit)):
-        end = ends.get(ray, float(np.linalg.norm(size) * 4))
-        steps = np.arange(0.0, max(end - 1e-6, 0.0), 0.01)
-        index, within = grid.index(origin + unit[ray] * steps[:, None])
-        passed = index[within]
-        own = (passed == start).all(axis=1) & start_inside
-        assert not occupied[tuple(passed[~own].T)].any()
-        assert hits.seen[tuple(passed.T)].all()
-        if ray in ends:
-            lower = grid.origin + hits.voxel[hits.ray == ray][0] * np.array(voxel)
-            entry = origin + unit[ray] * end
-            assert (entry >= lower - 1e-9).all()
-            assert (entry <= lower + np.array(voxel) + 1e-9).all()
-    # Nothing else is seen: free voxels, hits, the voxel of the sensor itself.
-    blocked = hits.seen & occupied
-    blocked[tuple(hits.voxel.T)] = False
-    if start_inside:
-        blocked[tuple(start)] = False
-    assert not blocked.any()
-
-
 def test_scan_points_lie_in_the_voxels_they_hit_also_as_float32():
     rng = np.random.default_rng(5)
     semantics = np.where(rng.random((1, *GRID.shape)) < 0.1, BUILDING, 0).astype(np.uint8)
-    lidar = Lidar((0.1, 0.0, 0.6), (-40.0, 20.0), beams=24, columns=90, min_range=0.0, max_range=50.0)
+    lidar = Lidar((0.1, 0.0, 0.6), even(-40.0, 20.0, 24), columns=90, min_range=0.0, max_range=50.0)
     for inset in (0.0, 0.1, 9.0):
         turn = scan(scene_of(semantics), 0, lidar, inset=inset)
         assert len(turn.points) > 500
@@ -143,7 +55,7 @@ def test_scan_points_lie_in_the_voxels_they_hit_also_as_float32():
 def test_an_inset_moves_points_off_the_face_to_at_most_the_middle_of_the_voxel():
     semantics = empty()
     semantics[0, 14] = BUILDING
-    lidar = Lidar((0.1, 0.1, 0.6), (0.0, 0.0), beams=1, columns=4, min_range=0.0, max_range=50.0)
+    lidar = Lidar((0.1, 0.1, 0.6), (0.0,), columns=4, min_range=0.0, max_range=50.0)
     for inset, x in ((0.0, 2.0), (0.1, 2.1), (9.0, 2.25)):
         point = scan(scene_of(semantics), 0, lidar, inset=inset).points[0]
         assert point == pytest.approx([x - 0.1, 0.0, 0.0], abs=6e-4)
@@ -165,7 +77,7 @@ def test_the_sensor_moves_with_the_ego_in_a_world_fixed_grid():
     semantics[:, :, 10] = BUILDING  # a wall from y = 2.0 to 2.5
     poses = poses_from_trajectory(np.array([[0.0, 0, 0], [2.0, 0.0, np.pi / 2]]))
     scene = scene_of(semantics, poses=poses, anchor=0)
-    lidar = Lidar((0.0, 0.0, 0.6), (0.0, 0.0), beams=1, columns=4, min_range=0.0, max_range=50.0)
+    lidar = Lidar((0.0, 0.0, 0.6), (0.0,), columns=4, min_range=0.0, max_range=50.0)
     ahead = scan(scene, 1, lidar)
     assert ahead.voxel.tolist() == [[14, 10, 3]]
     assert ahead.points[0] == pytest.approx([2.0, 0.0, 0.0], abs=1e-3)
@@ -225,3 +137,89 @@ def test_a_frame_of_occ3d_size_takes_well_under_a_second_on_one_core():
     scan(scene, 0, HDL_32E)
     camera_mask(scene, 0)
     assert time.process_time() - started < 2.0  # 0.25 s when measured alone
+
+
+def test_lost_returns_are_the_share_asked_for_the_same_each_time_and_still_clear_their_way():
+    semantics = empty()
+    semantics[0, 0] = semantics[0, -1] = semantics[0, :, 0] = semantics[0, :, -1] = BUILDING
+    lidar = Lidar((0.1, 0.1, 0.6), even(-30.0, 30.0, 20), columns=360, min_range=0.0, max_range=50.0)
+    whole = scan(scene_of(semantics), 0, lidar)
+    lossy = dataclasses.replace(lidar, drop_out=0.25)
+    part = scan(scene_of(semantics), 0, lossy)
+    assert 0.72 < len(part.points) / len(whole.points) < 0.78
+    assert {tuple(p) for p in part.points.tolist()} < {tuple(p) for p in whole.points.tolist()}
+    assert (part.seen == whole.seen).all()
+    assert (scan(scene_of(semantics), 0, lossy).points == part.points).all()
+    other = scan(scene_of(semantics, scene_id="other"), 0, lossy)
+    assert len(other.points) != len(part.points) or (other.points != part.points).any()
+
+
+def test_a_turning_lidar_fires_from_where_the_ego_is_by_then_and_points_are_compensated():
+    """4 m in a frame of 1 s, a turn of 1 s: half a turn later the sensor is 2 m on, and looks back."""
+    semantics = empty(frames=2)
+    semantics[:, 0] = semantics[:, -1] = BUILDING
+    poses = poses_from_trajectory(np.array([[0.0, 0, 0], [4.0, 0, 0]]))
+    scene = scene_of(semantics, poses=poses, anchor=0, timestamps_us=np.array([0, 1_000_000]))
+    lidar = Lidar((0.1, 0.1, 0.6), (0.0,), columns=2, min_range=0.0, max_range=6.0)
+    still = scan(scene, 0, lidar)
+    assert [round(x, 1) for x in still.points[:, 0].tolist()] == [4.4, -4.6]  # ahead at 4.5, behind at -4.5
+    # From 2 m further on the wall behind is 6.6 m away: out of range.
+    moving = scan(scene, 0, dataclasses.replace(lidar, turn_seconds=1.0))
+    assert moving.voxel[:, 0].tolist() == [19]
+    far = dataclasses.replace(lidar, turn_seconds=1.0, max_range=7.0)
+    points = scan(scene, 0, far).points
+    assert points[:, 0] == pytest.approx(still.points[:, 0], abs=2e-3)  # compensated: the walls stand still
+
+
+def test_images_show_depth_class_and_instance_of_what_each_pixel_meets():
+    semantics, instances = empty(), np.zeros((1, *GRID.shape), np.uint16)
+    semantics[0, 16, 4:8, :4] = 17
+    instances[0, 16, 4:8, :4] = 9
+    camera = Camera("C", (0.1, 0.0, 0.5), 0.0, 50.0, width=100, height=60)
+    images = camera_images(scene_of(semantics, instances=instances), 0, camera)
+    assert images.depth.shape == images.semantics.shape == images.instances.shape == (60, 100)
+    # The car's back is at x = 3: 2.9 m along the axis in every pixel that meets it, y within +-1, z up to 1.
+    met = images.instances == 9
+    assert (images.semantics[met] == 17).all()
+    assert (images.semantics[~met] == 0).all()
+    assert images.depth[met & (images.depth < 2.95)] == pytest.approx(2.9)
+    rows, columns = np.nonzero(met)
+    assert (columns.min(), columns.max()) == (33, 66)  # 50 -+ 50 / 2.9
+    assert rows.min() == 30 - 9  # 0.5 m above the axis: 30 - 50 * 0.5 / 2.9
+    assert np.isinf(images.depth[~met]).all()
+    assert camera_images(scene_of(semantics), 0, camera, stride=4).depth.shape == (15, 25)
+
+
+def test_a_pitched_camera_looks_down():
+    camera = Camera("C", (0.0, 0.0, 2.0), 30.0, 50.0, pitch=20.0)
+    view = camera.rotation() @ [0, 0, 1]
+    assert np.rad2deg(np.arcsin(view[2])) == pytest.approx(-20.0)
+    assert np.rad2deg(np.arctan2(view[1], view[0])) == pytest.approx(30.0)
+    assert np.linalg.det(camera.rotation()) == pytest.approx(1.0)
+
+
+def test_a_rig_is_read_from_a_file_and_what_does_not_fit_is_told_in_one_line(tmp_path):
+    path = tmp_path / "rig.json"
+    row = {"name": "LEFT", "position": [1, 0.5, 1.6], "yaw": 90, "focal": 800.0}
+    path.write_text(json.dumps([row, row | {"name": "RIGHT", "yaw": -90, "width": 640, "height": 480}]))
+    left, right = read_cameras(path)
+    assert left == Camera("LEFT", (1.0, 0.5, 1.6), 90, 800.0)
+    assert (right.width, right.height) == (640, 480)
+    bad = {
+        "no JSON": "{",
+        "no list": "{}",
+        "unknown field": json.dumps([row | {"fov": 1}]),
+        "has no yaw": json.dumps([{k: v for k, v in row.items() if k != "yaw"}]),
+        "three numbers": json.dumps([row | {"position": [1, 2]}]),
+        "focal is": json.dumps([row | {"focal": "wide"}]),
+        "position is": json.dumps([row | {"position": [1, 2, "x"]}]),
+        "without extent": json.dumps([row | {"focal": 0}]),
+        "twice": json.dumps([row, row]),
+        "letters": json.dumps([row | {"name": "../x"}]),
+    }
+    for text, content in bad.items():
+        path.write_text(content)
+        with pytest.raises(InputError, match=text):
+            read_cameras(path)
+    with pytest.raises(InputError, match="No such file"):
+        read_cameras(tmp_path / "none.json")

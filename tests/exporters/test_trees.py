@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,10 +17,12 @@ from dyncity.datasets.manifest import Manifest, ShardRecord, manifest_json
 from dyncity.errors import InputError
 from dyncity.grid import GridSpec
 from dyncity.scene import OccupancyScene
-from exporters import occ3d, semantickitti
+from exporters.formats import tree_format
 from exporters.parquet import ParquetExporter
-from exporters.trees import FORMATS, export_tree
+from exporters.trees import FORMATS, TreeOptions, export_tree
 
+# Where what is tested is the same for all formats: one with and one without files next to the tree.
+QUICK = ("carlasc", "semantickitti")
 GRID = GridSpec((16, 16, 6), (0.8, 0.8, 0.8), (-6.4, -6.4, -1.2), 5.0)
 
 
@@ -62,14 +65,14 @@ def test_a_corpus_becomes_the_same_tree_each_time_and_only_its_own_files_lie_in_
     assert (first.scenes, first.frames) == (3, 4)
     assert first.bytes == sum(p.stat().st_size for p in (tmp_path / "a").rglob("*") if p.is_file())
     assert first.paths == (tmp_path / "a",)
-    top = {"semantickitti": ["dataset"], "occ3d-nuscenes": ["annotations.json", "gts"]}[format]
-    assert sorted(p.name for p in (tmp_path / "a").iterdir()) == top
-    assert sorted(p.name for p in tmp_path.iterdir()) == [
-        "a", "a.scenes.json", "b", "b.scenes.json", corpus.name,
-    ]  # fmt: skip
+    entries = tree_format(format).entries
+    assert all(re.fullmatch(entries, p.name) for p in (tmp_path / "a").iterdir())
+    beside = sorted(p.name for p in tmp_path.iterdir() if p.name not in ("a", "b", corpus.name))
+    own = {"semantickitti": ["semantic-kitti.yaml"]}.get(format, [])
+    assert beside == sorted(f"{out}.{ending}" for out in "ab" for ending in ["scenes.json", *own])
 
 
-@pytest.mark.parametrize("format", sorted(FORMATS))
+@pytest.mark.parametrize("format", QUICK)
 def test_the_listing_says_which_scene_became_which_folder(tmp_path, make_corpus, format):
     result = export_tree(make_corpus(3), format, tmp_path / "out")
     listing = json.loads(result.scene_list.read_text())
@@ -80,7 +83,7 @@ def test_the_listing_says_which_scene_became_which_folder(tmp_path, make_corpus,
 
 
 def test_more_than_eleven_scenes_give_parts_each_of_which_is_a_data_set(tmp_path, make_corpus):
-    result = export_tree(make_corpus(13), "semantickitti", tmp_path / "out", scans=False)
+    result = export_tree(make_corpus(13), "semantickitti", tmp_path / "out", options=TreeOptions(scans=False))
     assert result.paths == (tmp_path / "out/part-000", tmp_path / "out/part-001")
     numbers = [sorted(p.name for p in (root / "dataset/sequences").iterdir()) for root in result.paths]
     assert numbers == [[f"{n:02d}" for n in range(11)], ["00", "08"]]
@@ -113,9 +116,10 @@ def test_bad_input_is_told_in_one_line_and_leaves_nothing(tmp_path, make_corpus)
         "no such folder": (tmp_path / "nowhere", "semantickitti", tmp_path / "o", {}),
         "no scenes": (make_corpus(0), "semantickitti", tmp_path / "o", {}),
         "inside the corpus": (corpus, "semantickitti", corpus / "o", {}),
-        "--sequences": (corpus, "semantickitti", tmp_path / "deep/er/o", {"sequences": [1, 2]}),
+        "--sequences": (corpus, "semantickitti", tmp_path / "deep/er/o", {"options": TreeOptions(sequences=[1, 2])}),
         "label": (corpus, "semantickitti", tmp_path / "labels", {}),
         "it exists already": (corpus, "semantickitti", tmp_path / "file", {}),
+        "--images": (corpus, "occ3d-nuscenes", tmp_path / "o", {"options": TreeOptions(images=True)}),
         "not an export": (corpus, "semantickitti", tmp_path / "file", {"overwrite": True}),
         "choose another place": (corpus, "semantickitti", tmp_path / "file/o", {}),
     }
@@ -131,7 +135,7 @@ def test_bad_input_is_told_in_one_line_and_leaves_nothing(tmp_path, make_corpus)
     assert [p.name for p in tmp_path.iterdir()] == [corpus.name]
 
 
-@pytest.mark.parametrize("format", sorted(FORMATS))
+@pytest.mark.parametrize("format", QUICK)
 def test_overwrite_replaces_an_export_of_the_same_format_and_nothing_else(tmp_path, make_corpus, format):
     out = tmp_path / "out"
     export_tree(make_corpus(2), format, out)
@@ -150,32 +154,30 @@ def test_overwrite_replaces_an_export_of_the_same_format_and_nothing_else(tmp_pa
     ("failure", "raised"),
     [(OSError(errno.ENOSPC, "No space left on device"), InputError), (KeyboardInterrupt(), KeyboardInterrupt)],
 )
-@pytest.mark.parametrize("format", sorted(FORMATS))
+@pytest.mark.parametrize("format", QUICK)
 def test_a_failure_midway_leaves_nothing_and_keeps_what_was_there(
     tmp_path, make_corpus, monkeypatch, failure, raised, format
 ):
     corpus, out = make_corpus(3), tmp_path / "deep/out"
-    module, name = {
-        "semantickitti": (semantickitti, "to_grid"),
-        "occ3d-nuscenes": (occ3d, "to_grid"),
-    }[format]
-    original, calls = getattr(module, name), []
+    writer = type(tree_format(format).build(tmp_path, 1, TreeOptions()))
+    original, calls = writer.add, []
 
-    def fails_on_the_second_scene(scene, grid):
+    def fails_on_the_second_scene(self, scene):
         calls.append(scene.scene_id)
+        folder = original(self, scene)
         if len(calls) % 2 == 0:
             raise failure
-        return original(scene, grid)
+        return folder
 
-    monkeypatch.setattr(module, name, fails_on_the_second_scene)
+    monkeypatch.setattr(writer, "add", fails_on_the_second_scene)
     with pytest.raises(raised):
         export_tree(corpus, format, out)
     assert [p.name for p in tmp_path.iterdir()] == [corpus.name]
 
-    monkeypatch.setattr(module, name, original)
+    monkeypatch.setattr(writer, "add", original)
     export_tree(corpus, format, out)
     before = digests(tmp_path)
-    monkeypatch.setattr(module, name, fails_on_the_second_scene)
+    monkeypatch.setattr(writer, "add", fails_on_the_second_scene)
     with pytest.raises(raised):
         export_tree(corpus, format, out, overwrite=True)
     assert digests(tmp_path) == before

@@ -1,0 +1,174 @@
+"""CarlaSC trees: raw labels, hit counts, scans with labels and flow, poses and times, in its Cartesian layout."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dyncity.grid import GridSpec
+from dyncity.scene import UNKNOWN, OccupancyScene
+from dyncity.taxonomy import NATIVE, label_map
+from exporters.labels import to_grid
+from exporters.motion import track_poses
+from exporters.native_tree import TreeFormat, TreeOptions, held_out
+from exporters.sensors import CARLA_LIDAR, Scan, scan
+from exporters.visibility import seen_over_time
+
+LABELS = "carlasc"
+SHAPE = (128, 128, 8)
+LOWER, UPPER = (-25.6, -25.6, -2.0), (25.6, 25.6, 1.0)
+_SIZE = (0.4, 0.4, 0.375)
+# z counts from the LiDAR, 1.8 m above the road that ours counts from.
+LIDAR_HEIGHT = CARLA_LIDAR.position[2]
+# Learning id -> a raw id (CARLA's) that its readers map back: the remap table lists ids 0 to 22.
+RAW_IDS = np.array([0, 1, 2, 3, 4, 5, 7, 22, 8, 9, 10], np.uint32)
+# Native classes that have a raw id of their own.
+_FINER = {"barrier": 17, "lane_marking": 6, "traffic_sign": 12, "traffic_light": 18, "terrain": 22, "parking": 14}
+
+
+class CarlaScTree:
+    """Writes ``<out>/Cartesian/{Train,Test}/<town>/cartesian``, one scene a town, and nothing else in a town.
+
+    The last 15 % of the scenes (rounded; at least one of two or more) are for testing. Towns are named
+    ``Town0001`` and so on.
+
+    Args:
+        out: an existing empty folder.
+        scenes: how many scenes will be added.
+        options: none of them.
+    """
+
+    def __init__(self, out: Path, scenes: int, options: TreeOptions | None = None) -> None:
+        self.out = out
+        self.training = scenes - held_out(scenes)
+        self.frames: list[int] = []
+
+    def add(self, scene: OccupancyScene) -> str:
+        """Write the next scene; returns its folder relative to ``out``."""
+        split = "Train" if len(self.frames) < self.training else "Test"
+        folder = f"Cartesian/{split}/Town{len(self.frames) + 1:04d}/cartesian"
+        write_town(scene, self.out / folder)
+        self.frames.append(scene.frames)
+        return folder
+
+    def finish(self) -> list[str]:
+        """Nothing is left to write; returns the roots, relative to ``out``."""
+        return ["."]
+
+    def beside(self) -> dict[str, str]:
+        """Nothing."""
+        return {}
+
+    def notes(self) -> list[str]:
+        """What a user of the tree should know, one line each."""
+        notes = [] if len(self.frames) > 1 else ["one scene only: there is no Test split"]
+        if len(set(self.frames)) > 1:
+            notes.append("scenes differ in length: the published loader stacks towns and needs them equal")
+        return notes
+
+
+def raw_table(labels: str) -> NDArray[np.uint32]:
+    """uint32 ``[256]``: class ids of a taxonomy to raw ids; unknown becomes 0."""
+    learning = label_map(labels, LABELS)
+    table = np.zeros(256, np.uint32)
+    known = learning != UNKNOWN
+    table[known] = RAW_IDS[learning[known]]
+    if labels == "native":
+        for name, raw in _FINER.items():
+            table[NATIVE.id(name)] = raw
+    return table
+
+
+def write_town(scene: OccupancyScene, folder: Path) -> None:
+    """Write one scene as the ``cartesian`` folder of a town; frame i is number i in all files."""
+    raw = raw_table(scene.taxonomy)
+    paths = track_poses(scene)
+    turns = [scan(scene, frame, CARLA_LIDAR, inset=min(_SIZE) / 2) for frame in range(scene.frames)]
+    observed = seen_over_time(scene, np.stack([turn.seen for turn in turns]))
+    lower = (LOWER[0], LOWER[1], LOWER[2] + LIDAR_HEIGHT)
+    grid = GridSpec(SHAPE, _SIZE, lower, scene.grid.frame_rate)
+    masked = dataclasses.replace(
+        scene, instances=None, boxes=None, mask_camera=None, mask_lidar=observed.astype(np.uint8)
+    )
+    sampled = to_grid(masked, grid)
+    if sampled.mask_lidar is None:
+        raise RuntimeError("resampling dropped the mask")
+    for name in ("evaluation", "velodyne", "labels", "predictions"):
+        (folder / name).mkdir(parents=True)
+    for frame, turn in enumerate(turns):
+        name = f"{frame:06d}"
+        semantics = sampled.semantics[frame]
+        counts = hit_counts(turn, (sampled.mask_lidar[frame] > 0) & (semantics != UNKNOWN))
+        (folder / "evaluation" / f"{name}.label").write_bytes(raw[semantics].astype("<u4").tobytes())
+        (folder / "evaluation" / f"{name}.bin").write_bytes(counts.astype("<f4").tobytes())
+        semantic = raw[scene.semantics[frame][tuple(turn.voxel.T)]]
+        points = np.c_[turn.points, np.exp(-0.004 * np.linalg.norm(turn.points, axis=1))]
+        (folder / "velodyne" / f"{name}.bin").write_bytes(points.astype("<f4").tobytes())
+        (folder / "labels" / f"{name}.label").write_bytes(semantic.astype("<u4").tobytes())
+        flow = point_flow(scene, frame, turn, paths)
+        (folder / "predictions" / f"{name}.bin").write_bytes(flow.astype("<f4").tobytes())
+    (folder / "evaluation" / "params.json").write_text(params_text(), encoding="ascii")
+    mount = np.eye(4)
+    mount[2, 3] = LIDAR_HEIGHT
+    lidar = scene.poses @ mount
+    lidar = np.linalg.inv(lidar[0]) @ lidar
+    lidar[0] = np.eye(4)
+    rows = lidar[:, :3].reshape(-1, 12) + 0.0
+    lines = (" ".join(f"{value:.12e}" for value in row) for row in rows)
+    (folder / "poses.txt").write_text("".join(f"{line}\n" for line in lines), encoding="ascii")
+    seconds = (scene.timestamps_us - scene.timestamps_us[0]) / 1e6
+    (folder / "times.txt").write_text("".join(f"{s:.6e}\n" for s in seconds), encoding="ascii")
+
+
+def hit_counts(turn: Scan, observed: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """float32 ``[128, 128, 8]``: points of this frame's scan a voxel; at least 1 where it was observed at all.
+
+    Readers take 0 as invalid and anything else as valid, so a voxel that rays only passed counts 1.
+    """
+    counts = np.zeros(SHAPE, np.float32)
+    index, inside = GridSpec(SHAPE, _SIZE, LOWER, 10.0).index(turn.points)
+    np.add.at(counts, tuple(index[inside].T), 1)
+    return np.where(observed, np.maximum(counts, 1), 0).astype(np.float32)
+
+
+def params_text() -> str:
+    """``params.json``."""
+    values = {
+        "grid_size": [float(n) for n in SHAPE],
+        "min_bound": list(LOWER),
+        "max_bound": list(UPPER),
+        "num_channels": 25,
+        "coordinates": "cartesian",
+    }
+    return json.dumps(values) + "\n"
+
+
+def point_flow(
+    scene: OccupancyScene, frame: int, turn: Scan, paths: dict[int, NDArray[np.float64]]
+) -> NDArray[np.float64]:
+    """Flow ``[n, 3]`` of the points of a scan: metres they move over ground until the next frame, LiDAR frame.
+
+    Zero for what has no track, and in the last frame.
+    """
+    flow = np.zeros_like(turn.points)
+    if scene.instances is None or frame + 1 == scene.frames:
+        return flow
+    tracks = scene.instances[frame][tuple(turn.voxel.T)]
+    pose = scene.poses[frame].copy()
+    pose[:3, 3] += pose[:3, :3] @ CARLA_LIDAR.position
+    for track in np.unique(tracks[tracks > 0]).tolist():
+        path = paths[track][[frame, frame + 1]]
+        if np.isfinite(path).all():
+            which = tracks == track
+            world = turn.points[which] @ pose[:3, :3].T + pose[:3, 3]
+            step = path[1] @ np.linalg.inv(path[0])
+            moved = world @ step[:3, :3].T + step[:3, 3]
+            flow[which] = (moved - world) @ pose[:3, :3]
+    return flow
+
+
+TREE = TreeFormat(LABELS, "Cartesian", CarlaScTree)

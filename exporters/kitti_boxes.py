@@ -1,0 +1,171 @@
+"""KITTI-style boxes: ``label_2`` and ``calib`` a frame, and the scans they belong to, in KITTI's object layout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dyncity.scene import UNKNOWN, OccupancyScene
+from dyncity.taxonomy import NATIVE, label_map, taxonomy
+from exporters.boxes_from_instances import boxes_from_instances
+from exporters.native_tree import TreeFormat, TreeOptions, held_out
+from exporters.semantickitti import IMAGE, LIDAR_TO_CAMERA, calib_text, color_camera
+from exporters.sensors import HDL_64E, scan
+
+# KITTI's type by native class; what is not listed is no object of KITTI's.
+TYPES = {
+    "car": "Car",
+    "other_vehicle": "Van",
+    "truck": "Truck",
+    "bus": "Misc",
+    "trailer": "Misc",
+    "construction_vehicle": "Misc",
+    "pedestrian": "Pedestrian",
+    "cyclist": "Cyclist",
+    "motorcyclist": "Misc",
+    "motorcycle": "Misc",
+    "bicycle": "Misc",
+}
+_NO_BOX = (-1.0, -1.0, -1.0, -1.0)
+_UNKNOWN = 3  # KITTI's word for an occlusion nobody looked at
+
+
+class KittiBoxesTree:
+    """Writes ``<out>/training/{label_2,calib,velodyne}/NNNNNN.*`` and ``<out>/ImageSets/{train,val}.txt``.
+
+    Frames are numbered through all scenes; the last 15 % of the scenes (rounded; at least one of two or
+    more) are the validation split.
+
+    Args:
+        out: an existing empty folder.
+        scenes: how many scenes will be added.
+        options: scans.
+    """
+
+    def __init__(self, out: Path, scenes: int, options: TreeOptions | None = None) -> None:
+        self.out = out
+        self.scans = (options or TreeOptions()).scans
+        self.training = scenes - held_out(scenes)
+        self.lengths: list[int] = []
+        self.estimated = False
+        for name in ("label_2", "calib", *(("velodyne",) if self.scans else ())):
+            (out / "training" / name).mkdir(parents=True)
+
+    def add(self, scene: OccupancyScene) -> str:
+        """Write the frames of the next scene; returns the folder that all frames lie in."""
+        first = sum(self.lengths)
+        boxes = scene.boxes
+        if boxes is None:
+            boxes, self.estimated = boxes_from_instances(scene), True
+        native = kitti_types(scene.taxonomy)
+        for frame in range(scene.frames):
+            name, rows = f"{first + frame:06d}", boxes.frame == frame
+            lines = [
+                line
+                for label, center, size, yaw in zip(
+                    boxes.label[rows], boxes.center[rows], boxes.size[rows], boxes.yaw[rows], strict=True
+                )
+                if (line := box_line(native.get(int(label)), center, size, float(yaw), scene.poses[frame]))
+            ]
+            (self.out / "training/label_2" / f"{name}.txt").write_text("".join(lines), encoding="ascii")
+            (self.out / "training/calib" / f"{name}.txt").write_text(object_calib_text(), encoding="ascii")
+            if self.scans:
+                points = scan(scene, frame, HDL_64E).points
+                points = np.c_[points, np.full(len(points), 0.3)].astype("<f4")
+                (self.out / "training/velodyne" / f"{name}.bin").write_bytes(points.tobytes())
+        self.lengths.append(scene.frames)
+        return "training"
+
+    def finish(self) -> list[str]:
+        """Write the splits; returns the roots, relative to ``out``."""
+        (self.out / "ImageSets").mkdir()
+        border, total = sum(self.lengths[: self.training]), sum(self.lengths)
+        for name, numbers in (("train", range(border)), ("val", range(border, total))):
+            text = "".join(f"{number:06d}\n" for number in numbers)
+            (self.out / "ImageSets" / f"{name}.txt").write_text(text, encoding="ascii")
+        return ["."]
+
+    def beside(self) -> dict[str, str]:
+        """Nothing."""
+        return {}
+
+    def notes(self) -> list[str]:
+        """What a user of the tree should know, one line each."""
+        ends = np.cumsum(self.lengths).tolist()
+        notes = [f"scene i ends before frame {', '.join(map(str, ends[:8]))}{' ...' if len(ends) > 8 else ''}"]
+        if self.estimated:
+            notes.append("boxes are the least upright ones around each instance's voxels")
+        return notes
+
+
+def kitti_types(labels: str) -> dict[int, str]:
+    """KITTI's type by class id of a taxonomy; from other spaces than the native one by what maps there."""
+    if labels == "native":
+        return {NATIVE.id(name): kind for name, kind in TYPES.items()}
+    table = label_map("native", labels)
+    found: dict[int, str] = {}
+    for name, kind in TYPES.items():
+        target = int(table[NATIVE.id(name)])
+        if target != UNKNOWN and target != taxonomy(labels).free:
+            found.setdefault(target, kind)
+    return found
+
+
+def box_line(
+    kind: str | None, center: NDArray[np.floating], size: NDArray[np.floating], yaw: float, pose: NDArray[np.float64]
+) -> str | None:
+    """One line of ``label_2``: type, truncated, occluded, alpha, 2D box, height width length, x y z, rotation_y.
+
+    x y z is the middle of the bottom face, in the camera's frame. A box that is not in the image of the
+    left colour camera has a 2D box of -1, truncation 1.
+
+    Args:
+        kind: KITTI's type; None: no object of KITTI's, so no line.
+        center, size, yaw: of the box in the world: metres (length, width, height), radians.
+        pose: ``[4, 4]`` ego-to-world.
+    """
+    if kind is None:
+        return None
+    mount = np.eye(4)
+    mount[:3, 3] = HDL_64E.position
+    world_to_camera = LIDAR_TO_CAMERA @ np.linalg.inv(pose @ mount)
+    cos, sin = np.cos(yaw), np.sin(yaw)
+    signs = np.array([[x, y, z] for x in (-0.5, 0.5) for y in (-0.5, 0.5) for z in (-0.5, 0.5)])
+    along, across, up = (signs * size).T
+    corners = np.stack([cos * along - sin * across, sin * along + cos * across, up], axis=1) + center
+    bottom = world_to_camera[:3, :3] @ (center - np.array([0, 0, size[2] / 2])) + world_to_camera[:3, 3]
+    ahead = world_to_camera[:3, :3] @ np.array([cos, sin, 0.0])
+    rotation = float(np.arctan2(-ahead[2], ahead[0]))
+    alpha = float(np.angle(np.exp(1j * (rotation - np.arctan2(bottom[0], bottom[2])))))
+    truncated, box = image_box(corners @ world_to_camera[:3, :3].T + world_to_camera[:3, 3])
+    length, width, height = (float(value) for value in size)
+    numbers = [alpha, *box, height, width, length, *bottom.tolist(), rotation]
+    return f"{kind} {truncated:.2f} {_UNKNOWN} {' '.join(f'{value + 0.0:.4f}' for value in numbers)}\n"
+
+
+def image_box(corners: NDArray[np.float64]) -> tuple[float, tuple[float, ...]]:
+    """Truncated share and 2D box (left, top, right, bottom) of corners ``[8, 3]`` in the camera's frame."""
+    if (corners[:, 2] < 0.1).any():
+        return 1.0, _NO_BOX
+    u, v, w = color_camera() @ np.c_[corners, np.ones(8)].T
+    left, right, top, bottom = (u / w).min(), (u / w).max(), (v / w).min(), (v / w).max()
+    clipped = (max(left, 0.0), max(top, 0.0), min(right, IMAGE[0] - 1.0), min(bottom, IMAGE[1] - 1.0))
+    area = max(clipped[2] - clipped[0], 0.0) * max(clipped[3] - clipped[1], 0.0)
+    if area <= 0:
+        return 1.0, _NO_BOX
+    return 1 - float(area / ((right - left) * (bottom - top))), tuple(map(float, clipped))
+
+
+def object_calib_text() -> str:
+    """``calib`` of the object benchmark: P0 to P3, the rectification (none), LiDAR and IMU to camera."""
+    lines = calib_text().splitlines()
+    to_camera = lines[-1].removeprefix("Tr: ")
+    identity = " ".join(f"{value:.12e}" for value in np.eye(3).reshape(-1))
+    imu = " ".join(f"{value:.12e}" for value in np.eye(4)[:3].reshape(-1))
+    rest = [f"R0_rect: {identity}", f"Tr_velo_to_cam: {to_camera}", f"Tr_imu_to_velo: {imu}"]
+    return "\n".join([*lines[:-1], *rest]) + "\n"
+
+
+TREE = TreeFormat("semantickitti", "training|ImageSets", KittiBoxesTree, ("scans",))

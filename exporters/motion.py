@@ -1,0 +1,69 @@
+"""How tracked agents move: where each one is in every frame, and which of them ever leave their place."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dyncity.scene import OccupancyScene
+
+# Less than this, metres, in a whole scene is standing still: people fidget, and labels do.
+_LEAST_MOVE = 0.5
+
+
+def track_poses(scene: OccupancyScene) -> dict[int, NDArray[np.float64]]:
+    """World poses ``[t, 4, 4]`` of each track number; NaN in frames without it.
+
+    From boxes (position and heading) where the scene has them. Tracks without a box follow the middle of
+    their voxels, without turning: right to about half a voxel, and wrong while they enter or leave the grid.
+    """
+    poses: dict[int, NDArray[np.float64]] = {}
+    nowhere = np.full((scene.frames, 4, 4), np.nan)
+    if scene.boxes is not None:
+        boxes = scene.boxes
+        for frame, track, center, yaw in zip(boxes.frame, boxes.track, boxes.center, boxes.yaw, strict=True):
+            cos, sin = np.cos(float(yaw)), np.sin(float(yaw))
+            pose = np.eye(4)
+            pose[:2, :2] = [[cos, -sin], [sin, cos]]
+            pose[:3, 3] = center
+            poses.setdefault(int(track), nowhere.copy())[int(frame)] = pose
+    if scene.instances is not None:
+        for frame, grid_pose in enumerate(scene.grid_poses()):
+            tracks, middles = _middles(scene, frame)
+            for track, middle in zip(tracks.tolist(), middles @ grid_pose[:3, :3].T + grid_pose[:3, 3], strict=True):
+                if track in poses and scene.boxes is not None and (scene.boxes.track == track).any():
+                    continue
+                pose = np.eye(4)
+                pose[:3, 3] = middle
+                poses.setdefault(track, nowhere.copy())[frame] = pose
+    return poses
+
+
+def moving_tracks(scene: OccupancyScene, poses: dict[int, NDArray[np.float64]] | None = None) -> NDArray[np.bool_]:
+    """Bool ``[65536]`` by track number: does it ever move in this scene, as SemanticKITTI marks movers.
+
+    It does when it is somewhere in some frame that lies half a metre from where it first was; tracks
+    known by their voxels alone have to move two voxels.
+
+    Args:
+        poses: of ``track_poses``, if at hand.
+    """
+    moving = np.zeros(65536, np.bool_)
+    boxed = set() if scene.boxes is None else set(scene.boxes.track.tolist())
+    coarse = 2 * max(scene.grid.voxel_size[:2])
+    for track, path in (track_poses(scene) if poses is None else poses).items():
+        places = path[np.isfinite(path[:, 0, 3]), :2, 3]
+        travel = np.linalg.norm(places - places[0], axis=1).max()
+        moving[track % 65536] = travel > (_LEAST_MOVE if track in boxed else max(_LEAST_MOVE, coarse))
+    return moving
+
+
+def _middles(scene: OccupancyScene, frame: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Track numbers ``[n]`` present in one frame and the middle ``[n, 3]`` of their voxels, in the grid's frame."""
+    assert scene.instances is not None
+    voxels = np.argwhere(scene.instances[frame])
+    tracks, which = np.unique(scene.instances[frame][tuple(voxels.T)], return_inverse=True)
+    counts = np.bincount(which, minlength=len(tracks))
+    sums = [np.bincount(which, weights=voxels[:, axis], minlength=len(tracks)) for axis in range(3)]
+    middles = (np.stack(sums, axis=1) / np.maximum(counts, 1)[:, None] + 0.5) * scene.grid.voxel_size
+    return tracks.astype(np.int64), middles + scene.grid.origin

@@ -1,0 +1,99 @@
+"""What a tree in the layout of a data set is: its writer, its options, and what lies at its top."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from dyncity.errors import InputError
+from dyncity.scene import OccupancyScene
+from exporters.cameras import Camera
+
+
+@dataclass(frozen=True, slots=True)
+class TreeOptions:
+    """What a user may choose; a format takes those that it names in ``TreeFormat.takes``.
+
+    Attributes:
+        sequences: numbers of the scenes in the tree, one a scene; None: by their order.
+        scans: write simulated LiDAR scans.
+        images: write placeholder images.
+        cameras: the rig that masks and annotations are made with; None: that of the data set.
+    """
+
+    sequences: Sequence[int] | None = None
+    scans: bool = True
+    images: bool = False
+    cameras: tuple[Camera, ...] | None = None
+
+
+class NativeTree(Protocol):
+    """What writes the scenes of one tree, one after the other."""
+
+    def add(self, scene: OccupancyScene) -> str:
+        """Write the next scene; returns its folder relative to the tree."""
+        ...
+
+    def finish(self) -> list[str]:
+        """Write what needs all scenes; returns the roots that loaders take, relative to the tree."""
+        ...
+
+    def beside(self) -> dict[str, str]:
+        """Files that belong NEXT to the tree, as several tools fail on strangers in it: ending -> text."""
+        ...
+
+    def notes(self) -> list[str]:
+        """What a user of the tree should know, one line each."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TreeFormat:
+    """A tree that can be written.
+
+    Attributes:
+        labels: the label space that its ids belong to.
+        entries: a pattern of what lies at the top of such a tree.
+        build: (folder, number of scenes, options) -> the writer.
+        takes: names of the options that mean something to it.
+        check: looks at the place of the tree; returns warnings.
+    """
+
+    labels: str
+    entries: str
+    build: Callable[[Path, int, TreeOptions], NativeTree]
+    takes: tuple[str, ...] = ()
+    check: Callable[[Path], list[str]] = lambda out: []
+
+
+def read_numbers(text: str) -> list[int]:
+    """Numbers from ``8,0,1``.
+
+    Raises:
+        InputError: something else stands there.
+    """
+    try:
+        return [int(word) for word in text.split(",")]
+    except ValueError:
+        raise InputError("--sequences", f"found {text!r}", "give numbers, e.g. 0,8,1") from None
+
+
+def chosen_numbers(sequences: Sequence[int], scenes: int, most: int) -> list[int]:
+    """The numbers a user gave the scenes.
+
+    Raises:
+        InputError: when they do not give each scene a number of its own from 0 to ``most``.
+    """
+    numbers = list(sequences)
+    if len(numbers) != scenes:
+        raise InputError("--sequences", f"found {len(numbers)} for {scenes} scenes", "give one a scene")
+    if len(set(numbers)) != scenes or not all(0 <= n <= most for n in numbers):
+        raise InputError("--sequences", f"found {numbers}", f"give different numbers from 0 to {most}")
+    return numbers
+
+
+def held_out(count: int) -> int:
+    """How many of ``count`` scenes are the validation split: 15 %, at least one of two or more."""
+    return max(1, round(0.15 * count)) if count > 1 else 0

@@ -1,0 +1,137 @@
+"""Occ3D-Waymo trees: an npz a frame, and the info files with the poses and cameras that its readers take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dyncity.errors import InputError
+from dyncity.grid import GridSpec
+from dyncity.scene import OccupancyScene
+from dyncity.taxonomy import taxonomy
+from exporters.cameras import WAYMO_CAMERAS
+from exporters.native_tree import TreeFormat, TreeOptions, held_out
+from exporters.occ3d import LOWER, SHAPE, VOXEL_SIZE, occ3d_frames
+from exporters.pickles import portable_pickle
+from exporters.sensors import WAYMO_TOP
+
+LABELS = "occ3d-waymo"
+# What free is on disk; readers make it 15.
+FREE_ON_DISK = 23
+_MOST = 1000  # scenes of a split, and frames of a scene: their numbers have three digits
+_SPLITS = (("training", "train", "cam_infos.pkl"), ("validation", "val", "cam_infos_vali.pkl"))
+
+
+class Occ3DWaymoTree:
+    """Writes ``<out>/{training,validation}/SSS/FFF_04.npz`` and, at the end, the info files of each split.
+
+    The last 15 % of the scenes (rounded; at least one of two or more) are the validation split; scenes
+    are numbered from 000 in each split.
+
+    Args:
+        out: an existing empty folder.
+        scenes: how many scenes will be added.
+        options: the cameras.
+
+    Raises:
+        InputError: more scenes than numbers.
+    """
+
+    def __init__(self, out: Path, scenes: int, options: TreeOptions | None = None) -> None:
+        if scenes - held_out(scenes) > _MOST:
+            raise InputError("CORPUS", f"found {scenes} scenes, numbers have three digits", "export fewer scenes")
+        self.out = out
+        self.cameras = (options or TreeOptions()).cameras or WAYMO_CAMERAS
+        self.training = scenes - held_out(scenes)
+        self.added = 0
+        # Of each split: the camera poses by scene and frame, and the frames.
+        self.cam_infos: list[dict[int, dict[int, list[dict[str, Any]]]]] = [{}, {}]
+        self.infos: list[list[dict[str, Any]]] = [[], []]
+
+    def add(self, scene: OccupancyScene) -> str:
+        """Write the frames of the next scene; returns its folder relative to ``out``."""
+        if scene.frames > _MOST:
+            raise InputError(
+                f"scene {scene.scene_id}", f"it has {scene.frames} frames, numbers have three digits", "cut it"
+            )
+        split = int(self.added >= self.training)
+        number = self.added - split * self.training
+        folder = f"{_SPLITS[split][0]}/{number:03d}"
+        (self.out / folder).mkdir(parents=True)
+        frames = occ3d_frames(scene, LABELS, WAYMO_TOP, self.cameras)
+        free = frames.semantics == taxonomy(LABELS).free
+        on_disk = np.where(free, np.uint8(FREE_ON_DISK), frames.semantics)
+        infov = in_view(self.cameras)
+        poses: dict[int, list[dict[str, Any]]] = {}
+        for frame in range(scene.frames):
+            np.savez_compressed(
+                self.out / folder / f"{frame:03d}_04.npz",
+                voxel_label=on_disk[frame],
+                origin_voxel_state=frames.mask_lidar[frame],
+                final_voxel_state=frames.mask_camera[frame],
+                infov=infov,
+            )
+            poses[frame] = [camera_info(camera, scene.poses[frame]) for camera in self.cameras]
+            self.infos[split].append(self._info(scene, split, number, frame))
+        self.cam_infos[split][number] = poses
+        self.added += 1
+        return folder
+
+    def _info(self, scene: OccupancyScene, split: int, number: int, frame: int) -> dict[str, Any]:
+        """One frame as the KITTI-style info files of Waymo have it; images and points are named, not written."""
+        name = f"{split}{number:03d}{frame:03d}"
+        front = self.cameras[0]
+        first = np.eye(4)
+        first[:3, :3] = front.intrinsic()
+        return {
+            "sample_idx": int(name),
+            "timestamp": int(scene.timestamps_us[frame]),
+            "pose": scene.poses[frame].copy(),
+            "image": {
+                "image_idx": int(name),
+                "image_path": f"training/image_0/{name}.png",
+                "image_shape": np.array([front.height, front.width], np.int32),
+            },
+            "point_cloud": {"num_features": 6, "velodyne_path": f"training/velodyne/{name}.bin"},
+            "calib": {"P0": first, "R0_rect": np.eye(4), "Tr_velo_to_cam": np.linalg.inv(front.to_ego())},
+        }
+
+    def finish(self) -> list[str]:
+        """Write ``waymo_infos_{train,val}.pkl`` and ``cam_infos{,_vali}.pkl``; returns the roots."""
+        for split, (folder, short, cam_infos) in enumerate(_SPLITS):
+            (self.out / folder).mkdir(exist_ok=True)
+            (self.out / f"waymo_infos_{short}.pkl").write_bytes(portable_pickle(self.infos[split]))
+            (self.out / cam_infos).write_bytes(portable_pickle(self.cam_infos[split]))
+        return ["."]
+
+    def beside(self) -> dict[str, str]:
+        """Nothing."""
+        return {}
+
+    def notes(self) -> list[str]:
+        """What a user of the tree should know, one line each."""
+        return [] if self.added > 1 else ["one scene only: the validation split is empty"]
+
+
+def in_view(cameras: Any) -> NDArray[np.bool_]:
+    """Bool ``[200, 200, 16]``: voxels whose centre falls into some image, whatever stands in between."""
+    centers = GridSpec(SHAPE, (VOXEL_SIZE,) * 3, LOWER, 10.0).centers()
+    return np.logical_or.reduce([camera.covers(centers) for camera in cameras])
+
+
+def camera_info(camera: Any, pose: NDArray[np.float64]) -> dict[str, Any]:
+    """A camera in one frame: 4x4 ``intrinsics``, ``sensor2ego`` (x right, y down, z ahead), ``ego2global``."""
+    intrinsics = np.eye(4)
+    intrinsics[:3, :3] = camera.intrinsic()
+    return {"intrinsics": intrinsics, "sensor2ego": camera.to_ego(), "ego2global": pose.copy()}
+
+
+TREE = TreeFormat(
+    LABELS,
+    r"training|validation|waymo_infos_(train|val)\.pkl|cam_infos(_vali)?\.pkl",
+    Occ3DWaymoTree,
+    ("cameras",),
+)

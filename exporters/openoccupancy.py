@@ -1,0 +1,79 @@
+"""OpenOccupancy trees: the occupied voxels of a frame as rows ``[z, y, x, class]``, 0.2 m, in the LiDAR's frame."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dyncity.grid import GridSpec
+from dyncity.scene import UNKNOWN, OccupancyScene
+from dyncity.taxonomy import OCC3D_NUSCENES
+from exporters.labels import to_grid, to_labels
+from exporters.native_tree import TreeFormat, TreeOptions
+from exporters.occ3d import frame_token
+from exporters.sensors import HDL_32E
+
+SHAPE = (512, 512, 40)
+VOXEL_SIZE = 0.2
+LOWER = (-51.2, -51.2, -5.0)
+
+
+class OpenOccupancyTree:
+    """Writes ``<out>/scene_<token>/occupancy/<token>.npy``, a file a frame.
+
+    Args:
+        out: an existing empty folder.
+        scenes: how many scenes will be added.
+        options: none of them.
+    """
+
+    def __init__(self, out: Path, scenes: int, options: TreeOptions | None = None) -> None:
+        self.out = out
+
+    def add(self, scene: OccupancyScene) -> str:
+        """Write the frames of the next scene; returns its folder relative to ``out``."""
+        folder = f"scene_{frame_token(scene.scene_id, -1)}"
+        (self.out / folder / "occupancy").mkdir(parents=True)
+        bare = dataclasses.replace(scene, boxes=None, instances=None, mask_lidar=None, mask_camera=None)
+        sampled = to_labels(to_grid(bare, ego_grid(scene.grid.frame_rate)), "occ3d-nuscenes")
+        for frame in range(scene.frames):
+            rows = voxel_rows(sampled.semantics[frame])
+            path = self.out / folder / "occupancy" / f"{frame_token(scene.scene_id, frame)}.npy"
+            np.save(path, rows, allow_pickle=False)
+        return folder
+
+    def finish(self) -> list[str]:
+        """Nothing is left to write; returns the roots, relative to ``out``."""
+        return ["."]
+
+    def beside(self) -> dict[str, str]:
+        """Nothing."""
+        return {}
+
+    def notes(self) -> list[str]:
+        """What a user of the tree should know, one line each."""
+        return ["a voxel without a row is empty or unknown: this format does not tell which"]
+
+
+def ego_grid(frame_rate: float) -> GridSpec:
+    """The data set's grid in OUR ego frame: moved to the LiDAR, and turned (``voxel_rows`` turns it back)."""
+    x, y, z = HDL_32E.position
+    # The LiDAR's y is our x, its x our -y; the grid is square and centred, so its lower corner stays.
+    return GridSpec(SHAPE, (VOXEL_SIZE,) * 3, (LOWER[1] + x, LOWER[0] + y, LOWER[2] + z), frame_rate)
+
+
+def voxel_rows(semantics: NDArray[np.uint8]) -> NDArray[np.uint16]:
+    """uint8 ``[512, 512, 40]`` on ``ego_grid`` -> uint16 ``[n, 4]`` rows (z, y, x, class), sorted.
+
+    nuScenes' LiDAR looks along its y, with x to the right. Objects outside the classes are 0, which
+    readers ignore; free and unknown voxels have no row.
+    """
+    turned = semantics[:, ::-1].transpose(2, 0, 1)  # [z, y, x] of the LiDAR
+    occupied = (turned != OCC3D_NUSCENES.free) & (turned != UNKNOWN)
+    return np.concatenate([np.argwhere(occupied), turned[occupied][:, None]], axis=1).astype(np.uint16)
+
+
+TREE = TreeFormat("occ3d-nuscenes", r"scene_[0-9a-f]{32}", OpenOccupancyTree)

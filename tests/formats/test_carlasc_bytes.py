@@ -1,0 +1,124 @@
+"""CarlaSC trees, read by minimal readers written from the format's description alone."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from street_scene import street
+
+from exporters.carlasc import CarlaScTree
+
+# The data set's own map from raw ids to its 11 classes.
+REMAP = np.array([0, 1, 2, 3, 4, 5, 6, 6, 8, 9, 10, 2, 5, 3, 7, 3, 3, 2, 5, 3, 3, 3, 7])
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("tree")
+    tree = CarlaScTree(out, scenes=2)
+    folders = [tree.add(street("a")), tree.add(street("b"))]
+    assert folders == ["Cartesian/Train/Town0001/cartesian", "Cartesian/Test/Town0002/cartesian"]
+    assert tree.finish() == ["."]
+    assert tree.notes() == []
+    return out
+
+
+@pytest.fixture(scope="module")
+def town(root) -> Path:
+    return root / "Cartesian/Train/Town0001/cartesian"
+
+
+def read(path: Path, code: str) -> np.ndarray:
+    """Little-endian values of 4 bytes each, ``[128, 128, 8]`` in C order."""
+    data = path.read_bytes()
+    assert len(data) == 524_288
+    return np.array(struct.unpack(f"<{128 * 128 * 8}{code}", data)).reshape(128, 128, 8)
+
+
+def place(x: float, y: float, z: float) -> tuple[int, int, int]:
+    """The voxel of a place in metres from the LiDAR, which hangs 1.8 m above the road."""
+    return int((x + 25.6) // 0.4), int((y + 25.6) // 0.4), int((z + 2.0) // 0.375)
+
+
+def test_files_have_their_sizes_and_a_town_holds_nothing_else(root, town):
+    sizes = {p.relative_to(town).as_posix(): p.stat().st_size for p in town.rglob("*") if p.is_file()}
+    for frame in ("000000", "000001", "000002"):
+        assert sizes.pop(f"evaluation/{frame}.label") == sizes.pop(f"evaluation/{frame}.bin") == 524_288
+        points, rest = divmod(sizes.pop(f"velodyne/{frame}.bin"), 16)
+        assert rest == 0
+        assert sizes.pop(f"labels/{frame}.label") == 4 * points
+        assert sizes.pop(f"predictions/{frame}.bin") == 12 * points
+    assert set(sizes) == {"poses.txt", "times.txt", "evaluation/params.json"}
+    assert [p.name for p in town.parent.iterdir()] == ["cartesian"]
+    assert sorted(p.name for p in (root / "Cartesian").iterdir()) == ["Test", "Train"]
+
+
+def test_parameters_are_those_of_the_data_set(town):
+    assert json.loads((town / "evaluation/params.json").read_text()) == {
+        "grid_size": [128.0, 128.0, 8.0],
+        "min_bound": [-25.6, -25.6, -2.0],
+        "max_bound": [25.6, 25.6, 1.0],
+        "num_channels": 25,
+        "coordinates": "cartesian",
+    }
+
+
+def test_labels_are_raw_ids_that_the_data_sets_map_turns_into_the_right_classes(town):
+    raw = read(town / "evaluation/000000.label", "I")
+    assert raw.max() <= 22
+    classes = REMAP[raw]
+    assert classes[place(11, 0, -1.0)] == 10  # the car ahead: ego z 0.8
+    assert classes[place(6.1, -3.9, -1.0)] == 4  # the pedestrian
+    assert classes[place(0.1, 10.3, 0.0)] == 1  # the wall
+    assert classes[place(5, -0.1, -1.8)] == 6  # road, z -2 to -1.6 from the LiDAR
+    assert classes[place(5, 8.5, -1.8)] == 8  # sidewalk
+    assert classes[place(3, -0.1, 0.0)] == 0
+    assert raw[place(24, 0, -1.8)] == 0  # the scene ends 20 m ahead
+
+
+def test_hit_counts_are_0_where_nothing_was_observed_and_count_the_points_elsewhere(town):
+    raw = read(town / "evaluation/000000.label", "I")
+    counts = read(town / "evaluation/000000.bin", "f")
+    assert counts[place(24, 0, -1.8)] == 0  # outside of the scene
+    assert counts[place(0.1, -18.0, 0.0)] == 0  # unknown in it
+    assert counts[place(0.1, 12.0, 0.0)] == 0  # behind the wall
+    assert counts[place(3, -0.1, 0.0)] == 1  # seen to be free
+    points = np.frombuffer((town / "velodyne/000000.bin").read_bytes(), "<f4").reshape(-1, 4)[:, :3]
+    index = np.floor((points.astype(float) - [-25.6, -25.6, -2.0]) / [0.4, 0.4, 0.375]).astype(int)
+    index = index[((index >= 0) & (index < [128, 128, 8])).all(axis=1)]
+    hits = np.zeros((128, 128, 8))
+    np.add.at(hits, tuple(index.T), 1)
+    many = (hits > 1) & (counts > 0)
+    assert many.sum() > 100
+    assert (counts[many] == hits[many]).all()
+    assert (counts[(raw > 0) & (hits > 0)] > 0).mean() > 0.95
+
+
+def test_points_carry_the_raw_ids_of_what_they_hit_and_flow_of_what_moves(town):
+    packed = np.frombuffer((town / "labels/000000.label").read_bytes(), "<u4")
+    points = np.frombuffer((town / "velodyne/000000.bin").read_bytes(), "<f4").reshape(-1, 4)
+    flow = np.frombuffer((town / "predictions/000000.bin").read_bytes(), "<f4").reshape(-1, 3)
+    assert set(REMAP[np.unique(packed)]) == {1, 4, 6, 8, 10}
+    driving = (REMAP[packed] == 10) & (np.abs(points[:, 1]) < 1.5)
+    assert driving.sum() > 20
+    assert flow[driving] == pytest.approx(np.tile([0.8, 0, 0], (driving.sum(), 1)), abs=1e-5)
+    assert flow[~driving] == pytest.approx(0.0, abs=1e-5)  # the other car and the pedestrian stand
+    assert np.frombuffer((town / "predictions/000002.bin").read_bytes(), "<f4").max() == 0  # no next frame
+
+
+def test_poses_are_those_of_the_lidar_relative_to_the_first_and_times_count_from_it(town):
+    poses = np.loadtxt(town / "poses.txt").reshape(-1, 3, 4)
+    assert (poses[0] == np.eye(4)[:3]).all()
+    assert poses[2] == pytest.approx(np.array([[1, 0, 0, 4.0], [0, 1, 0, 0], [0, 0, 1, 0]]))
+    assert np.loadtxt(town / "times.txt").tolist() == [0.0, 0.5, 1.0]
+
+
+def test_scenes_of_different_lengths_are_told_since_the_published_loader_stacks_them(tmp_path):
+    tree = CarlaScTree(tmp_path, scenes=2)
+    tree.add(street("a", frames=1))
+    tree.add(street("b", frames=2))
+    assert any("length" in note for note in tree.notes())

@@ -1,0 +1,125 @@
+"""Occ3D-Waymo trees, read by a minimal reader written from the format's description alone."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import struct
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from street_scene import street
+
+from exporters.cameras import Camera
+from exporters.native_tree import TreeOptions
+from exporters.occ3d_waymo import Occ3DWaymoTree
+
+
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an npz from its bytes: zip members with a version-1 npy header, C order, a byte each."""
+    arrays = {}
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            data = archive.read(name)
+            assert data[:8] == b"\x93NUMPY\x01\x00"
+            (length,) = struct.unpack_from("<H", data, 8)
+            header = data[10 : 10 + length].decode("latin1")
+            assert re.search(r"'descr': '\|(u1|b1)'", header)
+            assert "'fortran_order': False, 'shape': (200, 200, 16)" in header
+            arrays[name.removesuffix(".npy")] = np.frombuffer(data[10 + length :], np.uint8).reshape(200, 200, 16)
+    return arrays
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("tree")
+    tree = Occ3DWaymoTree(out, scenes=3)
+    folders = [tree.add(street(name)) for name in ("first", "second", "third")]
+    assert folders == ["training/000", "training/001", "validation/000"]
+    assert tree.finish() == ["."]
+    return out
+
+
+@pytest.fixture(scope="module")
+def frame(root) -> dict[str, np.ndarray]:
+    return read_npz(root / "training/000/000_04.npz")
+
+
+def test_every_frame_has_its_npz_and_nothing_else_lies_there(root):
+    files = sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file())
+    frames = [f"{s}/{f:03d}_04.npz" for s in ("training/000", "training/001", "validation/000") for f in range(3)]
+    infos = ["cam_infos.pkl", "cam_infos_vali.pkl", "waymo_infos_train.pkl", "waymo_infos_val.pkl"]
+    assert files == sorted([*frames, *infos])
+
+
+def test_free_is_23_and_classes_are_those_of_the_data_set(frame):
+    labels = frame["voxel_label"]
+    assert sorted(frame) == ["final_voxel_state", "infov", "origin_voxel_state", "voxel_label"]
+    assert set(np.unique(labels)) == {1, 2, 10, 13, 14, 23}
+    cars = np.argwhere(labels == 1)
+    assert len(cars) == 2 * 5 * 4 * 4
+    assert cars.min(axis=0).tolist() == [110, 98, 3]  # the standing car begins at x 4, the driving one at y -0.8
+    assert labels[100, 100, 2] == 13
+    assert labels[110, 100, 8] == 23
+    assert labels[10, 100, 2] == 23  # not covered by the scene
+
+
+def test_masks_are_binary_and_nest_and_say_what_is_hidden(frame):
+    lidar, camera, infov = (frame[n] for n in ("origin_voxel_state", "final_voxel_state", "infov"))
+    for mask in (lidar, camera, infov):
+        assert set(np.unique(mask)) == {0, 1}
+    assert (lidar[camera == 1] == 1).all()
+    assert lidar[125, 100, 5] == camera[125, 100, 5] == 1  # the back of the car ahead
+    assert lidar[127, 100, 4] == 0  # inside it
+    assert lidar[10, 100, 2] == camera[10, 100, 2] == 0  # not covered
+
+
+def test_in_view_is_where_some_camera_looks_hidden_or_not(frame):
+    infov = frame["infov"]
+    assert infov[180, 100, 5] == 1
+    assert infov[100, 170, 5] == infov[100, 30, 5] == 1  # the side cameras
+    assert infov[20, 100, 5] == 0  # none looks back
+    assert (infov[frame["final_voxel_state"] == 1] == 1).mean() > 0.95  # voxels at the rim of an image
+
+
+def test_info_files_hold_poses_and_cameras_the_way_readers_index_them(root):
+    """``cam_infos[scene][frame][camera]`` and a list of frames whose index gives scene and frame."""
+    scene = street()
+    for split, prefix, scenes in (("train", 0, 2), ("val", 1, 1)):
+        infos = pickle.loads((root / f"waymo_infos_{split}.pkl").read_bytes())
+        cameras = pickle.loads((root / f"cam_infos{'_vali' if prefix else ''}.pkl").read_bytes())
+        assert sorted(cameras) == list(range(scenes))
+        assert len(infos) == 3 * scenes
+        for info in infos:
+            number = info["image"]["image_idx"]
+            at, frame = number % 1_000_000 // 1000, number % 1000
+            assert number // 1_000_000 == prefix
+            assert info["pose"] == pytest.approx(scene.poses[frame])
+            assert info["timestamp"] == 1_000_000 + 500_000 * frame
+            name = Path(info["point_cloud"]["velodyne_path"]).name
+            assert (name[1:4], name[4:7]) == (f"{at:03d}", f"{frame:03d}")
+            folder = "validation" if prefix else "training"
+            assert (root / folder / name[1:4] / f"{name[4:7]}_04.npz").is_file()
+            rig = cameras[at][frame]
+            assert len(rig) == 5
+            assert all(camera["ego2global"] == pytest.approx(scene.poses[frame]) for camera in rig)
+            ahead = rig[0]["intrinsics"] @ np.linalg.inv(rig[0]["sensor2ego"]) @ [20.0, 0.0, 1.0, 1.0]
+            assert ahead[:2] / ahead[2] == pytest.approx([960, 640], abs=140)
+            left = rig[2]["intrinsics"] @ np.linalg.inv(rig[2]["sensor2ego"]) @ [1.4, 20.0, 1.0, 1.0]
+            assert left[2] > 0
+
+
+def test_pickles_name_no_module_that_older_numpy_lacks(root):
+    for path in root.glob("*.pkl"):
+        assert b"numpy._core" not in path.read_bytes()
+
+
+def test_a_rig_of_ones_own_takes_the_place_of_the_five(tmp_path):
+    tree = Occ3DWaymoTree(tmp_path, 1, TreeOptions(cameras=(Camera("REAR", (0.0, 0.0, 1.6), 180.0, 500.0),)))
+    tree.add(street(frames=1))
+    tree.finish()
+    frame = read_npz(tmp_path / "training/000/000_04.npz")
+    assert not frame["infov"][110:].any()
+    assert not frame["final_voxel_state"][110:].any()

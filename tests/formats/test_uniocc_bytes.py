@@ -1,0 +1,112 @@
+"""UniOcc trees, read as the published loader reads them, and by their bytes."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from street_scene import DRIVING, street
+
+from exporters.uniocc import UniOccTree
+
+FREE = 10
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("tree")
+    tree = UniOccTree(out, scenes=2)
+    assert [tree.add(street("a")), tree.add(street("b", boxes=False))] == ["scene-0001", "scene-0002"]
+    assert tree.finish() == ["."]
+    return out
+
+
+@pytest.fixture(scope="module")
+def frames(root) -> list[dict[str, np.ndarray]]:
+    """The frames of the first scene, found through ``scene_infos.pkl``; object arrays need allow_pickle."""
+    infos = pickle.loads((root / "scene_infos.pkl").read_bytes())
+    assert [info["scene_name"] for info in infos] == ["scene-0001", "scene-0002"]
+    return [dict(np.load(root / path, allow_pickle=True)) for path in infos[0]["occ_in_scene_paths"]]
+
+
+def test_arrays_have_the_names_types_and_shapes_of_the_data_set(root, frames):
+    assert sorted(p.name for p in root.iterdir()) == ["scene-0001", "scene-0002", "scene_infos.pkl"]
+    assert len(frames) == 3
+    for frame in frames:
+        assert set(frame) == {
+            *("occ_label", "occ_mask_camera", "occ_flow_forward", "occ_flow_backward"),
+            *("ego_to_world_transformation", "cameras", "annotations"),
+        }
+        assert frame["occ_label"].shape == frame["occ_mask_camera"].shape == (200, 200, 16)
+        assert frame["occ_flow_forward"].shape == frame["occ_flow_backward"].shape == (200, 200, 16, 3)
+        assert frame["occ_flow_forward"].dtype == np.float32
+        assert frame["ego_to_world_transformation"].shape == (4, 4)
+    assert frames[2]["ego_to_world_transformation"][0, 3] == pytest.approx(4.0)
+
+
+def test_classes_are_the_eleven_and_free_is_10(frames):
+    labels = frames[0]["occ_label"]
+    assert set(np.unique(labels)) == {1, 4, 7, 8, 9, FREE}
+    assert labels[125, 100, 5] == 1
+    assert labels[115, 90, 5] == 4
+    assert labels[100, 100, 2] == 7
+    assert labels[100, 122, 2] == 8
+    assert labels[100, 125, 6] == 9
+    assert labels[10, 100, 2] == FREE  # not covered
+
+
+def test_flow_points_at_each_voxels_place_in_the_next_and_the_previous_frame(frames):
+    """The ego drives 5 voxels a frame: what stands comes 5 nearer, the driving car 3."""
+    for number, frame in enumerate(frames):
+        labels, forward, backward = (frame[k] for k in ("occ_label", "occ_flow_forward", "occ_flow_backward"))
+        x = 125 - 3 * number
+        car = np.zeros(labels.shape, bool)
+        car[x : x + 5, 98:102, 3:7] = True
+        assert (labels[car] == 1).all()
+        still = (labels != FREE) & ~car
+        for flow, sign, last in ((forward, 1, number == 2), (backward, -1, number == 0)):
+            for where, step in ((still, -5.0), (car, -3.0)):
+                expected = [0.0 if last else sign * step, 0.0, 0.0]
+                assert np.abs(flow[where] - expected).max() < 1e-4
+            assert (flow[labels == FREE] == 0).all()
+
+
+def test_flow_from_a_frame_leads_to_the_same_class_in_the_next(frames):
+    for frame, following in zip(frames, frames[1:], strict=False):
+        cars = np.argwhere(frame["occ_label"] == 1)
+        to = np.rint(cars + frame["occ_flow_forward"][tuple(cars.T)]).astype(int)
+        assert (following["occ_label"][tuple(to.T)] == 1).all()
+
+
+def test_boxes_and_cameras_are_lists_of_what_readers_look_for(frames):
+    for number, frame in enumerate(frames):
+        rows = {row["token"]: row for row in frame["annotations"]}
+        assert len(rows) == 3
+        car = rows[f"a/{DRIVING}"]
+        assert car["category_id"] == 1
+        assert car["size"] == pytest.approx([2.0, 1.6, 1.6])
+        assert car["agent_to_ego"][:3, 3] == pytest.approx([11.0 - 1.2 * number, 0.0, 1.0], abs=1e-5)
+        world = frame["ego_to_world_transformation"] @ car["agent_to_ego"]
+        assert world == pytest.approx(car["agent_to_world"])
+        assert frame["cameras"][0]["name"] == "CAM_FRONT"
+        assert frame["cameras"][0]["intrinsics"].shape == (3, 3)
+        assert frame["cameras"][0]["extrinsics"].shape == (4, 4)
+
+
+def test_without_boxes_flow_follows_the_middle_of_each_tracks_voxels(root):
+    frame = dict(np.load(root / "scene-0002/0.npz", allow_pickle=True))
+    assert len(frame["annotations"]) == 0
+    assert frame["occ_flow_forward"][127, 100, 4] == pytest.approx([-3.0, 0.0, 0.0], abs=1e-4)
+
+
+def test_members_of_an_npz_are_plain_npy_files_that_any_numpy_reads(root):
+    with zipfile.ZipFile(root / "scene-0001/0.npz") as archive:
+        assert archive.testzip() is None
+        assert all(m.compress_type == zipfile.ZIP_DEFLATED for m in archive.infolist())
+        for name in archive.namelist():
+            data = archive.read(name)
+            assert data[:6] == b"\x93NUMPY"
+            assert b"numpy._core" not in data
