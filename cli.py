@@ -389,6 +389,67 @@ def info(folder: Annotated[Path, typer.Argument(metavar="CORPUS|CHECKPOINT|RUN",
 
 
 @app.command()
+def edit(
+    corpus: Corpus,
+    out: Out,
+    inpaint: Annotated[Path | None, typer.Option(metavar="FILE", help="A region (JSON) to generate anew.")] = None,
+    frame: Annotated[int | None, typer.Option(metavar="K", help="Keep frame K alone, generate the others.")] = None,
+    at: Annotated[int, typer.Option(metavar="N", help="--frame: as which frame; 0 makes what follows it.")] = 0,
+    checkpoint: Annotated[Path | None, typer.Option(metavar="DIR", help="Else the shipped one.")] = None,
+    settings: Settings = None,
+    num_scenes: Annotated[int | None, typer.Option(metavar="N", help="By default one for each of CORPUS.")] = None,
+    seed: Seed = 0,
+    labels: Labels = "native",
+    container: Container = "parquet",
+    scenes_per_shard: PerShard = None,
+    workers: Workers = None,
+    gpus_per_worker: Gpus = 0.0,
+    address: Address = "local",
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Generate a part of each scene anew and keep the rest, voxel for voxel.
+
+    \b
+    Examples:
+      dyncity edit corpus --inpaint region.json --out edited
+      dyncity edit corpus --frame 0 --out futures
+      dyncity edit corpus --frame 7 --at 7 --out pasts
+    """
+    from dyncity.regions import read_region
+    from generators import sources
+
+    if (inpaint is None) == (frame is None):
+        raise InputError("dyncity edit", "what to edit is not said", "give one of --inpaint and --frame")
+    if frame is None:
+        _not_for("--inpaint", {"--at": at != 0})
+    region = None if inpaint is None else read_region(inpaint)
+    source = sources.edits(corpus, checkpoint, settings or [], region, frame, at)
+    editor = source.build()
+    _make(
+        editor,
+        source,
+        out,
+        request={
+            "num_scenes": editor.scenes if num_scenes is None else num_scenes,
+            "seed": seed,
+            "scenes_per_shard": scenes_per_shard,
+            "labels": labels,
+            "container": container,
+        },
+        execution={
+            "workers": _range(workers, os.cpu_count() or 1),
+            "gpus_per_worker": gpus_per_worker,
+            "address": address,
+            "resume": resume,
+            "overwrite": overwrite,
+        },
+        dry_run=dry_run,
+    )
+
+
+@app.command()
 def view(
     corpus: Corpus,
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="A .png or a .gif.")],

@@ -110,7 +110,14 @@ def moved_grid(
     semantics: NDArray[np.uint8], grid: GridSpec, target_to_source: NDArray[np.float64]
 ) -> NDArray[np.uint8]:
     """Frames ``[t, x, y, z]`` on ``grid`` read on the same grid at another pose; 255 where they do not reach."""
-    return np.stack([_look_up({"semantics": f}, grid, grid, target_to_source)["semantics"] for f in semantics])
+    return np.stack([frame_on(frame, grid, grid, target_to_source) for frame in semantics])
+
+
+def frame_on(
+    semantics: NDArray[np.uint8], source: GridSpec, target: GridSpec, target_to_source: NDArray[np.float64]
+) -> NDArray[np.uint8]:
+    """A frame ``[x, y, z]`` on ``source`` read on ``target``; 255 where it does not reach."""
+    return _look_up({"semantics": semantics}, source, target, target_to_source)["semantics"]
 
 
 def complete_static(semantics: NDArray[np.uint8], labels: str) -> NDArray[np.uint8]:

@@ -137,7 +137,10 @@ class LatentDiffusion:
 
     def generate(self, specs: list[SceneSpec]) -> list[OccupancyScene]:
         """One scene a spec; a scene depends on its own spec alone (at this micro-batch)."""
-        conditions = [self.conditions(spec) for spec in specs]
+        return self.scenes(specs, [self.conditions(spec) for spec in specs])
+
+    def scenes(self, specs: list[SceneSpec], conditions: list[Conditions]) -> list[OccupancyScene]:
+        """One scene a spec under ``conditions`` in full, as the method of that name makes them."""
         volumes = self.volumes(specs, conditions)
         return [self._scene(s, c, v) for s, c, v in zip(specs, conditions, volumes, strict=True)]
 

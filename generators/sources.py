@@ -12,7 +12,9 @@ from dyncity.checkpoint import shipped_checkpoint
 from dyncity.config import Config, override, read_config
 from dyncity.errors import InputError
 from dyncity.presets import preset as named
+from dyncity.regions import Region
 from generators.diffusion import LatentDiffusion, check_sampling
+from generators.edits import FromFrame, Inpainting
 from generators.long_scenes import lengthened, long_scenes
 from generators.procedural.city import ProceduralCity
 from generators.recorded import RecordedLogs
@@ -47,6 +49,21 @@ def procedural(
     return Source(config, partial(ProceduralCity, config, frame=frame, **given))
 
 
+def edits(
+    corpus: Path, checkpoint: Path | None, settings: list[str], region: Region | None, frame: int | None, at: int
+) -> Source:
+    """Scenes of a corpus, generated anew inside ``region``, or from frame ``frame`` as frame ``at``.
+
+    Raises:
+        InputError: no checkpoint, or a setting that training has fixed.
+    """
+    config, folder = _trained(checkpoint, None, None, settings)
+    if region is not None:
+        return Source(config, partial(Inpainting, folder, config.sampling, corpus.absolute(), region))
+    assert frame is not None
+    return Source(config, partial(FromFrame, folder, config.sampling, corpus.absolute(), frame, at))
+
+
 def recorded(source: Path, preset: str, file: Path | None, settings: list[str], frames: int | None) -> Source:
     """Driving logs on the grid of a preset.
 
@@ -77,6 +94,20 @@ def diffusion(
     Raises:
         InputError: no checkpoint, one of another grid, a setting that training has fixed.
     """
+    config, folder = _trained(checkpoint, preset, file, settings, **sampling)
+    if chunks == 1:
+        return Source(config, partial(LatentDiffusion, folder, sampling=config.sampling))
+    return Source(lengthened(config, chunks), partial(long_scenes, folder, config.sampling, chunks))
+
+
+def _trained(
+    checkpoint: Path | None,
+    preset: str | None,
+    file: Path | None,
+    settings: list[str],
+    **sampling: int | float | str | None,
+) -> tuple[Config, Path]:
+    """The configuration of a checkpoint with its sampling changed, and its folder."""
     folder = (checkpoint or shipped_checkpoint()).absolute()
     if not folder.is_dir():
         raise InputError(folder, "there is no such folder", "give a run of dyncity train dit")
@@ -91,7 +122,4 @@ def diffusion(
         raise InputError("--set", "changes what the checkpoint was trained as", "set sampling.* only")
     chosen = replace(config.sampling, **given)
     check_sampling(chosen, trained.dit.objective)
-    config = replace(config, sampling=chosen)
-    if chunks == 1:
-        return Source(config, partial(LatentDiffusion, folder, sampling=chosen))
-    return Source(lengthened(config, chunks), partial(long_scenes, folder, chosen, chunks))
+    return replace(config, sampling=chosen), folder

@@ -1,0 +1,178 @@
+"""Scenes of a corpus, generated anew in part: a region (inpainting), or all but one frame."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dyncity.anchoring import anchored, ego_windows, frame_on
+from dyncity.conditions import (
+    Conditions,
+    command_from_trajectory,
+    poses_from_trajectory,
+    trajectory_from_poses,
+)
+from dyncity.config import SamplingConfig
+from dyncity.datasets.corpus import Corpus, open_corpus
+from dyncity.errors import InputError
+from dyncity.regions import Region
+from dyncity.scene import UNKNOWN, OccupancyScene, SceneSpec
+from generators.diffusion import LatentDiffusion
+
+
+class _Edits:
+    """What both edits share: scene i is made of scene i of a corpus.
+
+    Raises:
+        InputError: no corpus; another grid, label space or rate than the checkpoint's; planes that are not fixed to
+            the world, or a checkpoint that does not know given voxels.
+    """
+
+    name = "diffusion"
+
+    def __init__(self, checkpoint: Path, sampling: SamplingConfig, corpus: Path) -> None:
+        self.diffusion = LatentDiffusion(checkpoint, sampling)
+        self.config, self.micro_batch = self.diffusion.config, self.diffusion.micro_batch
+        self.corpus: Corpus = open_corpus(corpus)
+        if self.config.clip.planes != "world" or not self.config.dit.given:
+            raise InputError(checkpoint, "it cannot be given voxels", "use a checkpoint trained with dit.given")
+        if not self.corpus.scene_ids:
+            raise InputError(corpus, "it holds no scene", "give a corpus with scenes")
+        for name, found, wanted in (
+            ("grid", self.corpus.grid, self.config.grid),
+            ("labels", self.corpus.taxonomy, self.config.taxonomy),
+            ("frame", "world" if self.corpus.anchor is not None else "ego", "ego"),
+        ):
+            if found != wanted:
+                raise InputError(corpus, f"its {name} is {found}", f"use a corpus of this checkpoint's: {wanted}")
+
+    @property
+    def scenes(self) -> int:
+        """How many scenes there are to edit."""
+        return len(self.corpus.scene_ids)
+
+    def fingerprint(self) -> dict[str, str | int | float]:
+        """What decides the bytes besides the specs: the checkpoint, the corpus, the edit."""
+        shards = "".join(record.sha256 for record in self.corpus.manifest.shards)
+        return {**self.diffusion.fingerprint(), "edited_corpus_sha256": hashlib.sha256(shards.encode()).hexdigest()}
+
+    def _source(self, index: int) -> OccupancyScene:
+        """Scene ``index``; those that fill up the last micro-batch begin anew."""
+        return self.corpus.scene(self.corpus.scene_ids[index % self.scenes])
+
+
+class Inpainting(_Edits):
+    """Keeps what is outside a region, voxel for voxel, and generates what is inside; implements ``SceneGenerator``.
+
+    Args:
+        checkpoint, sampling: of the diffusion.
+        corpus: its scenes are as long as a clip.
+        region: what to generate.
+
+    Raises:
+        InputError: see ``_Edits``; a scene of another length.
+    """
+
+    def __init__(self, checkpoint: Path, sampling: SamplingConfig, corpus: Path, region: Region) -> None:
+        super().__init__(checkpoint, sampling, corpus)
+        self.region = region
+        frames = self.config.clip.frames
+        for scene_id in self.corpus.scene_ids:
+            if (found := self.corpus.frames(scene_id)) != frames:
+                raise InputError(corpus, f"scene {scene_id} has {found} frames", f"use scenes of {frames}")
+
+    def fingerprint(self) -> dict[str, str | int | float]:
+        """What decides the bytes besides the specs."""
+        return {**super().fingerprint(), "region": repr(self.region)}
+
+    def generate(self, specs: list[SceneSpec]) -> list[OccupancyScene]:
+        """One edited scene a spec.
+
+        Raises:
+            InputError: a region that covers nothing of a scene, or all of it.
+        """
+        sources = [self._source(spec.index) for spec in specs]
+        worlds, asked = [], []
+        for source in sources:
+            world = anchored(source, self.config.clip_grid)
+            hole = self.region.mask(world)
+            inside = self.region.mask(source).mean()
+            if inside in (0.0, 1.0):
+                covered = "nothing" if inside == 0 else "everything"
+                raise InputError("region", f"covers {covered} of scene {source.scene_id}", "give another region")
+            trajectory = trajectory_from_poses(source.poses)
+            given = np.where(hole, UNKNOWN, world.semantics).astype(np.uint8)
+            asked.append(Conditions(command_from_trajectory(trajectory), trajectory, given=given))
+            worlds.append(world)
+        volumes = self.diffusion.volumes(specs, asked)
+        return [
+            self._edited(spec, source, replace(world, semantics=volume))
+            for spec, source, world, volume in zip(specs, sources, worlds, volumes, strict=True)
+        ]
+
+    def _edited(self, spec: SceneSpec, source: OccupancyScene, world: OccupancyScene) -> OccupancyScene:
+        """The windows of the source, and of the generated volume inside the region."""
+        new = ego_windows(replace(world, instances=None, mask_lidar=None, mask_camera=None), self.config.grid).semantics
+        inside = self.region.mask(source)
+        return replace(
+            source,
+            semantics=np.where(inside, new, source.semantics).astype(np.uint8),
+            instances=None,  # what is new has none
+            boxes=None,
+            provenance={
+                "generator": self.name, "seed": spec.seed, "index": spec.index, "edit": "inpaint",
+                "source": source.scene_id,
+            },
+        )  # fmt: skip
+
+
+class FromFrame(_Edits):
+    """Scenes that hold one given frame, voxel for voxel; implements ``SceneGenerator``.
+
+    Args:
+        checkpoint, sampling: of the diffusion.
+        corpus: whose frames are given.
+        frame: number of the given frame in its scene.
+        at: number of that frame in the new scene: 0 generates what follows, the last one what came before.
+
+    Raises:
+        InputError: see ``_Edits``; no such frame.
+    """
+
+    def __init__(self, checkpoint: Path, sampling: SamplingConfig, corpus: Path, frame: int, at: int) -> None:
+        super().__init__(checkpoint, sampling, corpus)
+        self.frame, self.at = frame, at
+        shortest = min(self.corpus.frames(scene_id) for scene_id in self.corpus.scene_ids)
+        for option, found, count in (("--frame", frame, shortest), ("--at", at, self.config.clip.frames)):
+            if not 0 <= found < count:
+                raise InputError(option, f"found {found}", f"give 0 to {count - 1}")
+
+    def fingerprint(self) -> dict[str, str | int | float]:
+        """What decides the bytes besides the specs."""
+        return {**super().fingerprint(), "frame": self.frame, "at": self.at}
+
+    def generate(self, specs: list[SceneSpec]) -> list[OccupancyScene]:
+        """One scene a spec; where it drives is drawn by the spec, as without a given frame."""
+        config = self.config
+        frames = [self._source(spec.index).semantics[self.frame] for spec in specs]
+        asked = []
+        for spec, frame in zip(specs, frames, strict=True):
+            conditions = self.diffusion.conditions(spec)
+            assert conditions.trajectory is not None
+            poses = poses_from_trajectory(conditions.trajectory)
+            given = np.full(config.clip_shape, UNKNOWN, np.uint8)
+            clip_to_frame = np.linalg.inv(poses[self.at]) @ poses[config.clip.frames // 2]
+            given[self.at] = frame_on(frame, config.grid, config.clip_grid, clip_to_frame)
+            asked.append(replace(conditions, given=given))
+        scenes = self.diffusion.scenes(specs, asked)
+        return [self._with(scene, frame) for scene, frame in zip(scenes, frames, strict=True)]
+
+    def _with(self, scene: OccupancyScene, frame: NDArray[np.uint8]) -> OccupancyScene:
+        semantics = scene.semantics.copy()
+        semantics[self.at] = np.where(frame == UNKNOWN, semantics[self.at], frame)
+        provenance = {**scene.provenance, "edit": "from a frame"}
+        return replace(scene, semantics=semantics, provenance=provenance)

@@ -1,0 +1,92 @@
+"""Edits keep what they are told to keep, bit for bit, and generate the rest."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_models import make_checkpoint, make_city, small_config
+
+from dyncity.config import SamplingConfig
+from dyncity.datasets.corpus import open_corpus
+from dyncity.errors import InputError
+from dyncity.regions import Prism, Region
+from dyncity.scene import UNKNOWN, SceneSpec
+from exporters.parquet import ParquetExporter
+from generators.corpus import make_corpus
+from generators.edits import FromFrame, Inpainting
+from generators.plan import CorpusPlan
+
+HALF = Region((Prism(np.array([[-50, 0], [50, 0], [50, 50], [-50, 50]], float), (-np.inf, np.inf)),))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("edits")
+    make_checkpoint(folder, make_city(folder / "city"), steps=2)
+    make_city(folder / "ego", scenes=3, frame="ego")
+    return folder
+
+
+def sampling() -> SamplingConfig:
+    return small_config().sampling
+
+
+def test_outside_the_region_every_voxel_stays(folder: Path) -> None:
+    editor = Inpainting(folder / "dit", sampling(), folder / "ego", HALF)
+    edited = editor.generate([SceneSpec(0, 1), SceneSpec(1, 1)])
+    corpus = open_corpus(folder / "ego")
+    for scene, source_id in zip(edited, corpus.scene_ids, strict=False):
+        source = corpus.scene(source_id)
+        inside = HALF.mask(source)
+        np.testing.assert_array_equal(scene.semantics[~inside], source.semantics[~inside])
+        assert (scene.semantics[inside] != source.semantics[inside]).any()
+        np.testing.assert_array_equal(scene.poses, source.poses)
+        assert scene.provenance["source"] == source_id
+    other = editor.generate([SceneSpec(0, 2), SceneSpec(1, 2)])[0]
+    assert (other.semantics != edited[0].semantics).any()
+
+
+@pytest.mark.parametrize(
+    "region", [replace(HALF, prisms=(Prism(HALF.prisms[0].points + 500.0, (0.0, 1.0)),)), Region()]
+)
+def test_a_region_of_nothing_or_everything_is_refused(folder: Path, region: Region) -> None:
+    editor = Inpainting(folder / "dit", sampling(), folder / "ego", region)
+    with pytest.raises(InputError, match=r"covers (nothing|everything)"):
+        editor.generate([SceneSpec(0, 1), SceneSpec(1, 1)])
+
+
+@pytest.mark.parametrize("at", [0, 3])
+def test_a_given_frame_is_the_frame_of_the_new_scene(folder: Path, at: int) -> None:
+    editor = FromFrame(folder / "dit", sampling(), folder / "ego", frame=2, at=at)
+    scenes = editor.generate([SceneSpec(0, 1), SceneSpec(1, 1)])
+    corpus = open_corpus(folder / "ego")
+    for scene, source_id in zip(scenes, corpus.scene_ids, strict=False):
+        frame = corpus.scene(source_id).semantics[2]
+        np.testing.assert_array_equal(scene.semantics[at], frame)
+        assert not (scene.semantics[at] == UNKNOWN).any()
+        assert all((scene.semantics[t] != frame).any() for t in range(4) if t != at)
+
+
+def test_edits_are_corpora_like_any_other(folder: Path, tmp_path: Path) -> None:
+    build = partial(FromFrame, folder / "dit", sampling(), folder / "ego", 0, 0)
+    editor = build()
+    plan = CorpusPlan(
+        editor.name, editor.config, editor.scenes, micro_batch=2, fingerprint_of_generator=editor.fingerprint()
+    )
+    result = make_corpus(plan, build, ParquetExporter(), tmp_path / "out")
+    assert (result.written, result.failed) == (3, 0)
+    again = FromFrame(folder / "dit", sampling(), folder / "ego", 1, 0)
+    assert again.fingerprint() != editor.fingerprint()
+
+
+def test_what_does_not_fit_is_refused(folder: Path) -> None:
+    with pytest.raises(InputError, match="its frame is world"):
+        FromFrame(folder / "dit", sampling(), folder / "city", 0, 0)
+    with pytest.raises(InputError, match="--frame: found 4"):
+        FromFrame(folder / "dit", sampling(), folder / "ego", 4, 0)
+    with pytest.raises(InputError, match="--at"):
+        FromFrame(folder / "dit", sampling(), folder / "ego", 0, -1)
