@@ -43,9 +43,9 @@ class _Edits:
         if not self.corpus.scene_ids:
             raise InputError(corpus, "it holds no scene", "give a corpus with scenes")
         for name, found, wanted in (
-            ("grid", self.corpus.grid, self.config.grid),
-            ("labels", self.corpus.taxonomy, self.config.taxonomy),
             ("frame", "world" if self.corpus.anchor is not None else "ego", "ego"),
+            ("label space", self.corpus.taxonomy, self.config.taxonomy),
+            ("grid", self.corpus.grid, self.config.grid),
         ):
             if found != wanted:
                 raise InputError(corpus, f"its {name} is {found}", f"use a corpus of this checkpoint's: {wanted}")
