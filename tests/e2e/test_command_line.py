@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 import cli
+from dyncity.datasets.corpus import open_corpus
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -119,6 +120,43 @@ def test_a_trajectory_from_a_file_is_followed(dyncity, tmp_path) -> None:
     (file,) = (tmp_path / "c" / "shards").rglob("*.npz")
     with np.load(file, allow_pickle=False) as scene:
         np.testing.assert_allclose(scene["ego_to_world"].reshape(-1, 4, 4)[:, 0, 3], [r[0] for r in rows], atol=1e-6)
+
+
+QUICK = ("--set", "sampling.steps=2", "--set", "sampling.micro_batch=2", "--workers", 0)
+
+
+def test_an_edit_keeps_what_is_outside_its_region(dyncity, corpus, tmp_path) -> None:
+    region = tmp_path / "region.json"
+    region.write_text('{"boxes": [{"x": [0, 60], "y": [-60, 60]}]}')
+    done = dyncity("edit", corpus, "--inpaint", region, "--num-scenes", 2, *QUICK, "--out", tmp_path / "edited")
+    assert done.returncode == 0, done.stderr
+    before, after = open_corpus(corpus), open_corpus(tmp_path / "edited")
+    for old, new in zip(before.scenes(), after.scenes(), strict=False):
+        behind = old.semantics[0, : old.grid.shape[0] // 2]
+        np.testing.assert_array_equal(new.semantics[0, : old.grid.shape[0] // 2], behind)
+        assert (new.semantics[0] != old.semantics[0]).any()
+
+
+def test_a_frame_is_kept_and_others_are_generated(dyncity, corpus, tmp_path) -> None:
+    done = dyncity("edit", corpus, "--frame", 0, "--num-scenes", 2, *QUICK, "--out", tmp_path / "futures")
+    assert done.returncode == 0, done.stderr
+    old, new = next(open_corpus(corpus).scenes()), next(open_corpus(tmp_path / "futures").scenes())
+    np.testing.assert_array_equal(new.semantics[0], old.semantics[0])
+    assert (new.semantics[-1] != old.semantics[-1]).any()
+
+
+def test_chunks_make_longer_scenes(dyncity, tmp_path) -> None:
+    done = dyncity("generate", "--chunks", 3, "--num-scenes", 2, *QUICK, "--out", tmp_path / "long")
+    assert done.returncode == 0, done.stderr
+    assert [scene.frames for scene in open_corpus(tmp_path / "long").scenes()] == [16, 16]
+
+
+def test_two_corpora_are_drawn_side_by_side(dyncity, corpus, tmp_path) -> None:
+    done = dyncity("view", corpus, "--beside", corpus, "--scenes", 2, "--out", tmp_path / "both.png")
+    assert done.returncode == 0, done.stderr
+    done = dyncity("view", corpus, "--scenes", 2, "--out", tmp_path / "one.png")
+    with Image.open(tmp_path / "both.png") as both, Image.open(tmp_path / "one.png") as one:
+        assert both.width > one.width
 
 
 def test_dry_run_shows_the_plan_and_writes_nothing(dyncity, tmp_path) -> None:
