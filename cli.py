@@ -71,6 +71,7 @@ def generate(
     columns: Columns = "",
     command: Annotated[str, typer.Option(metavar="NAME", help="static, forward, left, right or mixed.")] = "mixed",
     trajectory: Annotated[Path | None, typer.Option(metavar="FILE", help=".json, .npy, .csv of x, y, yaw.")] = None,
+    layout: Annotated[Path | None, typer.Option(metavar="FILE", help=".png, .npy, .json of what is where.")] = None,
     chunks: Annotated[int, typer.Option(metavar="N", min=1, help="diffusion: longer scenes, N clips on end.")] = 1,
     sampler: Annotated[
         str | None, typer.Option(metavar="NAME", help="diffusion: euler, heun; for DDPM ancestral, ddim, dpmpp_2m.")
@@ -94,10 +95,13 @@ def generate(
       dyncity generate --command left --num-scenes 4 --labels semantickitti --out left-turns
       dyncity generate --generator procedural --num-scenes 100 --out city
     """
+    from dyncity.layout_file import read_layout
     from dyncity.trajectory_file import read_trajectory
     from generators import sources
 
     if generator == "diffusion":
+        if layout is not None and chunks != 1:
+            raise InputError("--layout", "was given beside --chunks", "ask for a layout of one clip, or for chunks")
         _not_for(generator, {"--frame": frame != "ego"})
         sampling = {"sampler": sampler, "steps": steps, "cfg_scale": cfg_scale, "micro_batch": micro_batch}
         source = sources.diffusion(checkpoint, preset, config, settings or [], chunks, **sampling)
@@ -107,6 +111,7 @@ def generate(
             {
                 "--checkpoint": checkpoint,
                 "--chunks": chunks != 1,
+                "--layout": layout,
                 "--sampler": sampler,
                 "--steps": steps,
                 "--cfg-scale": cfg_scale,
@@ -131,6 +136,7 @@ def generate(
             "columns": _words(columns),
             "command": command,
             "trajectory": read_trajectory(trajectory, source.config.clip.frames) if trajectory else None,
+            "layout": read_layout(layout, source.config) if layout else None,
         },
         execution={
             "workers": _range(workers, os.cpu_count() or 1),

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dyncity import __version__
-from dyncity.conditions import COMMANDS, Conditions, check_trajectory, command_from_trajectory
+from dyncity.conditions import COMMANDS, LAYOUT_CLASSES, Conditions, Layout, check_trajectory, command_from_trajectory
 from dyncity.config import Config, to_dict
 from dyncity.errors import InputError
 from dyncity.grid import GridSpec
@@ -58,6 +58,7 @@ class CorpusPlan:
             right, so that the four are equally frequent; None asks for none.
         trajectory: float64 ``[t, 3]`` for all scenes (``Conditions.trajectory``), or None. With one the
             command of every scene is the one that it carries out.
+        layout: for all scenes (``Conditions.layout``), or None.
         fingerprint_of_generator: ``SceneGenerator.fingerprint()``: checkpoint, dtype, device, steps ...
     """
 
@@ -73,6 +74,7 @@ class CorpusPlan:
     columns: tuple[str, ...] = ()
     command: str | None = None
     trajectory: NDArray[np.float64] | None = None
+    layout: Layout | None = None
     fingerprint_of_generator: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -125,7 +127,7 @@ class CorpusPlan:
     def spec(self, index: int) -> SceneSpec:
         """What scene ``index`` is asked to be."""
         command = COMMANDS[index % len(COMMANDS)] if self.command == MIXED else self.command
-        return SceneSpec(index, self.seed, Conditions(command, self.trajectory))  # type: ignore[arg-type]
+        return SceneSpec(index, self.seed, Conditions(command, self.trajectory, self.layout))  # type: ignore[arg-type]
 
     def specs(self, shard: ShardRange) -> list[SceneSpec]:
         """The specs of a shard's scenes."""
@@ -156,6 +158,7 @@ class CorpusPlan:
             "columns": list(self.columns),
             "command": self.command,
             "trajectory": None if self.trajectory is None else self.trajectory.tolist(),
+            **({} if self.layout is None else {"layout": _layout_facts(self.layout)}),
             "fingerprint_of_generator": dict(self.fingerprint_of_generator),
             "versions": {"dyncity": __version__, "numpy": np.__version__, "pyarrow": version("pyarrow")},
             "config": to_dict(self.config),
@@ -165,6 +168,15 @@ class CorpusPlan:
         """sha256 of ``to_dict()`` in canonical JSON: all that decides the bytes of the shards."""
         text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _layout_facts(layout: Layout) -> dict[str, Any]:
+    """The classes that a layout asks for, and a digest of its maps."""
+    asked = np.ascontiguousarray(layout.maps & layout.given[:, None, None, None])
+    return {
+        "classes": [name for name, given in zip(LAYOUT_CLASSES, layout.given, strict=True) if given],
+        "sha256": hashlib.sha256(np.packbits(asked).tobytes()).hexdigest(),
+    }
 
 
 def default_scenes_per_shard(num_scenes: int, frames: int, grid: GridSpec) -> int:

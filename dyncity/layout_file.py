@@ -1,0 +1,141 @@
+"""A layout from a file: a picture or an array of what must be where seen from above, or agents with paths.
+
+All lie in the ego's frame of the clip's middle frame, t // 2 (x forward, y left), which places the grid of the clip.
+
+- ``.png``: forward is up, left is left, one pixel (or a square of them) a column of the clip's grid. A pixel in the
+  colour of a class of the label space asks for it, in all frames; transparent pixels and other colours ask for none.
+  Classes of which there is no pixel are not asked for at all.
+- ``.npy``: ``[6, x, y]`` or ``[6, t, x, y]`` in the order of ``LAYOUT_CLASSES``; 1 asks for the class, 0 for none of
+  it, and a map of 255 alone asks for nothing.
+- ``.json``: ``{"agents": [{"class": "vehicle", "size": [4.5, 1.9], "path": [[0, 10, 3, 0], [7, 18, 3, 0]]}]}``: length
+  and width in metres, and rows of frame, x, y, yaw, between which it moves straight and before and after which it
+  stands; one row: it stands. Only the classes of the agents are asked for, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from dyncity.conditions import LAYOUT_CLASSES, Layout
+from dyncity.config import Config
+from dyncity.errors import InputError
+from dyncity.layout import MOVING, layout_of
+from dyncity.taxonomy import taxonomy
+
+_NOT_ASKED = 255
+
+
+def read_layout(path: Path, config: Config) -> Layout:
+    """A layout on the grid of the clips of ``config``.
+
+    Raises:
+        InputError: no such file, another kind, or contents of another form; the message says what was found.
+    """
+    readers = {".png": _picture, ".npy": _array, ".json": _agents}
+    if path.suffix.lower() not in readers:
+        raise InputError(path, "not a kind of layout that is read here", "give .png, .npy or .json")
+    if not path.is_file():
+        raise InputError(path, "there is no such file", "give a layout")
+    layout = readers[path.suffix.lower()](path, config)
+    if not layout.given.any():
+        raise InputError(path, "it asks for no class", f"give some of {', '.join(LAYOUT_CLASSES)}")
+    return layout
+
+
+def _picture(path: Path, config: Config) -> Layout:
+    frames, x, y, _ = config.clip_shape
+    try:
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("RGBA"))
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise InputError(path, f"not readable as a picture ({error})", "give a PNG") from None
+    factor = max(1, pixels.shape[0] // x)
+    if pixels.shape[:2] != (x * factor, y * factor):
+        found = f"{pixels.shape[1]}x{pixels.shape[0]} pixels"
+        raise InputError(path, f"found {found}", f"give {y}x{x} (width x height), or a multiple of it")
+    # The middle of each square; forward is up and left is left, so both axes run against the picture's.
+    pixels = pixels[factor // 2 :: factor, factor // 2 :: factor][::-1, ::-1]
+    space = taxonomy(config.taxonomy)
+    ids = np.full((x, y), space.free, np.uint8)
+    for index, color in enumerate(space.palette()[: len(space)]):
+        ids[(pixels[..., :3] == color).all(-1) & (pixels[..., 3] > 0)] = index
+    found = layout_of(np.broadcast_to(ids[None, :, :, None], (frames, x, y, 1)), config.taxonomy)
+    return Layout(found.maps, found.maps.any(axis=(1, 2, 3)))
+
+
+def _array(path: Path, config: Config) -> Layout:
+    frames, x, y, _ = config.clip_shape
+    try:
+        values = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(path, f"not readable as an array ({error})", "give a .npy of numbers") from None
+    classes = len(LAYOUT_CLASSES)
+    if values.shape == (classes, x, y):
+        values = np.broadcast_to(values[:, None], (classes, frames, x, y))
+    if values.shape != (classes, frames, x, y):
+        fix = f"give {[classes, x, y]} or {[classes, frames, x, y]}"
+        raise InputError(path, f"found shape {list(values.shape)}", fix)
+    if values.dtype != np.bool_ and not np.isin(values, (0, 1, _NOT_ASKED)).all():
+        raise InputError(path, "found other values than 0, 1 and 255", "give 1 asked, 0 none, 255 not asked")
+    given = ~(values == _NOT_ASKED).all(axis=(1, 2, 3)) if values.dtype != np.bool_ else np.ones(classes, bool)
+    for name, row, asked in zip(LAYOUT_CLASSES, values, given, strict=True):
+        if asked and values.dtype != np.bool_ and (row == _NOT_ASKED).any():
+            raise InputError(path, f"{name} is 255 in places only", "leave out a class as a whole, by 255 everywhere")
+    return Layout(np.asarray(values == 1), given)
+
+
+def _agents(path: Path, config: Config) -> Layout:
+    try:
+        values = json.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(path, f"not readable as JSON ({error})", "give a JSON file of agents") from None
+    if not isinstance(values, dict) or values.keys() != {"agents"} or not isinstance(values["agents"], list):
+        raise InputError(path, "it has no list of agents", 'write {"agents": [...]}')
+    frames, x, y, _ = config.clip_shape
+    maps = np.zeros((len(LAYOUT_CLASSES), frames, x, y), bool)
+    given = np.zeros(len(LAYOUT_CLASSES), bool)
+    centers = np.stack(np.meshgrid(config.clip_grid.axis(0), config.clip_grid.axis(1), indexing="ij"), axis=-1)
+    for number, agent in enumerate(values["agents"]):
+        name, size, path_rows = _agent(path, f"agents[{number}]", agent, frames)
+        kind = LAYOUT_CLASSES.index(name)
+        given[kind] = True
+        for t in range(frames):
+            px, py, yaw = (float(np.interp(t, path_rows[:, 0], path_rows[:, i])) for i in (1, 2, 3))
+            offset = centers - (px, py)
+            along = offset @ (np.cos(yaw), np.sin(yaw))
+            across = offset @ (-np.sin(yaw), np.cos(yaw))
+            covered = (np.abs(along) <= size[0] / 2) & (np.abs(across) <= size[1] / 2)
+            if not covered.any():  # smaller than a column: the one that it stands in
+                nearest = np.linalg.norm(offset, axis=-1)
+                covered = (nearest == nearest.min()) & (nearest < max(config.clip_grid.voxel_size[:2]))
+            maps[kind, t] |= covered
+    return Layout(maps, given)
+
+
+def _agent(path: Path, name: str, agent: Any, frames: int) -> tuple[str, list[float], NDArray[np.float64]]:
+    """Class, size and path ``[n, 4]`` (frame, x, y, yaw unwrapped) of an agent."""
+    if not isinstance(agent, dict) or agent.keys() != {"class", "size", "path"}:
+        raise InputError(path, f"{name} is {agent!r}", "give class, size and path")
+    movers = LAYOUT_CLASSES[MOVING:]
+    if agent["class"] not in movers:
+        raise InputError(path, f"{name}.class is {agent['class']!r}", f"use one of {', '.join(movers)}")
+    try:
+        size, rows = np.array(agent["size"], np.float64), np.array(agent["path"], np.float64)
+    except (ValueError, TypeError):
+        raise InputError(path, f"{name} has a size or path that is not numbers", "give numbers") from None
+    if size.shape != (2,) or not np.isfinite(size).all() or (size <= 0).any():
+        raise InputError(path, f"{name}.size is {agent['size']!r}", "give length and width in metres")
+    if rows.ndim != 2 or rows.shape[1] != 4 or not np.isfinite(rows).all() or (np.diff(rows[:, 0]) <= 0).any():
+        raise InputError(path, f"{name}.path is not rows of frame, x, y, yaw", "give such rows, in order of frames")
+    if rows[0, 0] < 0 or rows[-1, 0] > frames - 1:
+        raise InputError(
+            path, f"{name}.path goes from frame {rows[0, 0]:g} to {rows[-1, 0]:g}", f"use 0 to {frames - 1}"
+        )
+    rows[:, 3] = np.unwrap(rows[:, 3])
+    return agent["class"], size.tolist(), rows

@@ -1,0 +1,114 @@
+"""Layouts from pictures, arrays and agents: read as they are meant, refused with one line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from small_models import small_config
+
+from dyncity.conditions import LAYOUT_CLASSES
+from dyncity.errors import InputError
+from dyncity.layout_file import read_layout
+from dyncity.taxonomy import NATIVE
+
+CONFIG = small_config()
+FRAMES, X, Y, _ = CONFIG.clip_shape
+ROAD, BUILDING, VEHICLE = (LAYOUT_CLASSES.index(n) for n in ("road", "building", "vehicle"))
+
+
+def color(name: str) -> tuple[int, ...]:
+    return tuple(int(v) for v in NATIVE.palette()[NATIVE.id(name)])
+
+
+@pytest.mark.parametrize("scale", [1, 4])
+def test_a_picture_asks_for_the_classes_of_its_colours(tmp_path: Path, scale: int) -> None:
+    picture = Image.new("RGBA", (Y, X))
+    picture.putpixel((0, 0), (*color("building"), 255))  # ahead, on the left
+    picture.putpixel((Y - 1, X - 1), (*color("crosswalk"), 255))  # behind, on the right
+    picture.resize((Y * scale, X * scale), Image.Resampling.NEAREST).save(tmp_path / "a.png")
+    layout = read_layout(tmp_path / "a.png", CONFIG)
+    assert np.flatnonzero(layout.given).tolist() == [ROAD, BUILDING]
+    assert np.argwhere(layout.maps[BUILDING]).tolist() == [[t, X - 1, Y - 1] for t in range(FRAMES)]
+    assert np.argwhere(layout.maps[ROAD]).tolist() == [[t, 0, 0] for t in range(FRAMES)]
+
+
+def test_an_array_says_asked_none_or_not_asked(tmp_path: Path) -> None:
+    values = np.zeros((6, X, Y), np.uint8)
+    values[ROAD, :, 4:8] = 1
+    values[VEHICLE] = 255
+    np.save(tmp_path / "a.npy", values)
+    layout = read_layout(tmp_path / "a.npy", CONFIG)
+    assert layout.given.tolist() == [True, True, True, True, False, True]
+    assert layout.maps[ROAD].sum() == FRAMES * X * 4
+    assert layout.maps.sum() == layout.maps[ROAD].sum()
+
+
+def test_an_agent_follows_its_path(tmp_path: Path) -> None:
+    agent = {"class": "vehicle", "size": [4.0, 2.0], "path": [[0, -3, 1, 0], [3, 3, 1, 0]]}
+    (tmp_path / "a.json").write_text(json.dumps({"agents": [agent]}))
+    layout = read_layout(tmp_path / "a.json", CONFIG)
+    assert np.flatnonzero(layout.given).tolist() == [VEHICLE]
+    x = CONFIG.clip_grid.axis(0)
+    centers = [x[np.flatnonzero(frame.any(1))].mean() for frame in layout.maps[VEHICLE]]
+    np.testing.assert_allclose(centers, [-3, -1, 1, 3], atol=0.41)
+    area = layout.maps[VEHICLE].sum(axis=(1, 2)) * 0.64
+    assert ((area > 5) & (area < 12)).all()
+
+
+def test_an_agent_smaller_than_a_column_stands_in_one(tmp_path: Path) -> None:
+    agent = {"class": "pedestrian", "size": [0.2, 0.2], "path": [[0, 0.1, 0.1, 0]]}
+    (tmp_path / "a.json").write_text(json.dumps({"agents": [agent]}))
+    maps = read_layout(tmp_path / "a.json", CONFIG).maps
+    assert maps.sum() == FRAMES
+
+
+GOOD = {"class": "vehicle", "size": [4, 2], "path": [[0, 0, 0, 0]]}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.txt", b"", "not a kind"),
+        ("a.png", b"no picture", "not readable as a picture"),
+        ("a.npy", b"no array", "not readable as an array"),
+        ("a.json", b"{", "not readable as JSON"),
+        ("a.json", b"[]", "no list of agents"),
+        ("a.json", b'{"agents": []}', "asks for no class"),
+        ("a.json", json.dumps({"agents": [{**GOOD, "class": "tree"}]}).encode(), "class is 'tree'"),
+        ("a.json", json.dumps({"agents": [{**GOOD, "size": [4, -1]}]}).encode(), "size is"),
+        ("a.json", json.dumps({"agents": [{**GOOD, "path": [[1, 0, 0, 0], [0, 0, 0, 0]]}]}).encode(), "in order"),
+        ("a.json", json.dumps({"agents": [{**GOOD, "path": [[9, 0, 0, 0]]}]}).encode(), "from frame 9"),
+        ("a.json", json.dumps({"agents": [{**GOOD, "path": "left"}]}).encode(), "not numbers"),
+    ],
+)
+def test_bad_files_are_refused(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        read_layout(tmp_path / name, CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (np.zeros((6, 3, 3)), "found shape"),
+        (np.full((6, X, Y), 2), "other values"),
+        (np.full((6, X, Y), 255), "asks for no class"),
+        (np.where(np.arange(Y) > 3, 255, np.zeros((6, X, Y))), "in places only"),
+    ],
+)
+def test_bad_arrays_are_refused(tmp_path: Path, values: np.ndarray, message: str) -> None:
+    np.save(tmp_path / "a.npy", values)
+    with pytest.raises(InputError, match=message):
+        read_layout(tmp_path / "a.npy", CONFIG)
+
+
+def test_pictures_of_another_size_and_missing_files_are_refused(tmp_path: Path) -> None:
+    Image.new("RGB", (Y + 1, X)).save(tmp_path / "a.png")
+    with pytest.raises(InputError, match="pixels"):
+        read_layout(tmp_path / "a.png", CONFIG)
+    with pytest.raises(InputError, match="no such file"):
+        read_layout(tmp_path / "b.png", CONFIG)
