@@ -57,8 +57,8 @@ def _picture(path: Path, config: Config) -> Layout:
         raise InputError(path, f"not readable as a picture ({error})", "give a PNG") from None
     factor = max(1, pixels.shape[0] // x)
     if pixels.shape[:2] != (x * factor, y * factor):
-        found = f"{pixels.shape[1]}x{pixels.shape[0]} pixels"
-        raise InputError(path, f"found {found}", f"give {y}x{x} (width x height), or a multiple of it")
+        size = f"{pixels.shape[1]}x{pixels.shape[0]} pixels"
+        raise InputError(path, f"found {size}", f"give {y}x{x} (width x height), or a multiple of it")
     # The middle of each square; forward is up and left is left, so both axes run against the picture's.
     pixels = pixels[factor // 2 :: factor, factor // 2 :: factor][::-1, ::-1]
     space = taxonomy(config.taxonomy)

@@ -1,0 +1,212 @@
+"""How well a checkpoint obeys: layouts, longer scenes, one frame, inpainting; beside chance and beside real scenes.
+
+    python benchmarks/conditions.py [CHECKPOINT] [--scenes 16] [--chunks 4] [--json FILE]
+
+Layouts, given frames and scenes to edit are the simulator's, of a seed that no training corpus of the docs uses.
+``docs/conditions.md`` says what each row measures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from dyncity.anchoring import anchored, ego_windows, frame_on
+from dyncity.checkpoint import shipped_checkpoint
+from dyncity.conditions import COMMANDS, LAYOUT_CLASSES, Conditions, Layout
+from dyncity.layout import layout_of
+from dyncity.metrics.fid_bev import frechet_distance, patch_features
+from dyncity.metrics.layout_adherence import layout_iou
+from dyncity.metrics.registration import registration_agreement
+from dyncity.scene import UNKNOWN, OccupancyScene, SceneSpec
+from generators.diffusion import LatentDiffusion
+from generators.long_scenes import LongScenes
+from generators.procedural.city import ProceduralCity
+
+SEED = 3003
+Row = dict[str, float]
+
+
+def specs(count: int) -> list[SceneSpec]:
+    return [SceneSpec(i, SEED, Conditions(COMMANDS[i % 4])) for i in range(count)]  # type: ignore[arg-type]
+
+
+def generated(source: LatentDiffusion | LongScenes, wanted: list[SceneSpec]) -> list[OccupancyScene]:
+    """The scenes of some specs, in micro-batches."""
+    scenes: list[OccupancyScene] = []
+    for first in range(0, len(wanted), source.micro_batch):
+        batch = wanted[first : first + source.micro_batch]
+        filled = batch + [SceneSpec(10**6 + k, SEED) for k in range(source.micro_batch - len(batch))]
+        scenes += source.generate(filled)[: len(batch)]
+    return scenes
+
+
+def asked(spec: SceneSpec, world: OccupancyScene, **conditions: object) -> SceneSpec:
+    """The spec along the path of a real scene, under further conditions."""
+    trajectory = world.conditions.trajectory
+    return replace(spec, conditions=Conditions(trajectory=trajectory, **conditions))  # type: ignore[arg-type]
+
+
+def layouts(source: LatentDiffusion, worlds: list[OccupancyScene], wanted: list[SceneSpec]) -> dict[str, Row]:
+    """IoU from above of what was asked for: every class at once, each alone, and the same without being asked."""
+    config = source.config
+    views = [layout_of(world.semantics, world.taxonomy) for world in worlds]
+    every = np.ones(len(LAYOUT_CLASSES), bool)
+
+    def iou(scenes: list[OccupancyScene], given: NDArray[np.bool_]) -> Row:
+        told = [
+            replace(s, conditions=replace(s.conditions, layout=Layout(v.maps, given)))
+            for s, v in zip(scenes, views, strict=True)
+        ]
+        return layout_iou(told, config.clip_grid)
+
+    def sampled(given: NDArray[np.bool_] | None) -> list[OccupancyScene]:
+        rows = zip(wanted, worlds, views, strict=True)
+        return generated(
+            source, [asked(s, w, layout=None if given is None else Layout(v.maps, given)) for s, w, v in rows]
+        )
+
+    alone: Row = {}
+    for number, name in enumerate(LAYOUT_CLASSES):
+        one = np.arange(len(LAYOUT_CLASSES)) == number
+        alone |= {name: iou(sampled(one), one).get(name, float("nan"))}
+    return {
+        "all asked": iou(sampled(every), every),
+        "asked alone": alone,
+        "not asked": iou(sampled(None), every),
+        "real": iou([ego_windows(world, config.grid) for world in worlds], every),
+    }
+
+
+def part(scene: OccupancyScene, start: int, end: int) -> OccupancyScene:
+    """Frames ``[start, end)`` of a scene."""
+    return replace(
+        scene,
+        semantics=scene.semantics[start:end],
+        poses=scene.poses[start:end],
+        timestamps_us=scene.timestamps_us[start:end],
+        conditions=Conditions(),
+        instances=None,
+        boxes=None,
+    )
+
+
+def agreement(scenes: Iterable[OccupancyScene], after: Iterable[int]) -> float:
+    """Registration agreement between frames k and k + 1, over scenes and the k of ``after``."""
+    steps = list(after)
+    return float(np.mean([registration_agreement(part(s, k, k + 2)) for s in scenes for k in steps]))
+
+
+def long_scenes(source: LatentDiffusion, wanted: list[SceneSpec], chunks: int, real: list[OccupancyScene]) -> Row:
+    """Seams against the inside of chunks, and the last chunk against the first."""
+    makes = LongScenes(source, chunks)
+    scenes = generated(makes, wanted)
+    length, step = source.config.clip.frames, source.config.clip.frames - makes.shared
+    seams = [length - 1 + k * step for k in range(chunks - 1)]
+    inside = [k for k in range(scenes[0].frames - 1) if k not in seams]
+    truth = patch_features(real)
+    first, last = ([part(s, a, a + length) for s in scenes] for a in (0, scenes[0].frames - length))
+    distance = [frechet_distance(patch_features(some), truth) for some in (first, last)]
+    row = {"agreement inside chunks": agreement(scenes, inside), "agreement at seams": agreement(scenes, seams)}
+    row["seam drop"] = row["agreement inside chunks"] - row["agreement at seams"]
+    return row | {"FID_bev of the first clip": distance[0], "FID_bev last / first": distance[1] / distance[0]}
+
+
+def from_frame(source: LatentDiffusion, worlds: list[OccupancyScene], wanted: list[SceneSpec]) -> Row:
+    """The first frame is given: how well it goes on, against the steps after it."""
+    config = source.config
+    rows = []
+    for spec, world in zip(wanted, worlds, strict=True):
+        window = ego_windows(world, config.grid)
+        step = np.linalg.inv(world.poses[0]) @ world.poses[config.clip.frames // 2]
+        given = np.full(config.clip_shape, UNKNOWN, np.uint8)
+        given[0] = frame_on(window.semantics[0], config.grid, config.clip_grid, step)
+        rows.append(asked(spec, world, given=given))
+    scenes = generated(source, rows)
+    return {
+        "agreement from the given frame to the next": agreement(scenes, [0]),
+        "agreement of later frames": agreement(scenes, range(1, config.clip.frames - 1)),
+    }
+
+
+def inpainted(source: LatentDiffusion, worlds: list[OccupancyScene], wanted: list[SceneSpec]) -> Row:
+    """A hole ahead on the left: pairs of neighbours across its border that are of one class, against real ones."""
+    config = source.config
+    hole = np.zeros(config.clip_shape, bool)
+    x, y = config.clip_shape[1:3]
+    hole[:, x // 2 : x // 2 + x // 4, y // 2 : y // 2 + y // 4] = True
+    rows, before = [], []
+    for spec, world in zip(wanted, worlds, strict=True):
+        fixed = anchored(world, config.clip_grid).semantics
+        before.append(fixed)
+        rows.append(asked(spec, world, given=np.where(hole, UNKNOWN, fixed).astype(np.uint8)))
+    volumes: list[NDArray[np.uint8]] = []
+    for first in range(0, len(rows), source.micro_batch):
+        batch = rows[first : first + source.micro_batch]
+        volumes += source.volumes(batch, [source.conditions(spec) for spec in batch])
+    same = [border_agreement(v, hole) for v in volumes]
+    others = [np.where(hole, b, a) for a, b in zip(before, before[1:] + before[:1], strict=True)]
+    return {
+        "neighbours alike across the border": float(np.mean(same)),
+        "real": float(np.mean([border_agreement(v, hole) for v in before])),
+        "with another scene's inside": float(np.mean([border_agreement(v, hole) for v in others])),
+        "voxels outside that changed": float(sum((v != b)[~hole].sum() for v, b in zip(volumes, before, strict=True))),
+    }
+
+
+def border_agreement(volume: NDArray[np.uint8], hole: NDArray[np.bool_]) -> float:
+    """Share of pairs of neighbours along x or y, one in the hole and one not, not both free, of the same class."""
+    same = pairs = 0
+    for axis in (1, 2):
+        a, b = np.delete(volume, -1, axis), np.delete(volume, 0, axis)
+        across = np.delete(hole, -1, axis) != np.delete(hole, 0, axis)
+        counted = across & ((a != 0) | (b != 0))
+        pairs += int(counted.sum())
+        same += int((a == b)[counted].sum())
+    return same / pairs
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("checkpoint", nargs="?", type=Path, default=shipped_checkpoint())
+    parser.add_argument("--scenes", type=int, default=16)
+    parser.add_argument("--chunks", type=int, default=4)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(2)
+    source, console = LatentDiffusion(options.checkpoint), Console()
+    wanted = specs(options.scenes)
+    worlds = [ProceduralCity(source.config, frame="world").generate([spec])[0] for spec in wanted]
+    real = [ProceduralCity(source.config).generate([SceneSpec(s.index, 1001, s.conditions)])[0] for s in wanted]
+
+    columns = layouts(source, worlds, wanted)
+    table = Table("IoU from above, %", *columns, title=f"layouts, {options.scenes} scenes")
+    for name in LAYOUT_CLASSES:
+        table.add_row(name, *(f"{row.get(name, float('nan')):.1f}" for row in columns.values()))
+    console.print(table)
+    sections = {
+        f"{options.chunks} chunks": long_scenes(source, wanted, options.chunks, real),
+        "one frame": from_frame(source, worlds, wanted),
+        "inpainting": inpainted(source, worlds, wanted),
+    }
+    for title, row in sections.items():
+        table = Table(title, "")
+        for name, value in row.items():
+            table.add_row(name, f"{value:.4g}")
+        console.print(table)
+    if options.json:
+        values = {"checkpoint": str(options.checkpoint), "scenes": options.scenes, "layouts": columns, **sections}
+        options.json.write_text(json.dumps(values, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
