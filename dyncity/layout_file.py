@@ -66,7 +66,7 @@ def _picture(path: Path, config: Config) -> Layout:
     for index, color in enumerate(space.palette()[: len(space)]):
         ids[(pixels[..., :3] == color).all(-1) & (pixels[..., 3] > 0)] = index
     found = layout_of(np.broadcast_to(ids[None, :, :, None], (frames, x, y, 1)), config.taxonomy)
-    return Layout(found.maps, found.maps.any(axis=(1, 2, 3)))
+    return Layout(found.maps, np.asarray(found.maps.any(axis=(1, 2, 3))))
 
 
 def _array(path: Path, config: Config) -> Layout:
