@@ -99,6 +99,8 @@ class DiTConfig:
         predicts: flow only. "velocity": the network answers with it; "data": the network answers with the
             clean rollout and the velocity follows from it, so that a narrow network need not carry the
             noise of a large patch from its input to its output (Li & He 2025, "Back to basics").
+        time_mean: flow only. Mean of the logit of training times: above 0 there are more rows near noise, where a
+            map of large redundancy is decided (Esser et al. 2024; Li & He 2025 use 0.8).
         command, trajectory: which vector conditions the model knows.
         previous: the rollout of the chunk before as a condition, a value a token.
         layout: the vehicles seen from above in each frame as a condition, a value a token.
@@ -115,6 +117,7 @@ class DiTConfig:
     patch: int = 2
     objective: Literal["ddpm", "flow"] = "ddpm"
     predicts: Literal["velocity", "data"] = "velocity"
+    time_mean: float = 0.0
     command: bool = True
     trajectory: bool = True
     previous: bool = False

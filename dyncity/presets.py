@@ -39,6 +39,7 @@ def tiny() -> Config:
             patch=4,
             objective="flow",
             predicts="data",
+            time_mean=0.8,
             path_plane=True,
             layout_plane=True,
             given=True,

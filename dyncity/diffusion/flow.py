@@ -9,9 +9,14 @@ from dyncity.diffusion.guidance import Denoiser
 from dyncity.models.dit import TIME_SCALE
 
 
-def logit_normal_times(normal: Tensor) -> Tensor:
-    """Training times in (0, 1) from standard normal numbers: most weight on the middle (Esser 2024)."""
-    return torch.sigmoid(normal)
+def logit_normal_times(normal: Tensor, mean: float = 0.0) -> Tensor:
+    """Training times in (0, 1) from standard normal numbers: most weight on the middle (Esser et al. 2024).
+
+    Args:
+        normal: ``[b]``.
+        mean: of the logit; above 0 more weight lies on noise, where what is large is decided.
+    """
+    return torch.sigmoid(normal + mean)
 
 
 def interpolate(data: Tensor, noise: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:

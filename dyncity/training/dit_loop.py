@@ -128,6 +128,7 @@ def fit_dit(
         scale = LatentScale(tensors["latent.mean"], tensors["latent.std"])
     mean, std = scale.maps(config.latent_shape)
     order = np.array(latents.train)[stream(seed, 0, Purpose.TRAIN_BATCH).permutation(len(latents.train))]
+    bias = config.dit.time_mean
     rows = place.rows(settings.batch)
 
     def batch_of(numbers: list[int], index: int, drop: float, share: float) -> DiTBatch:
@@ -136,7 +137,7 @@ def fit_dit(
         streams = [stream(seed, index + k, Purpose.TRAIN_NOISE) for k in range(len(numbers))]
         noise = np.stack([s.standard_normal(rollouts.shape[1:], dtype=np.float32) for s in streams])
         levels = (
-            logit_normal_times(torch.tensor([s.standard_normal() for s in streams], dtype=torch.float32))
+            logit_normal_times(torch.tensor([s.standard_normal() for s in streams], dtype=torch.float32), bias)
             if config.dit.objective == "flow"
             else torch.tensor([int(s.integers(TRAINED_STEPS)) for s in streams])
         )
