@@ -108,6 +108,7 @@ class DiTConfig:
         path_plane: draw the ego path into the xy plane as an input channel (world-fixed planes).
         layout_plane: what must be where, seen from above, as input channels of the xy plane.
         given: voxels that are given (``dyncity.models.given``) as input channels of all planes.
+        refine: channels of the convolutions that finish the answer at the resolution of the rollout; 0: none.
         drop_condition: probability to drop a condition of a training sample.
     """
 
@@ -126,6 +127,7 @@ class DiTConfig:
     path_plane: bool = False
     layout_plane: bool = False
     given: bool = False
+    refine: int = 0
     drop_condition: float = 0.1
 
 

@@ -43,6 +43,7 @@ def tiny() -> Config:
             path_plane=True,
             layout_plane=True,
             given=True,
+            refine=32,
         ),
         sampling=SamplingConfig(sampler="euler", steps=20, cfg_scale=2.0, micro_batch=8),
         train_vae=TrainConfig(
