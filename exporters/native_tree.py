@@ -94,6 +94,19 @@ def chosen_numbers(sequences: Sequence[int], scenes: int, most: int) -> list[int
     return numbers
 
 
+def scene_names(options: TreeOptions, scenes: int) -> list[str]:
+    """``scene-0001`` and on, as nuScenes names its scenes, or the numbers that ``options`` give.
+
+    Raises:
+        InputError: as ``chosen_numbers``.
+    """
+    if options.sequences is None:
+        numbers = list(range(1, scenes + 1))
+    else:
+        numbers = chosen_numbers(options.sequences, scenes, 999_999)
+    return [f"scene-{number:04d}" for number in numbers]
+
+
 def held_out(count: int) -> int:
     """How many of ``count`` scenes are the validation split: 15 %, at least one of two or more."""
     return max(1, round(0.15 * count)) if count > 1 else 0

@@ -21,7 +21,7 @@ from dyncity.scene import UNKNOWN, OccupancyScene
 from dyncity.taxonomy import taxonomy
 from exporters.cameras import NUSCENES_CAMERAS, Camera, camera_mask
 from exporters.labels import to_grid, to_labels
-from exporters.native_tree import TreeFormat, TreeOptions, chosen_numbers, held_out
+from exporters.native_tree import TreeFormat, TreeOptions, held_out, scene_names
 from exporters.sensors import HDL_32E, Lidar, scan
 from exporters.visibility import seen_over_time
 
@@ -94,12 +94,9 @@ class Occ3DNuScenesTree:
 
     def __init__(self, out: Path, scenes: int, options: TreeOptions | None = None) -> None:
         options = options or TreeOptions()
-        numbers = list(range(1, scenes + 1))
-        if options.sequences is not None:
-            numbers = chosen_numbers(options.sequences, scenes, 999_999)
         self.cameras = options.cameras or NUSCENES_CAMERAS
         self.out = out
-        self.names = [f"scene-{number:04d}" for number in numbers]
+        self.names = scene_names(options, scenes)
         self.infos: dict[str, dict[str, Any]] = {}
 
     def add(self, scene: OccupancyScene) -> str:

@@ -14,7 +14,7 @@ from dyncity.scene import OccupancyScene
 from dyncity.taxonomy import NATIVE
 from exporters.cameras import NUSCENES_CAMERAS
 from exporters.motion import track_poses
-from exporters.native_tree import TreeFormat, TreeOptions, chosen_numbers
+from exporters.native_tree import TreeFormat, TreeOptions, scene_names
 from exporters.occ3d import LOWER, SHAPE, VOXEL_SIZE, Occ3DFrames, occ3d_frames
 from exporters.pickles import object_array, portable_pickle
 from exporters.sensors import HDL_32E
@@ -49,11 +49,8 @@ class UniOccTree:
 
     def __init__(self, out: Path, scenes: int, options: TreeOptions | None = None) -> None:
         options = options or TreeOptions()
-        numbers = list(range(1, scenes + 1))
-        if options.sequences is not None:
-            numbers = chosen_numbers(options.sequences, scenes, 999_999)
         self.out = out
-        self.names = [f"scene-{number:04d}" for number in numbers]
+        self.names = scene_names(options, scenes)
         self.cameras = options.cameras or NUSCENES_CAMERAS
         self.infos: list[dict[str, Any]] = []
 

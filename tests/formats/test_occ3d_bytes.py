@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-import struct
-import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from npz_bytes import read_npz
 
 from dyncity.conditions import poses_from_trajectory
 from dyncity.grid import GridSpec
@@ -27,22 +26,6 @@ CAMERAS = [
     "CAM_BACK_LEFT",
     "CAM_BACK_RIGHT",
 ]
-
-
-def read_npz(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an npz from its bytes: zip members with a version-1 npy header, C order."""
-    arrays = {}
-    with zipfile.ZipFile(path) as archive:
-        for name in archive.namelist():
-            data = archive.read(name)
-            assert data[:8] == b"\x93NUMPY\x01\x00"
-            (length,) = struct.unpack_from("<H", data, 8)
-            header = data[10 : 10 + length].decode("latin1")
-            assert "'descr': '|u1'" in header
-            assert "'fortran_order': False" in header
-            shape = tuple(int(n) for n in re.search(r"'shape': \(([^)]*)\)", header)[1].split(","))
-            arrays[name] = np.frombuffer(data[10 + length :], np.uint8).reshape(shape)
-    return arrays
 
 
 def matrix(transform: dict[str, list[float]]) -> np.ndarray:

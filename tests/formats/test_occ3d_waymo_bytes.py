@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import pickle
-import re
-import struct
-import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from npz_bytes import read_npz
 from street_scene import street
 
 from exporters.cameras import Camera
@@ -17,18 +15,10 @@ from exporters.native_tree import TreeOptions
 from exporters.occ3d_waymo import Occ3DWaymoTree
 
 
-def read_npz(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an npz from its bytes: zip members with a version-1 npy header, C order, a byte each."""
-    arrays = {}
-    with zipfile.ZipFile(path) as archive:
-        for name in archive.namelist():
-            data = archive.read(name)
-            assert data[:8] == b"\x93NUMPY\x01\x00"
-            (length,) = struct.unpack_from("<H", data, 8)
-            header = data[10 : 10 + length].decode("latin1")
-            assert re.search(r"'descr': '\|(u1|b1)'", header)
-            assert "'fortran_order': False, 'shape': (200, 200, 16)" in header
-            arrays[name.removesuffix(".npy")] = np.frombuffer(data[10 + length :], np.uint8).reshape(200, 200, 16)
+def read_frame(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a frame, bytes or booleans of 200 x 200 x 16."""
+    arrays = {name.removesuffix(".npy"): array for name, array in read_npz(path, "u1|b1").items()}
+    assert {array.shape for array in arrays.values()} == {(200, 200, 16)}
     return arrays
 
 
@@ -44,7 +34,7 @@ def root(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def frame(root) -> dict[str, np.ndarray]:
-    return read_npz(root / "training/000/000_04.npz")
+    return read_frame(root / "training/000/000_04.npz")
 
 
 def test_every_frame_has_its_npz_and_nothing_else_lies_there(root):
@@ -120,6 +110,6 @@ def test_a_rig_of_ones_own_takes_the_place_of_the_five(tmp_path):
     tree = Occ3DWaymoTree(tmp_path, 1, TreeOptions(cameras=(Camera("REAR", (0.0, 0.0, 1.6), 180.0, 500.0),)))
     tree.add(street(frames=1))
     tree.finish()
-    frame = read_npz(tmp_path / "training/000/000_04.npz")
+    frame = read_frame(tmp_path / "training/000/000_04.npz")
     assert not frame["infov"][110:].any()
     assert not frame["final_voxel_state"][110:].any()

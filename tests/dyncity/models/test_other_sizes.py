@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from plain_dit import Given, PlainDDPM, plain_mask, plain_rollout
+from plain_dit import Given, PlainDDPM, PlainDiT, plain_mask, plain_rollout
 from plain_pairs import dit_pair, small, tensors_of_dit, tensors_of_vae, vae_pair
 from plain_vae import class_loss, kl, lovasz
 from recorded_numbers import CONDITIONS, close
@@ -22,6 +22,7 @@ from dyncity.diffusion.ddpm import add_noise, ancestral, ddpm_losses, linear_sch
 from dyncity.diffusion.guidance import guided
 from dyncity.hexplane import PLANES, plane_shapes, rollout, rollout_mask
 from dyncity.models.conditioning import NO_COMMAND, ConditionBatch
+from dyncity.models.dit import DiT
 from dyncity.training.vae_loop import VAEBatch, VAEObjective
 
 # name: (classes decoded, sizes)
@@ -215,13 +216,17 @@ def conditions_of(config: Config, b: int) -> tuple[Given, ConditionBatch]:
     return Given(command, trajectory, previous, layout, keep), ours
 
 
+def asked(size: str, seed: int) -> tuple[PlainDiT, DiT, Tensor, Given, ConditionBatch]:
+    """Both models, four rollouts for them, and conditions of which each row drops others, in both forms."""
+    config = dit_config(size)
+    return *dit_pair(config), rollout_of(config, 4, seed), *conditions_of(config, 4)
+
+
 @each_dit
 @torch.inference_mode()
 def test_noise_prediction_with_conditions_dropped_for_some(size: str) -> None:
-    config = dit_config(size)
-    plain, ours = dit_pair(config)
-    x, step = rollout_of(config, 4, 5), torch.tensor([0, 13, 500, 999])
-    given, conditions = conditions_of(config, 4)
+    plain, ours, x, given, conditions = asked(size, 5)
+    step = torch.tensor([0, 13, 500, 999])
     close(ours(x, step.float(), conditions), plain(x, step, given))
     nothing = Given(**vars(given) | {"keep": dict.fromkeys(given.keep or {}, torch.zeros(4))})
     close(ours(x, step.float(), conditions.none()), plain(x, step, nothing))
@@ -230,10 +235,8 @@ def test_noise_prediction_with_conditions_dropped_for_some(size: str) -> None:
 @each_dit
 @torch.inference_mode()
 def test_guidance_with_a_scale_a_scene(size: str) -> None:
-    config = dit_config(size)
-    plain, ours = dit_pair(config)
-    x, scale = rollout_of(config, 4, 6), torch.tensor([4.0, 1.0, 0.0, 2.5])
-    given, conditions = conditions_of(config, 4)
+    plain, ours, x, given, conditions = asked(size, 6)
+    scale = torch.tensor([4.0, 1.0, 0.0, 2.5])
     answer = guided(ours, conditions, scale)(x, torch.full((4,), 300.0))
     close(answer, plain.guided(x, torch.full((4,), 300), given, scale))
 
