@@ -1,0 +1,69 @@
+"""Options that several verbs share, how their values are read, and the line that a verb ends with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dyncity.errors import InputError
+
+Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to write.")]
+Preset = Annotated[str, typer.Option(metavar="NAME", help="tiny, carlasc, occ3d-nuscenes, occ3d-waymo, semantickitti.")]
+ConfigFile = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="YAML or JSON laid over the preset.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="a.b=c", help="One value laid over all others; may be repeated."),
+]
+Seed = Annotated[int, typer.Option(metavar="N", help="Root seed: decides every scene.")]
+Labels = Annotated[
+    str, typer.Option(metavar="NAME", help="native, semantickitti, occ3d-nuscenes, occ3d-waymo or carlasc.")
+]
+Container = Annotated[str, typer.Option(metavar="parquet|numpy", help="What the shards are.")]
+Columns = Annotated[str, typer.Option(metavar="A,B", help="More columns: mask_lidar, mask_camera, instances, boxes.")]
+PerShard = Annotated[int | None, typer.Option(metavar="N", help="Scenes of a shard; by default a few seconds of work.")]
+Workers = Annotated[
+    str | None,
+    typer.Option(metavar="N|MIN:MAX", help="Worker processes, by default by the cores; 0: this one, without Ray."),
+]
+Gpus = Annotated[float, typer.Option("--gpus-per-worker", metavar="G", help="GPUs of a worker; 0: CPU.")]
+Address = Annotated[str, typer.Option(metavar="local|auto|HOST:PORT", help="The Ray cluster; local: this machine.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and write nothing.")]
+Corpus = Annotated[Path, typer.Argument(metavar="CORPUS", help="Folder of a corpus.")]
+OptionalPreset = Annotated[
+    str | None, typer.Option("--preset", metavar="NAME", help="A preset; by default what the input says.")
+]
+
+
+def words(text: str) -> tuple[str, ...]:
+    """The words of a list that is divided by commas."""
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def not_for(what: str, given: dict[str, Any]) -> None:
+    """Refuse options that would be ignored."""
+    for option, value in given.items():
+        if value is not None and value is not False:
+            raise InputError(option, f"means nothing to {what}", "leave it out")
+
+
+def worker_range(text: str | None, default: int) -> tuple[int, int]:
+    """``N`` or ``MIN:MAX`` as (least, most)."""
+    if text is None:
+        return default, default
+    least, _, most = text.partition(":")
+    try:
+        found = int(least), int(most or least)
+    except ValueError:
+        raise InputError("--workers", f"found {text!r}", "give N or MIN:MAX, e.g. 2 or 1:8") from None
+    if not 0 <= found[0] <= found[1]:
+        raise InputError("--workers", f"found {text!r}", "give N or MIN:MAX with MIN at most MAX")
+    return found
+
+
+def closing(command: str) -> None:
+    """The last line of a verb: what to type next."""
+    typer.echo(f"next: {command}")

@@ -1,0 +1,158 @@
+"""The verbs that need the method alone: train, encode, convert-checkpoint, info."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dyncity.errors import InputError
+from dyncity.options import (
+    Address,
+    ConfigFile,
+    DryRun,
+    Gpus,
+    OptionalPreset,
+    Out,
+    Overwrite,
+    Preset,
+    Resume,
+    Settings,
+    Workers,
+    closing,
+    not_for,
+    worker_range,
+)
+
+
+def train(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="vae or dit: which of the two models.")],
+    data: Annotated[Path, typer.Option(metavar="DIR", help="vae: a corpus; dit: latents made by encode.")],
+    out: Out,
+    vae: Annotated[Path | None, typer.Option(metavar="RUN", help="dit: the VAE that encoded the data.")] = None,
+    start_from: Annotated[Path | None, typer.Option(metavar="CHECKPOINT", help="Train its weights further.")] = None,
+    preset: OptionalPreset = None,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    workers: Workers = None,
+    gpus_per_worker: Gpus = 0.0,
+    address: Address = "local",
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Train the VAE on a corpus, or the DiT on its latents.
+
+    \b
+    Examples:
+      dyncity train vae --data corpus --out vae --set train_vae.steps=2000
+      dyncity train dit --data latents --vae vae --out dit --set train_dit.steps=2000
+      dyncity train vae --data logs --start-from vae --out adapted --set train_vae.lr=5e-4
+    """
+    from dyncity.config import override, read_config
+    from dyncity.presets import preset as named
+    from dyncity.terminal import ProgressLine, show_table
+    from dyncity.training.launch import train_dit, train_vae
+
+    if model == "vae":
+        not_for("train vae", {"--vae": vae})
+        begun = start_from / "config.json" if start_from is not None and preset is None else None
+        start = read_config(begun) if begun is not None else named(preset or "tiny")
+        resolved, fit = override(start, settings or [], config), train_vae
+        schedule, follow = resolved.train_vae, f"dyncity encode --data {data} --vae {out} --out latents"
+    elif model == "dit":
+        if vae is None:
+            raise InputError("--vae", "it is missing", "give the run of train vae that encoded --data")
+        start = named(preset) if preset is not None else read_config((start_from or vae) / "config.json")
+        resolved, fit = override(start, settings or [], config), partial(train_dit, vae=vae)
+        schedule, follow = resolved.train_dit, f"dyncity generate --checkpoint {out} --out corpus"
+    else:
+        raise InputError("MODEL", f"found {model!r}", "use one of vae, dit")
+    if dry_run:
+        rows = [("model", model), ("preset", resolved.preset), ("data", data), ("run", out)]
+        rows += [(name, getattr(schedule, name)) for name in ("steps", "batch", "lr", "checkpoint_every")]
+        show_table(rows, title="would train")
+        return
+    with ProgressLine(f"train {model}", "steps", schedule.steps) as progress:
+
+        def report(metrics: dict[str, float | int]) -> None:
+            shown = [f"{k} {metrics[k]:.3g}" for k in ("loss", "miou", "held_out_loss") if k in metrics]
+            progress.update(int(metrics["step"]), note=", ".join(shown))
+
+        fit(
+            config=resolved,
+            data=data,
+            out=out,
+            workers=worker_range(workers, 1),
+            gpus_per_worker=gpus_per_worker,
+            address=address,
+            resume=resume,
+            overwrite=overwrite,
+            start=start_from,
+            report=report,
+        )
+    closing(follow)
+
+
+def encode(
+    data: Annotated[Path, typer.Option(metavar="DIR", help="A corpus.")],
+    vae: Annotated[Path, typer.Option(metavar="RUN", help="A run of train vae, or a checkpoint.")],
+    out: Out,
+    overwrite: Overwrite = False,
+) -> None:
+    """Encode a corpus to latents, which is what the DiT is trained on.
+
+    \b
+    Example:
+      dyncity encode --data corpus --vae vae --out latents
+    """
+    from dyncity.terminal import ProgressLine, show_table
+    from dyncity.training.latents import encode_corpus
+
+    with ProgressLine("encode", "clips") as progress:
+        clips = encode_corpus(data, vae, out, overwrite=overwrite, report=progress.update)
+    show_table([("clips", clips), ("latents", out)])
+    closing(f"dyncity train dit --data {out} --vae {vae} --out dit")
+
+
+def convert(
+    vae: Annotated[Path, typer.Option(metavar="FILE", help="Released VAE: .ckpt, .pt or .safetensors.")],
+    out: Out,
+    dit: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Released DiT; without it nothing to sample.")
+    ] = None,
+    preset: Preset = "carlasc",
+    config: ConfigFile = None,
+    settings: Settings = None,
+) -> None:
+    """Convert released checkpoints of DynamicCity to a folder that generate reads.
+
+    \b
+    Example:
+      dyncity convert-checkpoint --vae vae.ckpt --dit dit.ckpt --out published
+    """
+    from dyncity.config import override
+    from dyncity.presets import preset as named
+    from dyncity.released import convert_checkpoint
+    from dyncity.terminal import show_table
+
+    written = convert_checkpoint(vae, dit, override(named(preset), settings or [], config), out)
+    known = [name for name in ("command", "trajectory", "previous", "layout") if getattr(written.dit, name)]
+    rows = [("grid", "x".join(map(str, written.grid.shape))), ("frames", written.clip.frames)]
+    show_table([*rows, ("conditions", ", ".join(known) if dit is not None and known else "none")], title=str(out))
+    closing(f"dyncity generate --checkpoint {out} --out corpus" if dit is not None else f"dyncity info {out}")
+
+
+def info(folder: Annotated[Path, typer.Argument(metavar="CORPUS|CHECKPOINT|RUN", help="What to describe.")]) -> None:
+    """Say what a folder holds.
+
+    \b
+    Example:
+      dyncity info corpus
+    """
+    from dyncity.inventory import describe
+    from dyncity.terminal import show_table
+
+    show_table(describe(folder), title=str(folder))

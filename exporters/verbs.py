@@ -1,0 +1,94 @@
+"""The verbs that read a corpus: export, verify, view."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dyncity.errors import InputError
+from dyncity.options import Corpus, Out, Overwrite
+from exporters.formats import FORMATS
+
+
+def export(
+    corpus: Corpus,
+    out: Out,
+    kind: Annotated[str, typer.Option("--format", metavar="NAME", help=f"One of {', '.join(FORMATS)}.")],
+    sequences: Annotated[str | None, typer.Option(metavar="N,N", help="Numbers of the scenes in the tree.")] = None,
+    scans: Annotated[bool, typer.Option("--scans/--no-scans", help="Write simulated LiDAR scans.")] = True,
+    images: Annotated[bool, typer.Option("--images", help="semantickitti: write black image_2 placeholders.")] = False,
+    cameras: Annotated[Path | None, typer.Option(metavar="FILE", help="JSON of a camera rig for the masks.")] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a corpus in the folder layout of a public data set.
+
+    \b
+    Examples:
+      dyncity export corpus --format semantickitti --out kitti
+      dyncity export corpus --format occ3d-nuscenes --out occ3d
+    """
+    from dyncity.terminal import ProgressLine, show_table
+    from exporters.cameras import read_cameras
+    from exporters.native_tree import TreeOptions, read_numbers
+    from exporters.trees import export_tree
+
+    rig = read_cameras(cameras) if cameras else None
+    options = TreeOptions(read_numbers(sequences) if sequences else None, scans, images, rig)
+    with ProgressLine("export", "scenes") as progress:
+        result = export_tree(corpus, kind, out, overwrite=overwrite, report=progress.update, options=options)
+    rows = [
+        ("scenes", result.scenes),
+        ("frames", result.frames),
+        ("MB", round(result.bytes / 1e6, 1)),
+        *(("root", path) for path in result.paths),
+        ("which is which", result.scene_list),
+        *(("note", note) for note in result.notes),
+    ]
+    show_table(rows, title=str(out))
+
+
+def verify(corpus: Corpus) -> None:
+    """Check every byte of a corpus; one line a finding.
+
+    \b
+    Example:
+      dyncity verify corpus
+    """
+    from exporters.manifest import verify_corpus
+
+    findings = verify_corpus(corpus)
+    for finding in findings:
+        typer.echo(finding)
+    if findings:
+        raise typer.Exit(1)
+    typer.echo(f"{corpus}: undamaged")
+
+
+def view(
+    corpus: Corpus,
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="A .png or a .gif.")],
+    scene: Annotated[str | None, typer.Option(metavar="ID", help="Which scene; by default the first.")] = None,
+    scenes: Annotated[int | None, typer.Option(metavar="N", min=1, help="The first N scenes on one sheet.")] = None,
+    beside: Annotated[
+        Path | None, typer.Option(metavar="CORPUS", help="As many of another corpus beside them.")
+    ] = None,
+) -> None:
+    """Draw a scene, or many on one sheet: as frames side by side (.png), or over time (.gif).
+
+    \b
+    Examples:
+      dyncity view corpus --out scene.png
+      dyncity view corpus --out scene.gif
+      dyncity view corpus --scenes 16 --beside real --out sheet.gif
+    """
+    from exporters.sheets import draw_corpus, draw_scene
+
+    if out.suffix.lower() not in (".png", ".gif"):
+        raise InputError("--out", f"found {out.name!r}", "name a .png or a .gif")
+    if scene is not None and (scenes is not None or beside is not None):
+        raise InputError("--scene", "was given beside --scenes or --beside", "draw one scene, or many")
+    many = scenes is not None or beside is not None
+    drawn = draw_corpus(corpus, out, scenes or 16, beside) if many else draw_scene(corpus, out, scene)
+    typer.echo(f"{drawn} drawn in {out}")
