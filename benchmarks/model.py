@@ -41,6 +41,7 @@ from dyncity.hexplane import PLANES, plane_shapes, rollout_shape
 from dyncity.models.conditioning import ConditionBatch, encode_conditions
 from dyncity.presets import PRESETS, preset
 from dyncity.training.dit_loop import DiTBatch, DiTObjective
+from dyncity.training.memory import hand_back_large_blocks
 from dyncity.training.vae_loop import VAEBatch, VAEObjective
 
 THREADS = 2
@@ -95,6 +96,8 @@ def decode(config: Config, device: torch.device, autocast: Callable[[], Any]) ->
 
 
 def vae_step(config: Config, device: torch.device, autocast: Callable[[], Any], frames: int) -> Run:
+    if config.vae.recompute and device.type == "cpu":
+        hand_back_large_blocks()  # as the training does
     vae = build_vae(config).to(device).train()
     shapes = plane_shapes(vae.latent_shape)
     batch = VAEBatch(

@@ -21,6 +21,7 @@ from dyncity.taxonomy import label_map, taxonomy
 from dyncity.training.card import vae_card
 from dyncity.training.clips import Clips, batch_numbers
 from dyncity.training.loop import Metrics, Place, optimise
+from dyncity.training.memory import hand_back_large_blocks
 
 _COUNTED_CLIPS = 200
 _EVALUATED_CLIPS = 24
@@ -77,6 +78,8 @@ def fit_vae(
     clips, held_clips = Clips(data, config), Clips(data, config)
     train, held = clips.split()
     torch.manual_seed(seed)
+    if config.vae.recompute and place.device.type == "cpu":
+        hand_back_large_blocks()
     vae = build_vae(config)
     if start is not None:
         start_from(start, "vae", vae)
