@@ -191,6 +191,9 @@ def edit(
     out: Out,
     inpaint: Annotated[Path | None, typer.Option(metavar="FILE", help="A region (JSON) to generate anew.")] = None,
     frame: Annotated[int | None, typer.Option(metavar="K", help="Keep frame K alone, generate the others.")] = None,
+    outpaint: Annotated[
+        str | None, typer.Option(metavar="METRES", help="Make scenes larger: 60, or ahead=60,left=20.")
+    ] = None,
     at: Annotated[int, typer.Option(metavar="N", help="--frame: as which frame; 0 makes what follows it.")] = 0,
     checkpoint: Annotated[Path | None, typer.Option(metavar="DIR", help="Else the shipped one.")] = None,
     settings: Settings = None,
@@ -213,16 +216,24 @@ def edit(
       dyncity edit corpus --inpaint region.json --out edited
       dyncity edit corpus --frame 0 --out futures
       dyncity edit corpus --frame 7 --at 7 --out pasts
+      dyncity edit corpus --outpaint 65 --out large
     """
     from dyncity.regions import read_region
     from generators import sources
+    from generators.outpainting import read_margins
 
-    if (inpaint is None) == (frame is None):
-        raise InputError("dyncity edit", "what to edit is not said", "give one of --inpaint and --frame")
+    edits = {"--inpaint": inpaint, "--frame": frame, "--outpaint": outpaint}
+    asked = [option for option, value in edits.items() if value is not None]
+    if len(asked) != 1:
+        found = " and ".join(asked) or "nothing"
+        raise InputError("dyncity edit", f"found {found} to edit", f"give one of {', '.join(edits)}")
     if frame is None:
-        not_for("--inpaint", {"--at": at != 0})
-    region = None if inpaint is None else read_region(inpaint)
-    source = sources.edits(corpus, checkpoint, settings or [], region, frame, at)
+        not_for(asked[0], {"--at": at != 0})
+    if outpaint is not None:
+        source = sources.outpainting(corpus, checkpoint, settings or [], read_margins(outpaint))
+    else:
+        region = None if inpaint is None else read_region(inpaint)
+        source = sources.edits(corpus, checkpoint, settings or [], region, frame, at)
     editor = source.build()
     _make(
         editor,

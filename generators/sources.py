@@ -16,6 +16,7 @@ from dyncity.regions import Region
 from generators.diffusion import LatentDiffusion, check_sampling
 from generators.edits import FromFrame, Inpainting
 from generators.long_scenes import lengthened, long_scenes
+from generators.outpainting import Margins, Outpainting
 from generators.procedural.city import ProceduralCity
 from generators.recorded import RecordedLogs
 
@@ -62,6 +63,16 @@ def edits(
         return Source(config, partial(Inpainting, folder, config.sampling, corpus.absolute(), region))
     assert frame is not None
     return Source(config, partial(FromFrame, folder, config.sampling, corpus.absolute(), frame, at))
+
+
+def outpainting(corpus: Path, checkpoint: Path | None, settings: list[str], margins: Margins) -> Source:
+    """Scenes of a corpus made larger by ``margins``.
+
+    Raises:
+        InputError: no checkpoint, or a setting that training has fixed.
+    """
+    config, folder = _trained(checkpoint, None, None, settings)
+    return Source(config, partial(Outpainting, folder, config.sampling, corpus.absolute(), margins))
 
 
 def recorded(source: Path, preset: str, file: Path | None, settings: list[str], frames: int | None) -> Source:
