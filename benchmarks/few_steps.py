@@ -1,0 +1,111 @@
+"""Quality against the work of sampling: samplers, steps, guidance and its interval, in one table.
+
+    python benchmarks/few_steps.py [CHECKPOINT] [--scenes 32] [--samplers euler heun] [--steps 4 8 16 32]
+                                   [--cfg-scale 1 2] [--cfg-interval 0,1] [--json FILE]
+
+Evaluations are rows that the network answers for one scene: a guided step costs two, a step of Heun two of them.
+Every setting samples the same specs (seed 1001) from the same noise; ``docs/metrics.md`` says what the columns measure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from checkpoint import OTHER_SEED, SEED, Row, alone, beside, specs
+from rich.console import Console
+from rich.table import Table
+
+from dyncity.checkpoint import shipped_checkpoint
+from dyncity.config import SAMPLERS, SamplingConfig, read_config
+from dyncity.diffusion.ddpm import respaced_schedule
+from dyncity.metrics.fid_bev import frechet_distance, patch_features
+from dyncity.scene import OccupancyScene
+from generators.diffusion import LatentDiffusion
+from generators.procedural.city import ProceduralCity
+
+COLUMNS = {
+    "FID_bev / real to real": "FID_bev ratio",
+    "agreement - real": "agreement - real",
+    "command accuracy, %": "command, %",
+    "trajectory error, voxels rms": "path, voxels",
+    "ego path drivable, %": "drivable, %",
+    "frames clear of movers, %": "clear, %",
+    "vehicles that fit / real": "vehicles fit",
+    "mean speed / real": "speed",
+}
+
+
+def evaluations(sampling: SamplingConfig, objective: str) -> int:
+    """Rows that the network answers for one scene."""
+    steps = sampling.steps
+    if objective == "flow":
+        ends = np.linspace(1.0, 0.0, steps + 1)
+        levels = ends[:-1] if sampling.sampler == "euler" else np.concatenate([ends[:-1], ends[1:]])
+    else:
+        levels = np.asarray(respaced_schedule(steps).timesteps) / 1000
+    low, high = sampling.cfg_interval
+    guided = (levels >= low) & (levels <= high) & (sampling.cfg_scale != 1.0)
+    return int(len(levels) + guided.sum())
+
+
+def interval(text: str) -> tuple[float, float]:
+    """``0.1,0.8``."""
+    low, high = map(float, text.split(","))
+    return low, high
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("checkpoint", nargs="?", type=Path, default=shipped_checkpoint())
+    parser.add_argument("--scenes", type=int, default=32)
+    parser.add_argument("--samplers", nargs="+", help="by default all that solve the checkpoint's objective")
+    parser.add_argument("--steps", nargs="+", type=int, default=[4, 8, 16, 32])
+    parser.add_argument("--cfg-scale", nargs="+", type=float, default=[1.0, 2.0])
+    parser.add_argument("--cfg-interval", nargs="+", type=interval, default=[(0.0, 1.0)])
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(2)
+    config, console = read_config(options.checkpoint / "config.json"), Console()
+    wanted, city = specs(options.scenes, SEED), ProceduralCity(config)
+    real = [city.generate([spec])[0] for spec in wanted]
+    others = [city.generate([spec])[0] for spec in specs(options.scenes, OTHER_SEED)]
+    chance, real_own = frechet_distance(patch_features(others), patch_features(real)), alone(real)
+
+    rows: list[Row] = []
+    table = Table("sampler", "steps", "guidance", "evaluations", *COLUMNS.values(), "s a scene")
+    settings = [
+        replace(config.sampling, sampler=sampler, steps=steps, cfg_scale=scale, cfg_interval=between)
+        for sampler in options.samplers or SAMPLERS[config.dit.objective]
+        for steps in options.steps
+        for scale in options.cfg_scale
+        for between in (options.cfg_interval if scale != 1.0 else [(0.0, 1.0)])
+    ]
+    for sampling in settings:
+        source, begun = LatentDiffusion(options.checkpoint, sampling), time.perf_counter()
+        scenes: list[OccupancyScene] = []
+        for first in range(0, len(wanted), source.micro_batch):
+            scenes += source.generate(wanted[first : first + source.micro_batch])
+        seconds = (time.perf_counter() - begun) / len(wanted)
+        own = alone(scenes)
+        row = own | beside(scenes, own, real, real_own, chance)
+        count = evaluations(sampling, config.dit.objective)
+        guidance = f"{sampling.cfg_scale:g}" if sampling.cfg_scale != 1.0 else "none"
+        if sampling.cfg_interval != (0.0, 1.0):
+            guidance += " in {:g} to {:g}".format(*sampling.cfg_interval)
+        cells = [f"{row[name]:.3g}" for name in COLUMNS]
+        table.add_row(sampling.sampler, str(sampling.steps), guidance, str(count), *cells, f"{seconds:.2f}")
+        console.print(f"{sampling.sampler} {sampling.steps} {guidance}: {' '.join(cells)}")
+        rows.append({"evaluations": count, "steps": sampling.steps, "cfg_scale": sampling.cfg_scale, **row})
+    console.print(table)
+    if options.json:
+        options.json.write_text(json.dumps({"checkpoint": str(options.checkpoint), "rows": rows}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
