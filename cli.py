@@ -67,7 +67,9 @@ def generate(
     columns: Columns = "",
     command: Annotated[str, typer.Option(metavar="NAME", help="static, forward, left, right or mixed.")] = "mixed",
     trajectory: Annotated[Path | None, typer.Option(metavar="FILE", help=".json, .npy, .csv of x, y, yaw.")] = None,
-    layout: Annotated[Path | None, typer.Option(metavar="FILE", help=".png, .npy, .json of what is where.")] = None,
+    layout: Annotated[
+        Path | None, typer.Option(metavar="FILE", help=".png, .npy, .json, a scene: what is where.")
+    ] = None,
     chunks: Annotated[int, typer.Option(metavar="N", min=1, help="diffusion: longer scenes, N clips on end.")] = 1,
     sampler: Annotated[
         str | None, typer.Option(metavar="NAME", help="diffusion: euler, heun; for DDPM ancestral, ddim, dpmpp_2m.")

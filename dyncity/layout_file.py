@@ -1,4 +1,4 @@
-"""A layout from a file: a picture or an array of what must be where seen from above, or agents with paths.
+"""A layout from a file: a picture or an array of what must be where seen from above, agents with paths, or a scene.
 
 All lie in the ego's frame of the clip's middle frame, t // 2 (x forward, y left), which places the grid of the clip.
 
@@ -10,6 +10,8 @@ All lie in the ego's frame of the clip's middle frame, t // 2 (x forward, y left
 - ``.json``: ``{"agents": [{"class": "vehicle", "size": [4.5, 1.9], "path": [[0, 10, 3, 0], [7, 18, 3, 0]]}]}``: length
   and width in metres, and rows of frame, x, y, yaw, between which it moves straight and before and after which it
   stands; one row: it stands. Only the classes of the agents are asked for, and nowhere else.
+- ``CORPUS`` or ``CORPUS/SCENE_ID``: what is where in the first scene of a corpus, or in that one. All six classes are
+  asked for; columns that the scene does not know ask for none.
 """
 
 from __future__ import annotations
@@ -22,8 +24,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from dyncity.anchoring import anchored
 from dyncity.conditions import LAYOUT_CLASSES, Layout
 from dyncity.config import Config
+from dyncity.datasets.corpus import open_corpus
+from dyncity.datasets.manifest import MANIFEST
 from dyncity.errors import InputError
 from dyncity.layout import MOVING, layout_of
 from dyncity.taxonomy import taxonomy
@@ -37,15 +42,29 @@ def read_layout(path: Path, config: Config) -> Layout:
     Raises:
         InputError: no such file, another kind, or contents of another form; the message says what was found.
     """
+    if path.is_dir() or (path.parent / MANIFEST).is_file():
+        return _scene(path, config)
     readers = {".png": _picture, ".npy": _array, ".json": _agents}
     if path.suffix.lower() not in readers:
-        raise InputError(path, "not a kind of layout that is read here", "give .png, .npy or .json")
+        raise InputError(path, "not a kind of layout that is read here", "give .png, .npy, .json or a corpus")
     if not path.is_file():
         raise InputError(path, "there is no such file", "give a layout")
     layout = readers[path.suffix.lower()](path, config)
     if not layout.given.any():
         raise InputError(path, "it asks for no class", f"give some of {', '.join(LAYOUT_CLASSES)}")
     return layout
+
+
+def _scene(path: Path, config: Config) -> Layout:
+    corpus = open_corpus(path if path.is_dir() else path.parent)
+    scene_id = path.name if not path.is_dir() else next(iter(corpus.scene_ids), "")
+    if scene_id not in corpus.scene_ids:
+        raise InputError(path, f"the corpus has no scene {scene_id!r}", "dyncity info shows which it has")
+    if corpus.frames(scene_id) != config.clip.frames:
+        found = f"scene {scene_id} has {corpus.frames(scene_id)} frames"
+        raise InputError(path, found, f"use a scene of {config.clip.frames}, one clip of this checkpoint")
+    scene = corpus.scene(scene_id)
+    return layout_of(anchored(scene, config.clip_grid).semantics, scene.taxonomy)
 
 
 def _picture(path: Path, config: Config) -> Layout:

@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from small_models import small_config
+from small_models import make_city, small_config
 
 from dyncity.conditions import LAYOUT_CLASSES
+from dyncity.datasets.corpus import open_corpus
 from dyncity.errors import InputError
+from dyncity.layout import layout_of
 from dyncity.layout_file import read_layout
 from dyncity.taxonomy import NATIVE
 
@@ -112,3 +114,17 @@ def test_pictures_of_another_size_and_missing_files_are_refused(tmp_path: Path) 
         read_layout(tmp_path / "a.png", CONFIG)
     with pytest.raises(InputError, match="no such file"):
         read_layout(tmp_path / "b.png", CONFIG)
+
+
+def test_a_scene_of_a_corpus_asks_for_what_is_in_it(tmp_path: Path) -> None:
+    make_city(tmp_path / "city", scenes=2)
+    corpus = open_corpus(tmp_path / "city")
+    for name, scene_id in (("city", corpus.scene_ids[0]), (f"city/{corpus.scene_ids[1]}", corpus.scene_ids[1])):
+        layout = read_layout(tmp_path / name, CONFIG)
+        assert layout.given.all()
+        np.testing.assert_array_equal(layout.maps, layout_of(corpus.scene(scene_id).semantics, "native").maps)
+    with pytest.raises(InputError, match="has no scene 'nobody'"):
+        read_layout(tmp_path / "city/nobody", CONFIG)
+    make_city(tmp_path / "short", scenes=1, config=small_config("clip.frames=2"))
+    with pytest.raises(InputError, match="has 2 frames; use a scene of 4"):
+        read_layout(tmp_path / "short", CONFIG)
