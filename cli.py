@@ -68,7 +68,7 @@ def generate(
     command: Annotated[str, typer.Option(metavar="NAME", help="static, forward, left, right or mixed.")] = "mixed",
     trajectory: Annotated[Path | None, typer.Option(metavar="FILE", help=".json, .npy, .csv of x, y, yaw.")] = None,
     layout: Annotated[
-        Path | None, typer.Option(metavar="FILE", help=".png, .npy, .json, a scene: what is where.")
+        Path | None, typer.Option(metavar="FILE", help="A picture, array, JSON or scene: what is where.")
     ] = None,
     chunks: Annotated[int, typer.Option(metavar="N", min=1, help="diffusion: longer scenes, N clips on end.")] = 1,
     sampler: Annotated[
