@@ -34,6 +34,7 @@ _PARAMETERS = {"grid_size": [128, 128, 8], "min_bound": [-25.6, -25.6, -2], "max
 _LIDAR_HEIGHT = 1.8
 # Raw id -> class, the data set's own map.
 _CLASSES = np.array([0, 1, 2, 3, 4, 5, 6, 6, 8, 9, 10, 2, 5, 3, 7, 3, 3, 2, 5, 3, 3, 3, 7], np.int16)
+_ENDINGS = (".label", ".bin")
 _SPLITS = ("Train", "Val", "Test")
 _TOWNS = ("cartesian", "*/cartesian", "*/*/cartesian", "Cartesian/*/*/cartesian")
 
@@ -61,11 +62,11 @@ def _drive(folder: Path, name: str) -> Drive:
     seconds = read_rows(folder / "times.txt", 1)[:, 0]
     if len(seconds) != len(lidar):
         raise InputError(folder / "times.txt", f"{len(seconds)} times, {path.name} has {len(lidar)} poses", RESTORE)
-    frames = frame_numbers(folder / "evaluation", ".label", path, len(lidar))
+    frames = frame_numbers(folder / "evaluation", _ENDINGS, path, len(lidar))
     stems = [folder / "evaluation" / f"{number:06d}" for number in frames]
     return Drive(
         name=name,
-        files=tuple((stem.with_suffix(".label"), stem.with_suffix(".bin")) for stem in stems),
+        files=tuple(tuple(map(stem.with_suffix, _ENDINGS)) for stem in stems),
         poses=below_lidar(lidar[frames], _LIDAR_HEIGHT),
         timestamps_us=increasing(np.rint(seconds[frames] * 1e6).astype(np.int64), folder / "times.txt"),
     )

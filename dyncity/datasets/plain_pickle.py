@@ -42,6 +42,7 @@ _CALLABLES: dict[tuple[str, str], Any] = {
     ("numpy", "ndarray"): object,  # named beside _reconstruct, never made
     ("numpy", "dtype"): np.dtype,
     ("_codecs", "encode"): _latin1,
+    ("__builtin__", "bytes"): lambda *_: b"",  # named before protocol 3 for no bytes alone
 }
 for _module in ("numpy.core", "numpy._core"):
     _CALLABLES[f"{_module}.multiarray", "_reconstruct"] = _empty

@@ -41,6 +41,7 @@ IGNORED = (1, 52, 99)
 _CLASSES = np.array(
     [UNKNOWN if raw in IGNORED else LEARNING_MAP.get(raw, NO_CLASS) for raw in range(max(LEARNING_MAP) + 1)], np.int16
 )
+_ENDINGS = (".label", ".invalid")
 _SEQUENCES = ("*", "sequences/*", "part-*/dataset/sequences/*", "dataset/sequences/*")
 
 
@@ -53,7 +54,7 @@ def find_drives(source: Path) -> list[Drive]:
         InputError: no sequence, missing or damaged poses, calibration or times, frames that do not match them.
     """
     folders = folders_with(source, "voxels", _SEQUENCES)
-    labelled = [f for f in folders if any(p.suffix in (".label", ".invalid") for p in (f / "voxels").iterdir())]
+    labelled = [f for f in folders if any(p.suffix in _ENDINGS for p in (f / "voxels").iterdir())]
     if not labelled:
         raise InputError(source, "no voxel labels in it (sequences 11 to 21 have none)", "give sequences 00 to 10")
     return [_drive(folder, drive_name(folder, source, ("dataset", "sequences"))) for folder in labelled]
@@ -66,12 +67,12 @@ def _drive(folder: Path, name: str) -> Drive:
     seconds = read_rows(folder / "times.txt", 1)[:, 0]
     if len(seconds) != len(camera):
         raise InputError(folder / "times.txt", f"{len(seconds)} times, {path.name} has {len(camera)} poses", RESTORE)
-    frames = frame_numbers(folder / "voxels", ".label", path, len(camera))
+    frames = frame_numbers(folder / "voxels", _ENDINGS, path, len(camera))
     times = np.rint(seconds[frames] * 1e6).astype(np.int64)
     stems = [folder / "voxels" / f"{number:06d}" for number in frames]
     return Drive(
         name=name,
-        files=tuple((stem.with_suffix(".label"), stem.with_suffix(".invalid")) for stem in stems),
+        files=tuple(tuple(map(stem.with_suffix, _ENDINGS)) for stem in stems),
         poses=below_lidar(np.linalg.inv(lidar_to_camera) @ camera[frames] @ lidar_to_camera, _LIDAR_HEIGHT),
         timestamps_us=increasing(times, folder / "times.txt"),
     )

@@ -89,23 +89,24 @@ def drive_name(folder: Path, source: Path, constant: Sequence[str]) -> str:
     return re.sub(r"[^A-Za-z0-9_-]", "-", "-".join(below or own))
 
 
-def frame_numbers(folder: Path, ending: str, poses: Path, lines: int) -> list[int]:
-    """Numbers of the files ``NNNNNN<ending>``, which count lines of ``poses`` from 0 in even steps, to its end.
+def frame_numbers(folder: Path, endings: Sequence[str], poses: Path, lines: int) -> list[int]:
+    """Numbers of the frames ``NNNNNN<ending>``, which count lines of ``poses`` from 0 in even steps, to its end.
 
-    SemanticKITTI has voxels for every fifth scan: 000000, 000005 and so on.
+    SemanticKITTI has voxels for every fifth scan: 000000, 000005 and so on. A frame counts when it has a file of
+    any of the endings, so that a single file that is lost leaves no gap that looks like a step.
 
     Raises:
-        InputError: no such file, one that is missing, one without a pose.
+        InputError: no such files, a frame that is missing, one without a pose.
     """
-    pattern = re.compile(r"(\d{6})" + re.escape(ending))
+    pattern = re.compile(r"(\d{6})(" + "|".join(map(re.escape, endings)) + ")")
     found = [match for match in (pattern.fullmatch(path.name) for path in folder.iterdir()) if match]
-    numbers = sorted(int(match[1]) for match in found)
+    numbers = sorted({int(match[1]) for match in found})
     if not numbers:
-        raise InputError(folder, f"no file NNNNNN{ending} in it", RESTORE)
+        raise InputError(folder, f"no file NNNNNN{endings[0]} in it", RESTORE)
     step = min(np.diff(numbers).tolist(), default=1)
     expected = range(0, lines, step)
     for number in sorted(set(numbers) ^ set(expected)):
-        path = folder / f"{number:06d}{ending}"
+        path = folder / f"{number:06d}{endings[0]}"
         if number in expected:
             raise InputError(path, f"it is missing: {poses.name} has {lines} poses, in steps of {step}", RESTORE)
         raise InputError(path, f"it has no pose of its own: {poses} has {lines}, in steps of {step}", RESTORE)
@@ -120,11 +121,10 @@ def rigid(matrices: NDArray[np.float64], where: object) -> NDArray[np.float64]:
     """
     poses = np.tile(np.eye(4), (len(matrices), 1, 1))
     poses[:, :3] = matrices[:, :3]
-    finite = np.isfinite(matrices).all(axis=(1, 2))
+    finite = np.array([np.isfinite(matrix).all() for matrix in matrices])
     rotations = np.where(finite[:, None, None], poses[:, :3, :3], 0)
     off = np.abs(rotations @ rotations.transpose(0, 2, 1) - np.eye(3)).max(axis=(1, 2), initial=0)
-    mirrored = np.asarray(np.linalg.det(rotations) < 0)
-    wrong = np.flatnonzero(~finite | (off > _RIGID) | mirrored)
+    wrong = np.flatnonzero(~finite | (off > _RIGID) | (np.linalg.det(rotations) < 0))
     if len(wrong):
         raise InputError(where, f"pose {wrong[0]} is no finite rotation and translation", RESTORE)
     return poses

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from native_trees import write_tree
 from street_scene import street
 
 from dyncity.conditions import poses_from_trajectory
@@ -16,8 +17,6 @@ from dyncity.errors import InputError
 from dyncity.presets import preset
 from dyncity.scene import UNKNOWN, OccupancyScene, SceneSpec
 from dyncity.taxonomy import taxonomy
-from exporters.formats import tree_format
-from exporters.native_tree import TreeOptions
 from generators.procedural.city import ProceduralCity
 from generators.recorded_trees import TREES, RecordedTrees
 
@@ -29,18 +28,6 @@ LABEL_FILES = {
     "occ3d-waymo": "training/*/*.npz",
     "carlasc": "Cartesian/*/*/cartesian/evaluation/*.label",
 }
-
-
-def write_tree(kind: str, out: Path, scenes: list[OccupancyScene]) -> Path:
-    """The scenes as a tree of that kind, without scans where they can be left out."""
-    chosen = tree_format(kind)
-    out.mkdir(parents=True)
-    options = TreeOptions(scans=False) if "scans" in chosen.takes else TreeOptions()
-    tree = chosen.build(out, len(scenes), options)
-    for scene in scenes:
-        tree.add(scene)
-    tree.finish()
-    return out
 
 
 def all_scenes(trees: RecordedTrees) -> list[OccupancyScene]:
