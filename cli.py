@@ -144,7 +144,7 @@ def import_logs(
     ],
     logs: Annotated[Path, typer.Argument(metavar="SOURCE", help="A log, a folder of logs, or a tree.")],
     out: Out,
-    preset: OptionalPreset = None,
+    preset: Annotated[str | None, typer.Option(metavar="NAME", help="av2: the grid, by default tiny.")] = None,
     config: ConfigFile = None,
     settings: Settings = None,
     frames: Annotated[int | None, typer.Option(metavar="N", help="Frames of a scene; else whole drives.")] = None,
