@@ -24,7 +24,6 @@ from dyncity.options import (
     Out,
     Overwrite,
     PerShard,
-    Preset,
     Resume,
     Seed,
     Settings,
@@ -142,13 +141,15 @@ def generate(
 
 
 def import_logs(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="av2: what the logs are: Argoverse 2 sensor logs.")],
-    logs: Annotated[Path, typer.Argument(metavar="SOURCE", help="A log, a folder of logs, or of splits.")],
+    kind: Annotated[
+        str, typer.Argument(metavar="KIND", help="av2 (logs), semantickitti, occ3d-nuscenes, occ3d-waymo or carlasc.")
+    ],
+    logs: Annotated[Path, typer.Argument(metavar="SOURCE", help="A log, a folder of logs, or a tree.")],
     out: Out,
-    preset: Preset = "tiny",
+    preset: Annotated[str | None, typer.Option(metavar="NAME", help="av2: the grid, by default tiny.")] = None,
     config: ConfigFile = None,
     settings: Settings = None,
-    frames: Annotated[int | None, typer.Option(metavar="N", help="Frames of a scene; else whole logs.")] = None,
+    frames: Annotated[int | None, typer.Option(metavar="N", help="Frames of a scene; else whole drives.")] = None,
     labels: Labels = "native",
     container: Container = "parquet",
     columns: Columns = "",
@@ -159,17 +160,23 @@ def import_logs(
     overwrite: Overwrite = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Turn recorded driving logs into a corpus.
+    """Turn recorded driving logs, or the native tree of a data set, into a corpus.
 
     \b
-    Example:
+    Examples:
       dyncity import av2 logs --preset tiny --out recorded
+      dyncity import semantickitti kitti --frames 100 --out recorded
     """
     from generators import sources
+    from generators.recorded_trees import TREES
 
-    if kind != "av2":
-        raise InputError("KIND", f"found {kind!r}", "use av2")
-    source = sources.recorded(logs, preset, config, settings or [], frames)
+    if kind == "av2":
+        source = sources.recorded(logs, preset or "tiny", config, settings or [], frames)
+    elif kind in TREES:
+        not_for(kind, {"--config": config, "--set": settings})
+        source = sources.trees(kind, logs, preset, frames, labels)
+    else:
+        raise InputError("KIND", f"found {kind!r}", f"use one of av2, {', '.join(TREES)}")
     recordings = source.build()
     recordings.check()
     _make(
@@ -181,7 +188,7 @@ def import_logs(
             "scenes_per_shard": scenes_per_shard,
             "labels": labels,
             "container": container,
-            "columns": words(columns),
+            "columns": words(columns) or recordings.columns,
         },
         execution=_execution(workers, 0.0, address, resume, overwrite),
         dry_run=dry_run,

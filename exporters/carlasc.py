@@ -88,12 +88,12 @@ def write_town(scene: OccupancyScene, folder: Path) -> None:
     raw = raw_table(scene.taxonomy)
     paths = track_poses(scene)
     turns = [scan(scene, frame, CARLA_LIDAR, inset=min(_SIZE) / 2) for frame in range(scene.frames)]
-    observed = seen_over_time(scene, np.stack([turn.seen for turn in turns]))
+    observed = scene.mask_lidar  # where the scene says it
+    if observed is None:
+        observed = seen_over_time(scene, np.stack([turn.seen for turn in turns])).astype(np.uint8)
     lower = (LOWER[0], LOWER[1], LOWER[2] + LIDAR_HEIGHT)
     grid = GridSpec(SHAPE, _SIZE, lower, scene.grid.frame_rate)
-    masked = dataclasses.replace(
-        scene, instances=None, boxes=None, mask_camera=None, mask_lidar=observed.astype(np.uint8)
-    )
+    masked = dataclasses.replace(scene, instances=None, boxes=None, mask_camera=None, mask_lidar=observed)
     sampled = to_grid(masked, grid)
     if sampled.mask_lidar is None:
         raise RuntimeError("resampling dropped the mask")

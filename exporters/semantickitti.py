@@ -21,7 +21,7 @@ from dyncity.scene import UNKNOWN, OccupancyScene
 from exporters.labels import to_grid
 from exporters.motion import moving_tracks
 from exporters.native_tree import TreeFormat, TreeOptions, chosen_numbers
-from exporters.semantickitti_ids import REMISSION, configuration, raw_table
+from exporters.semantickitti_ids import OTHER_OBJECT, REMISSION, configuration, raw_table
 from exporters.sensors import HDL_64E, Scan, scan
 from exporters.visibility import seen_over_time
 
@@ -155,13 +155,10 @@ def write_sequence(scene: OccupancyScene, folder: Path, *, scans: bool = True, i
     moving = moving_tracks(scene)
     turns = [scan(scene, frame, HDL_64E, inset=VOXEL_SIZE / 2) for frame in range(scene.frames)]
     seen = np.stack([turn.seen for turn in turns])
+    given = scene.mask_lidar  # what was observed, where the scene says it
+    observed = seen_over_time(scene, seen).astype(np.uint8) if given is None else given
     sampled = to_grid(
-        dataclasses.replace(
-            scene,
-            boxes=None,
-            mask_lidar=seen.astype(np.uint8),
-            mask_camera=seen_over_time(scene, seen).astype(np.uint8),
-        ),
+        dataclasses.replace(scene, boxes=None, mask_lidar=seen.astype(np.uint8), mask_camera=observed),
         kitti_grid(scene.grid.frame_rate),
     )
     if sampled.mask_lidar is None or sampled.mask_camera is None:
@@ -172,9 +169,13 @@ def write_sequence(scene: OccupancyScene, folder: Path, *, scans: bool = True, i
     for frame, turn in enumerate(turns):
         tracks = 0 if sampled.instances is None else sampled.instances[frame]
         labels = raw[moving[tracks].astype(np.int64), sampled.semantics[frame]]
+        unseen, unknown = sampled.mask_camera[frame] == 0, sampled.semantics[frame] == UNKNOWN
+        if given is None:
+            unseen |= unknown
+        else:  # observed and without a class: what the benchmark ignores
+            labels = np.where(unknown & ~unseen, np.uint16(OTHER_OBJECT), labels)
         scanned = voxelise(turn.points) & (labels > 0)
-        unseen = (sampled.mask_camera[frame] == 0) | (sampled.semantics[frame] == UNKNOWN)
-        occluded = sampled.mask_lidar[frame] == 0
+        occluded = (sampled.mask_lidar[frame] == 0) | unseen
         stem = folder / "voxels" / f"{frame:06d}"
         stem.with_suffix(".label").write_bytes(labels.astype("<u2").tobytes())
         stem.with_suffix(".bin").write_bytes(pack(scanned))

@@ -8,6 +8,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from dyncity.datasets.semantickitti import LEARNING_MAP
 from dyncity.scene import UNKNOWN
 from dyncity.taxonomy import NATIVE, label_map, taxonomy
 
@@ -19,12 +20,7 @@ _FINER = {"bus": 13, "lane_marking": 60}
 # Raw id of what stands -> raw id of what moves. Bicycles and motorcycles without a rider have none.
 MOVING = {10: 252, 31: 253, 30: 254, 32: 255, 13: 257, 18: 258, 20: 259}
 
-# Raw id -> learning id, name and colour (blue, green, red), as in the data set's own configuration.
-_LEARNING_MAP = {
-    0: 0, 1: 0, 10: 1, 11: 2, 13: 5, 15: 3, 16: 5, 18: 4, 20: 5, 30: 6, 31: 7, 32: 8, 40: 9, 44: 10, 48: 11,
-    49: 12, 50: 13, 51: 14, 52: 0, 60: 9, 70: 15, 71: 16, 72: 17, 80: 18, 81: 19, 99: 0, 252: 1, 253: 7,
-    254: 6, 255: 8, 256: 5, 257: 5, 258: 4, 259: 5,
-}  # fmt: skip
+# Raw id -> name, as in the data set's own configuration.
 _NAMES = {
     0: "unlabeled", 1: "outlier", 10: "car", 11: "bicycle", 13: "bus", 15: "motorcycle", 16: "on-rails",
     18: "truck", 20: "other-vehicle", 30: "person", 31: "bicyclist", 32: "motorcyclist", 40: "road",
@@ -80,9 +76,9 @@ def configuration(numbers: Sequence[int], content: Mapping[int, int]) -> str:
         {
             "name": "kitti",
             "labels": _NAMES,
-            "color_map": {raw: palette[i][::-1] if i else [0, 0, 0] for raw, i in _LEARNING_MAP.items()},
+            "color_map": {raw: palette[i][::-1] if i else [0, 0, 0] for raw, i in LEARNING_MAP.items()},
             "content": {raw: content.get(raw, 0) / total for raw in _NAMES},
-            "learning_map": _LEARNING_MAP,
+            "learning_map": LEARNING_MAP,
             "learning_map_inv": learning,
             "learning_ignore": {i: i == 0 for i in learning},
             "split": {"train": [n for n in ordered if n not in valid], "valid": valid, "test": []},

@@ -13,6 +13,7 @@ from dyncity.datasets.manifest import Manifest
 from dyncity.scene import UNKNOWN, OccupancyScene
 from dyncity.taxonomy import Taxonomy, taxonomy
 from generators.plan import MIXED, CorpusPlan
+from generators.recorded_trees import TREES
 
 # What is drawn from a program without recorded data in it carries no terms of its own.
 SYNTHETIC_LICENCE = "apache-2.0"
@@ -75,6 +76,9 @@ def command_line(plan: CorpusPlan) -> str | None:
     if plan.generator == "argoverse2":
         words = ["dyncity", "import", "av2", "SOURCE", "--out", "DIR", "--preset", plan.config.preset]
         words += ["--frames", str(said["frames"])] if said.get("frames") else []
+    elif plan.generator in TREES:
+        words = ["dyncity", "import", plan.generator, "SOURCE", "--out", "DIR"]
+        words += ["--frames", str(said["frames"])] if said.get("frames") else []
     elif plan.generator in ("procedural", "diffusion"):
         words = ["dyncity", "generate", "--out", "DIR", "--generator", plan.generator]
         words += ["--num-scenes", str(plan.num_scenes), "--seed", str(plan.seed)]
@@ -104,7 +108,7 @@ def class_shares(sample: Sequence[OccupancyScene]) -> NDArray[np.float64]:
 
 
 def _title(plan: CorpusPlan) -> str:
-    return f"4D semantic occupancy, {plan.generator}, {plan.config.preset}"
+    return ", ".join(("4D semantic occupancy", *dict.fromkeys((plan.generator, plan.config.preset))))
 
 
 def _front_matter(plan: CorpusPlan, manifest: Manifest, sample: Sequence[OccupancyScene]) -> str:
@@ -237,7 +241,9 @@ def _failures(manifest: Manifest) -> str | None:
 
 def _licence_text(plan: CorpusPlan, sample: Sequence[OccupancyScene]) -> str:
     terms = licence(plan, sample)
-    if terms == UNKNOWN_LICENCE:
+    if terms == UNKNOWN_LICENCE and plan.generator not in _LEARNED:
+        text = "That of the data set that was imported, which its files do not state."
+    elif terms == UNKNOWN_LICENCE:
         text = "That of the data that the checkpoint was trained on, which the checkpoint does not state."
     elif terms == SYNTHETIC_LICENCE:
         text = "Apache-2.0. No recorded data went into it, as far as its source says."

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from dyncity.config import to_dict
-from dyncity.datasets.corpus import open_corpus
+from dyncity.datasets.corpus import Corpus, open_corpus
 from dyncity.datasets.manifest import FailedScene, Manifest, ShardRecord
 from dyncity.errors import InputError
 from dyncity.scene import OccupancyScene
@@ -40,6 +40,7 @@ Preview = Callable[[list[OccupancyScene], Path], None]
 
 PREVIEW_SCENES = 16
 CARD_SCENES = 64  # read back for the class shares of the card
+_CARD_BYTES = 2**28  # no more of them than so many bytes of labels, but one: whole drives are long
 _OBJECT_STORE_BYTES = 150 * 2**20  # no voxels pass through it
 _QUIET = {
     "RAY_BACKEND_LOG_LEVEL": "fatal",
@@ -294,7 +295,7 @@ def _finish(plan: CorpusPlan, folder: OpenFolder, preview: Preview | None) -> Ma
     """Preview, card and the manifest that digests them, all from what is in the shards."""
     sweep_leftovers(folder.out)  # of workers that died while they wrote
     write_manifest(folder.out, folder.manifest(plan))
-    sample = list(islice(open_corpus(folder.out).scenes(), CARD_SCENES))
+    sample = _sample(open_corpus(folder.out))
     picture = preview is not None and bool(sample)
     if picture and preview is not None:
         folder.replace("preview.png", lambda path: preview(sample[:PREVIEW_SCENES], path))
@@ -302,3 +303,15 @@ def _finish(plan: CorpusPlan, folder: OpenFolder, preview: Preview | None) -> Ma
     folder.replace("README.md", lambda path: path.write_text(card(plan, manifest, sample, picture)))
     write_manifest(folder.out, manifest)
     return manifest
+
+
+def _sample(corpus: Corpus) -> list[OccupancyScene]:
+    """The first scenes, as many as the card and the picture look at."""
+    sample: list[OccupancyScene] = []
+    size = 0
+    for scene in islice(corpus.scenes(), CARD_SCENES):
+        size += scene.semantics.nbytes
+        if sample and size > _CARD_BYTES:
+            break
+        sample.append(scene)
+    return sample

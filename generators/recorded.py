@@ -23,9 +23,11 @@ class RecordedLogs:
         config: ``config.grid`` is the grid and the frame rate of the scenes.
         micro_batch: specs a call.
         scenes: how many scenes the source holds; ``SceneSpec.index`` counts through them.
+        columns: the optional columns that a corpus gets where none are asked for.
     """
 
     name = "argoverse2"
+    columns: tuple[str, ...] = ()
 
     def __init__(self, source: Path, config: Config, frames: int | None = None, micro_batch: int = 1) -> None:
         """Find the logs; nothing but annotated times is read, and those only when logs are cut.

@@ -13,12 +13,14 @@ from dyncity.config import Config, override, read_config
 from dyncity.errors import InputError
 from dyncity.presets import preset as named
 from dyncity.regions import Region
+from dyncity.taxonomy import label_map
 from generators.diffusion import LatentDiffusion, check_sampling
 from generators.edits import FromFrame, Inpainting
 from generators.long_scenes import lengthened, long_scenes
 from generators.outpainting import Margins, Outpainting
 from generators.procedural.city import ProceduralCity
 from generators.recorded import RecordedLogs
+from generators.recorded_trees import RecordedTrees
 
 
 class Source(NamedTuple):
@@ -83,6 +85,24 @@ def recorded(source: Path, preset: str, file: Path | None, settings: list[str], 
     """
     config = override(named(preset), settings, file)
     return Source(config, partial(RecordedLogs, source.absolute(), config, frames=frames))
+
+
+def trees(kind: str, source: Path, preset: str | None, frames: int | None, labels: str) -> Source:
+    """A native tree of a data set, on its own grid and in its own label space.
+
+    Args:
+        kind: one of ``generators.recorded_trees.TREES``.
+        preset: if given, ``kind``.
+        labels: the label space that is asked for; "native" is the tree's own.
+
+    Raises:
+        InputError: another preset, a label space that no map leads to.
+    """
+    if preset not in (None, kind):
+        raise InputError("--preset", f"found {preset!r}, the tree has the grid of {kind}", "leave it out")
+    if labels != "native":
+        label_map(kind, labels)
+    return Source(named(kind), partial(RecordedTrees, kind, source.absolute(), frames=frames))
 
 
 def diffusion(

@@ -1,1 +1,1 @@
-"""Readers: corpora, the torch data set of their clips, and driving logs."""
+"""Readers: corpora, the torch data set of their clips, driving logs, and native trees of data sets."""

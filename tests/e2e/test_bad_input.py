@@ -51,6 +51,7 @@ CASES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "option of the other generator": ((*PROCEDURAL, "--steps", "3"), ("--steps",)),
     "no checkpoint": (("generate", "--checkpoint", "none", "--out", "out"), ("none",)),
     "empty checkpoint": (("generate", "--checkpoint", "empty", "--out", "out"), ("empty",)),
+    "no tree": (("import", "occ3d-waymo", "none", "--out", "out"), ("none",)),
     "no logs": (("import", "av2", "none", "--out", "out"), ("none",)),
     "empty logs": (("import", "av2", "empty", "--out", "out"), ("empty",)),
     "logs of another kind": (("import", "kitti360", "empty", "--out", "out"), ("kitti360", "av2")),
