@@ -27,6 +27,11 @@ RUN_HERE = {
     "SemanticKITTI trees: mmdetection3d",
     "Occ3D trees",
 }
+# The keys of labels_map in its configs/_base_/datasets/semantickitti.py, release 1.4.0.
+MMDETECTION3D_IDS = {
+    0, 1, 10, 11, 13, 15, 16, 18, 20, 30, 31, 32, 40, 44, 48, 49, 50, 51, 52, 60, 70, 71, 72, 80, 81, 99,
+    252, 253, 254, 255, 256, 257, 258, 259,
+}  # fmt: skip
 RUN_WITH_RAY = {"Ray Data"}  # tests/e2e/test_documented_ray.py
 
 
@@ -142,8 +147,9 @@ def test_the_configuration_of_mmdetection3d_leads_to_files_that_are_there(trees)
         points = np.fromfile(root / infos[0]["lidar_points"]["lidar_path"], "<f4").reshape(-1, 4)
         labels = np.fromfile(root / infos[0]["pts_semantic_mask_path"], "<u4") & 0xFFFF
         assert len(points) == len(labels) > 0
-        known = {int(raw) for table in raw_table("native") for raw in table}
-        assert set(labels.tolist()) <= known
+        assert set(labels.tolist()) <= MMDETECTION3D_IDS
+    for labels in ("native", "semantickitti"):
+        assert {int(raw) for table in raw_table(labels) for raw in table} <= MMDETECTION3D_IDS
 
 
 def test_occ3d(trees):
