@@ -25,6 +25,7 @@ class Purpose(IntEnum):
     TRAIN_GIVEN = 11
     CHUNK = 12
     SENSOR = 13
+    CLIP_ORDER = 14
 
 
 def check_seed(seed: int) -> int:

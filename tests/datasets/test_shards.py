@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import pickle
 
 import numpy as np
@@ -10,9 +11,10 @@ import torch
 from torch.utils.data import DataLoader
 
 from dyncity.conditions import COMMANDS, trajectory_from_poses
-from dyncity.datasets.corpus import open_corpus
+from dyncity.datasets.corpus import Corpus, open_corpus
 from dyncity.datasets.shards import OccupancyShards
 from dyncity.errors import InputError
+from dyncity.scene import OccupancyScene
 from dyncity.taxonomy import label_map
 
 
@@ -111,8 +113,81 @@ def test_world_fixed_scenes_say_where_their_grid_is_and_are_not_cut(make_scene, 
         ({"frames": 0}, "frames: found 0"),
         ({"frames": 2, "stride": 0}, "stride: found 0"),
         ({"labels": "kitti"}, "labels: found 'kitti'"),
+        ({"cached_bytes": 0}, "cached_bytes: found 0"),
     ],
 )
 def test_what_cannot_be_served_is_refused_at_once(corpus, arguments, text):
     with pytest.raises(InputError, match=text):
         OccupancyShards(corpus[0], **arguments)
+
+
+def test_a_table_of_ones_own_maps_the_corpus_ids(corpus):
+    folder, scenes = corpus
+    occupied = np.ones(256, np.uint8)
+    occupied[[0, 255]] = 0, 255
+    item = OccupancyShards(folder, labels=occupied)[1]
+    np.testing.assert_array_equal(item["semantics"], occupied[scenes[1].semantics])
+    for wrong in (np.ones(29, np.uint8), np.ones(256, np.int64)):
+        with pytest.raises(InputError, match="labels: found"):
+            OccupancyShards(folder, labels=wrong)
+
+
+def test_only_the_columns_asked_for_are_in_the_items(corpus):
+    folder, scenes = corpus
+    item = OccupancyShards(folder, columns=("mask_lidar",))[3]
+    assert "instances" not in item
+    np.testing.assert_array_equal(item["mask_lidar"], scenes[3].mask_lidar)
+    with pytest.raises(InputError, match="has no 'mask_camera', it has mask_lidar, instances"):
+        OccupancyShards(folder, columns=("mask_camera",))
+
+
+def _seen_from_above(item):
+    return {"top": item["semantics"].amax(dim=-1), "scene_id": item["scene_id"]}
+
+
+def test_a_transform_makes_the_items_in_workers_too(corpus):
+    folder, scenes = corpus
+    clips = OccupancyShards(folder, transform=_seen_from_above)
+    assert set(clips[0]) == {"top", "scene_id"}
+    batches = list(DataLoader(clips, batch_size=5, num_workers=2, multiprocessing_context="fork"))
+    np.testing.assert_array_equal(batches[0]["top"], np.stack([scene.semantics.max(axis=-1) for scene in scenes]))
+
+
+def test_no_more_voxels_are_held_than_allowed(make_scene, write_corpus, tmp_path, monkeypatch):
+    """Six groups of one scene; the scenes alive while a group is decoded, and that group, fit into what is allowed."""
+    folder = write_corpus(tmp_path / "c", [make_scene(i) for i in range(6)], per_shard=1)
+    group = 4 * 8 * 6 * 4
+    read, alive = Corpus.scenes_of_group, []
+
+    def watched(self, scene_id):
+        scenes = [s for s in gc.get_objects() if type(s) is OccupancyScene and s.scene_id.startswith("scene-")]
+        alive.append(sum(scene.semantics.nbytes for scene in scenes))
+        return read(self, scene_id)
+
+    monkeypatch.setattr(Corpus, "scenes_of_group", watched)
+    clips = OccupancyShards(folder, frames=1, cached_bytes=3 * group)
+    for number in range(24):
+        clips[number]
+    assert alive == [0, group, 2 * group, 2 * group, 2 * group, 2 * group]
+    for number in (23, 19, 15):  # the last three groups are at hand
+        clips[number]
+    assert len(alive) == 6
+    clips[0]  # in the place of the one that was used longest ago
+    clips[15]
+    assert len(alive) == 7
+    clips[23]
+    assert len(alive) == 8
+    small = OccupancyShards(folder, cached_bytes=1)  # a group larger than allowed is held alone
+    del clips
+    for number in (0, 0, 1, 0):
+        small[number]
+    assert alive[8:] == [0, 0, 0]
+
+
+def test_groups_and_their_bytes_are_known_without_decoding(corpus):
+    clips = OccupancyShards(corpus[0], frames=2)
+    groups, sizes = clips.clip_groups()
+    scene = 4 * 8 * 6 * 4 * (1 + 1 + 2)
+    parquet = corpus[0].joinpath("shards", "00000.parquet").exists()
+    assert groups.tolist() == ([0, 0, 0, 0, 1, 1, 1, 1, 2, 2] if parquet else [0, 0, 1, 1, 2, 2, 3, 3, 4, 4])
+    assert sizes.tolist() == ([2 * scene, 2 * scene, scene] if parquet else [scene] * 5)
