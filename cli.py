@@ -28,13 +28,14 @@ from dyncity.options import (
     Resume,
     Seed,
     Settings,
+    Strict,
     Workers,
     closing,
     not_for,
     words,
     worker_range,
 )
-from dyncity.verbs import convert, encode, info, train
+from dyncity.verbs import convert, encode, evaluate, info, train
 from exporters.verbs import export, verify, view
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ def generate(
     trajectory: Annotated[Path | None, typer.Option(metavar="FILE", help=".json, .npy, .csv of x, y, yaw.")] = None,
     layout: Annotated[Path | None, typer.Option(metavar="FILE", help=".png, .npy, .json of what is where.")] = None,
     chunks: Annotated[int, typer.Option(metavar="N", min=1, help="diffusion: longer scenes, N clips on end.")] = 1,
+    strict: Strict = False,
     sampler: Annotated[
         str | None, typer.Option(metavar="NAME", help="diffusion: euler, heun; for DDPM ancestral, ddim, dpmpp_2m.")
     ] = None,
@@ -136,6 +138,7 @@ def generate(
         },
         execution=_execution(workers, gpus_per_worker, address, resume, overwrite),
         dry_run=dry_run,
+        strict=strict,
     )
 
 
@@ -195,6 +198,7 @@ def edit(
     checkpoint: Annotated[Path | None, typer.Option(metavar="DIR", help="Else the shipped one.")] = None,
     settings: Settings = None,
     num_scenes: Annotated[int | None, typer.Option(metavar="N", help="By default one for each of CORPUS.")] = None,
+    strict: Strict = False,
     seed: Seed = 0,
     labels: Labels = "native",
     container: Container = "parquet",
@@ -237,6 +241,7 @@ def edit(
         },
         execution=_execution(workers, gpus_per_worker, address, resume, overwrite),
         dry_run=dry_run,
+        strict=strict,
     )
 
 
@@ -277,6 +282,7 @@ def _make(
     request: dict[str, Any],
     execution: dict[str, Any],
     dry_run: bool,
+    strict: bool = False,
 ) -> None:
     """Make a corpus; leaves with exit code 1 where scenes failed."""
     from exporters.numpy import NumpyExporter
@@ -286,7 +292,15 @@ def _make(
 
     containers: dict[str, Callable[..., SceneExporter]] = {"parquet": ParquetExporter, "numpy": NumpyExporter}
     failed = make(
-        generator, source, out, request, execution, exporters=containers, preview=contact_sheet, dry_run=dry_run
+        generator,
+        source,
+        out,
+        request,
+        execution,
+        exporters=containers,
+        preview=contact_sheet,
+        dry_run=dry_run,
+        strict=strict,
     )
     if not dry_run:
         closing(f"dyncity view {out} --out {out.name}.gif")
@@ -304,6 +318,7 @@ for _name, _verb in (
     ("export", export),
     ("verify", verify),
     ("info", info),
+    ("evaluate", evaluate),
     ("view", view),
     ("doctor", doctor),
 ):
