@@ -35,10 +35,10 @@ class _Edits:
     gives_voxels = True
 
     def __init__(self, checkpoint: Path, sampling: SamplingConfig, corpus: Path) -> None:
+        self.corpus: Corpus = open_corpus(corpus)  # first: it is refused before weights are read
         self.diffusion = LatentDiffusion(checkpoint, sampling)
         self.config, self.micro_batch = self.diffusion.config, self.diffusion.micro_batch
         self.anchor = self.diffusion.anchor
-        self.corpus: Corpus = open_corpus(corpus)
         if self.config.clip.planes != "world" or not self.config.dit.given:
             raise InputError(checkpoint, "it cannot be given voxels", "use a checkpoint trained with dit.given")
         if not self.corpus.scene_ids:
