@@ -27,13 +27,14 @@ from dyncity.options import (
     Resume,
     Seed,
     Settings,
+    Strict,
     Workers,
     closing,
     not_for,
     words,
     worker_range,
 )
-from dyncity.verbs import convert, encode, info, train
+from dyncity.verbs import convert, encode, evaluate, info, train
 from exporters.verbs import export, verify, view
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ def generate(
         Path | None, typer.Option(metavar="FILE", help="A picture, array, JSON or scene: what is where.")
     ] = None,
     chunks: Annotated[int, typer.Option(metavar="N", min=1, help="diffusion: longer scenes, N clips on end.")] = 1,
+    strict: Strict = False,
     sampler: Annotated[
         str | None, typer.Option(metavar="NAME", help="diffusion: euler, heun; for DDPM ancestral, ddim, dpmpp_2m.")
     ] = None,
@@ -137,6 +139,7 @@ def generate(
         },
         execution=_execution(workers, gpus_per_worker, address, resume, overwrite),
         dry_run=dry_run,
+        strict=strict,
     )
 
 
@@ -207,6 +210,7 @@ def edit(
     checkpoint: Annotated[Path | None, typer.Option(metavar="DIR", help="Else the shipped one.")] = None,
     settings: Settings = None,
     num_scenes: Annotated[int | None, typer.Option(metavar="N", help="By default one for each of CORPUS.")] = None,
+    strict: Strict = False,
     seed: Seed = 0,
     labels: Labels = "native",
     container: Container = "parquet",
@@ -257,6 +261,7 @@ def edit(
         },
         execution=_execution(workers, gpus_per_worker, address, resume, overwrite),
         dry_run=dry_run,
+        strict=strict,
     )
 
 
@@ -297,6 +302,7 @@ def _make(
     request: dict[str, Any],
     execution: dict[str, Any],
     dry_run: bool,
+    strict: bool = False,
 ) -> None:
     """Make a corpus; leaves with exit code 1 where scenes failed."""
     from exporters.numpy import NumpyExporter
@@ -306,7 +312,15 @@ def _make(
 
     containers: dict[str, Callable[..., SceneExporter]] = {"parquet": ParquetExporter, "numpy": NumpyExporter}
     failed = make(
-        generator, source, out, request, execution, exporters=containers, preview=contact_sheet, dry_run=dry_run
+        generator,
+        source,
+        out,
+        request,
+        execution,
+        exporters=containers,
+        preview=contact_sheet,
+        dry_run=dry_run,
+        strict=strict,
     )
     if not dry_run:
         closing(f"dyncity view {out} --out {out.name}.gif")
@@ -324,6 +338,7 @@ for _name, _verb in (
     ("export", export),
     ("verify", verify),
     ("info", info),
+    ("evaluate", evaluate),
     ("view", view),
     ("doctor", doctor),
 ):

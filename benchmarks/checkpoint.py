@@ -28,17 +28,11 @@ from dyncity.checkpoint import load_checkpoint, shipped_checkpoint
 from dyncity.conditions import COMMANDS, Conditions
 from dyncity.config import Config
 from dyncity.datasets.corpus import open_corpus
+from dyncity.metrics.adherence import drive, drive_rows
 from dyncity.metrics.distribution import class_histogram, jensen_shannon
 from dyncity.metrics.ego_path import ego_path
 from dyncity.metrics.fid_bev import frechet_distance, patch_features
 from dyncity.metrics.neighbours import bev_maps, copied, nearest, repeated
-from dyncity.metrics.registration import (
-    command_obeyed,
-    estimated_trajectory,
-    frame_motions,
-    registration_agreement,
-    trajectory_error,
-)
 from dyncity.metrics.vehicles import mean_speed, share_that_fits
 from dyncity.models.vae import HexPlaneVAE
 from dyncity.scene import OccupancyScene, SceneSpec
@@ -91,25 +85,11 @@ def reconstruction(metrics: dict[str, float]) -> Row:
 
 def alone(scenes: list[OccupancyScene]) -> Row:
     """What a set of ego-centred scenes is by itself: how it stands still, how it drives, who is in it."""
-    agreement, errors, obeyed = [], [], []
-    for scene in scenes:
-        asked, motions = scene.conditions, frame_motions(scene)
-        path = estimated_trajectory(scene, motions)
-        assert asked.trajectory is not None
-        assert asked.command is not None
-        agreement.append(registration_agreement(scene, motions))
-        errors.append(trajectory_error(path, asked.trajectory, scene.grid.voxel_size[0]))
-        obeyed.append(command_obeyed(path, asked.command))
-    drivable, clear = np.array([ego_path(scene) for scene in scenes]).mean(axis=0)
     shares = class_histogram(scenes, len(NATIVE))
     occupied = 1 - shares[NATIVE.free]
     vehicles = shares[[NATIVE.id(n) for n in ("car", "truck", "bus", "other_vehicle", "trailer")]].sum()
     return {
-        "registration agreement": float(np.mean(agreement)),
-        "command accuracy, %": 100 * float(np.mean(obeyed)),
-        "trajectory error, voxels rms": float(np.sqrt(np.mean(np.square(errors)))),
-        "ego path drivable, %": 100 * float(drivable),
-        "frames clear of movers, %": 100 * float(clear),
+        **drive_rows(map(drive, scenes), map(ego_path, scenes)),
         "vehicles that fit, %": 100 * share_that_fits(scenes),
         "mean speed of moving vehicles, m/s": mean_speed(scenes),
         "free, %": 100 * float(shares[NATIVE.free]),

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,9 +23,10 @@ from dyncity.anchoring import anchored, ego_windows, frame_on
 from dyncity.checkpoint import shipped_checkpoint
 from dyncity.conditions import COMMANDS, LAYOUT_CLASSES, Conditions, Layout
 from dyncity.layout import layout_of
+from dyncity.metrics.adherence import seam_rows, seams
 from dyncity.metrics.fid_bev import frechet_distance, patch_features
 from dyncity.metrics.layout_adherence import layout_iou
-from dyncity.metrics.registration import registration_agreement
+from dyncity.metrics.registration import step_agreements
 from dyncity.scene import UNKNOWN, OccupancyScene, SceneSpec
 from generators.diffusion import LatentDiffusion
 from generators.long_scenes import LongScenes
@@ -100,24 +100,15 @@ def part(scene: OccupancyScene, start: int, end: int) -> OccupancyScene:
     )
 
 
-def agreement(scenes: Iterable[OccupancyScene], after: Iterable[int]) -> float:
-    """Registration agreement between frames k and k + 1, over scenes and the k of ``after``."""
-    steps = list(after)
-    return float(np.mean([registration_agreement(part(s, k, k + 2)) for s in scenes for k in steps]))
-
-
 def long_scenes(source: LatentDiffusion, wanted: list[SceneSpec], chunks: int, real: list[OccupancyScene]) -> Row:
     """Seams against the inside of chunks, and the last chunk against the first."""
     makes = LongScenes(source, chunks)
     scenes = generated(makes, wanted)
-    length, step = source.config.clip.frames, source.config.clip.frames - makes.shared
-    seams = [length - 1 + k * step for k in range(chunks - 1)]
-    inside = [k for k in range(scenes[0].frames - 1) if k not in seams]
+    length = source.config.clip.frames
     truth = patch_features(real)
     first, last = ([part(s, a, a + length) for s in scenes] for a in (0, scenes[0].frames - length))
     distance = [frechet_distance(patch_features(some), truth) for some in (first, last)]
-    row = {"agreement inside chunks": agreement(scenes, inside), "agreement at seams": agreement(scenes, seams)}
-    row["seam drop"] = row["agreement inside chunks"] - row["agreement at seams"]
+    row = seam_rows((step_agreements(scene), seams(length, chunks)) for scene in scenes)
     return row | {"FID_bev of the first clip": distance[0], "FID_bev last / first": distance[1] / distance[0]}
 
 
@@ -131,10 +122,10 @@ def from_frame(source: LatentDiffusion, worlds: list[OccupancyScene], wanted: li
         given = np.full(config.clip_shape, UNKNOWN, np.uint8)
         given[0] = frame_on(window.semantics[0], config.grid, config.clip_grid, step)
         rows.append(asked(spec, world, given=given))
-    scenes = generated(source, rows)
+    steps = np.array([step_agreements(scene) for scene in generated(source, rows)])
     return {
-        "agreement from the given frame to the next": agreement(scenes, [0]),
-        "agreement of later frames": agreement(scenes, range(1, config.clip.frames - 1)),
+        "agreement from the given frame to the next": float(steps[:, 0].mean()),
+        "agreement of later frames": float(steps[:, 1:].mean()),
     }
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dyncity.errors import InputError
+from dyncity.grid import GridSpec
 
 Command = Literal["static", "forward", "left", "right"]
 COMMANDS: tuple[str, ...] = get_args(Command)
@@ -21,6 +22,26 @@ LAYOUT_CLASSES = ("road", "sidewalk", "building", "vegetation", "vehicle", "pede
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Agent:
+    """Somebody whose boxes a layout was drawn from, in the frame of the layout.
+
+    Attributes:
+        kind: "vehicle" or "pedestrian".
+        size: length and width, metres.
+        path: float64 ``[n, 4]`` rows of frame, x, y (metres), yaw (radians, unwrapped), in order of frames.
+    """
+
+    kind: str
+    size: tuple[float, float]
+    path: NDArray[np.float64]
+
+    def at(self, frame: int) -> tuple[float, float, float]:
+        """x, y, yaw in a frame: straight on between the rows of the path, standing before and after them."""
+        x, y, yaw = (float(np.interp(frame, self.path[:, 0], self.path[:, i])) for i in (1, 2, 3))
+        return x, y, yaw
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Layout:
     """What must be where, seen from above, frame by frame, for some classes.
 
@@ -30,10 +51,17 @@ class Layout:
     Attributes:
         maps: bool ``[6, t, x, y]`` in the order of ``LAYOUT_CLASSES``: a column holds the class.
         given: bool ``[6]`` which of the maps ask for anything.
+        grid: the grid whose columns the maps are; None: that of the clips of the model that is asked. A layout that
+            is written into a shard has one.
+        anchor: the frame whose ego pose places ``grid``, or None: each frame's own (where ``grid`` is given).
+        agents: whom the maps were drawn from, where they were. Shards do not keep them.
     """
 
     maps: NDArray[np.bool_]
     given: NDArray[np.bool_]
+    grid: GridSpec | None = None
+    anchor: int | None = None
+    agents: tuple[Agent, ...] = ()
 
     def __post_init__(self) -> None:
         count = len(LAYOUT_CLASSES)
@@ -41,6 +69,11 @@ class Layout:
             raise InputError("layout", f"found {self.maps.dtype} {self.maps.shape}", f"give bool [{count}, t, x, y]")
         if self.given.shape != (count,) or self.given.dtype != np.bool_:
             raise InputError("layout", f"given is {self.given.dtype} {self.given.shape}", f"give bool [{count}]")
+        if self.grid is not None and self.maps.shape[2:] != self.grid.shape[:2]:
+            found = f"its maps are {self.maps.shape[2:]}, its grid {self.grid.shape[:2]}"
+            raise InputError("layout", found, "give one column of the maps for each of the grid")
+        if self.anchor is not None and not 0 <= self.anchor < self.maps.shape[1]:
+            raise InputError("layout", f"found anchor {self.anchor}", "give the number of a frame or None")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dyncity.conditions import LAYOUT_CLASSES, Layout
+from dyncity.grid import GridSpec
 from dyncity.taxonomy import taxonomy
 
 MOVING = LAYOUT_CLASSES.index("vehicle")  # from here on, maps differ from frame to frame
@@ -32,6 +33,26 @@ def layout_of(semantics: NDArray[np.uint8], labels: str) -> Layout:
         member[number, [i for i, c in enumerate(space.classes) if c in _MEMBERS[name]]] = True
     maps = np.stack([table[semantics].any(axis=-1) for table in member])
     return Layout(maps, np.asarray(member.any(axis=1)))
+
+
+def covered_columns(grid: GridSpec, size: tuple[float, float], at: tuple[float, float, float]) -> NDArray[np.bool_]:
+    """bool ``[x, y]``: the columns of a grid whose centres lie under a box from above.
+
+    A box smaller than a column covers the one that it stands in.
+
+    Args:
+        grid: whose columns.
+        size: length and width of the box, metres.
+        at: x, y (metres) and yaw (radians) of the box in the frame of the grid.
+    """
+    x, y, yaw = at
+    dx, dy = np.meshgrid(grid.axis(0) - x, grid.axis(1) - y, indexing="ij")
+    along, across = np.cos(yaw) * dx + np.sin(yaw) * dy, np.cos(yaw) * dy - np.sin(yaw) * dx
+    covered = (np.abs(along) <= size[0] / 2) & (np.abs(across) <= size[1] / 2)
+    if not covered.any():
+        nearest = np.hypot(dx, dy)
+        covered = (nearest == nearest.min()) & (nearest < max(grid.voxel_size[:2]))
+    return np.asarray(covered)
 
 
 def layout_channels(frames: int) -> int:

@@ -21,16 +21,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from dyncity.anchoring import anchored
-from dyncity.conditions import LAYOUT_CLASSES, Layout
+from dyncity.conditions import LAYOUT_CLASSES, Agent, Layout
 from dyncity.config import Config
 from dyncity.datasets.corpus import open_corpus
 from dyncity.datasets.manifest import MANIFEST
 from dyncity.errors import InputError
-from dyncity.layout import MOVING, layout_of
+from dyncity.layout import MOVING, covered_columns, layout_of
 from dyncity.taxonomy import taxonomy
 
 _NOT_ASKED = 255
@@ -119,26 +118,17 @@ def _agents(path: Path, config: Config) -> Layout:
     frames, x, y, _ = config.clip_shape
     maps = np.zeros((len(LAYOUT_CLASSES), frames, x, y), bool)
     given = np.zeros(len(LAYOUT_CLASSES), bool)
-    centers = np.stack(np.meshgrid(config.clip_grid.axis(0), config.clip_grid.axis(1), indexing="ij"), axis=-1)
-    for number, agent in enumerate(values["agents"]):
-        name, size, path_rows = _agent(path, f"agents[{number}]", agent, frames)
-        kind = LAYOUT_CLASSES.index(name)
+    agents = tuple(_agent(path, f"agents[{n}]", agent, frames) for n, agent in enumerate(values["agents"]))
+    for agent in agents:
+        kind = LAYOUT_CLASSES.index(agent.kind)
         given[kind] = True
         for t in range(frames):
-            px, py, yaw = (float(np.interp(t, path_rows[:, 0], path_rows[:, i])) for i in (1, 2, 3))
-            offset = centers - (px, py)
-            along = offset @ (np.cos(yaw), np.sin(yaw))
-            across = offset @ (-np.sin(yaw), np.cos(yaw))
-            covered = (np.abs(along) <= size[0] / 2) & (np.abs(across) <= size[1] / 2)
-            if not covered.any():  # smaller than a column: the one that it stands in
-                nearest = np.linalg.norm(offset, axis=-1)
-                covered = (nearest == nearest.min()) & (nearest < max(config.clip_grid.voxel_size[:2]))
-            maps[kind, t] |= covered
-    return Layout(maps, given)
+            maps[kind, t] |= covered_columns(config.clip_grid, agent.size, agent.at(t))
+    return Layout(maps, given, agents=agents)
 
 
-def _agent(path: Path, name: str, agent: Any, frames: int) -> tuple[str, list[float], NDArray[np.float64]]:
-    """Class, size and path ``[n, 4]`` (frame, x, y, yaw unwrapped) of an agent."""
+def _agent(path: Path, name: str, agent: Any, frames: int) -> Agent:
+    """One agent from its JSON."""
     if not isinstance(agent, dict) or agent.keys() != {"class", "size", "path"}:
         raise InputError(path, f"{name} is {agent!r}", "give class, size and path")
     movers = LAYOUT_CLASSES[MOVING:]
@@ -157,4 +147,4 @@ def _agent(path: Path, name: str, agent: Any, frames: int) -> tuple[str, list[fl
             path, f"{name}.path goes from frame {rows[0, 0]:g} to {rows[-1, 0]:g}", f"use 0 to {frames - 1}"
         )
     rows[:, 3] = np.unwrap(rows[:, 3])
-    return agent["class"], size.tolist(), rows
+    return Agent(agent["class"], (float(size[0]), float(size[1])), rows)

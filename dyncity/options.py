@@ -32,6 +32,7 @@ Address = Annotated[str, typer.Option(metavar="local|auto|HOST:PORT", help="The 
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and write nothing.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Refuse conditions that contradict themselves: exit 2.")]
 Corpus = Annotated[Path, typer.Argument(metavar="CORPUS", help="Folder of a corpus.")]
 OptionalPreset = Annotated[
     str | None, typer.Option("--preset", metavar="NAME", help="A preset; by default what the input says.")

@@ -11,6 +11,7 @@ those voxels only whose class is listed, in frames first to last - 1.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from dyncity.taxonomy import taxonomy
 
 _KEYS = ("boxes", "polygons", "classes", "frames")
 _EVERY_HEIGHT = (-np.inf, np.inf)
+_MAX_TEXT = 4096
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,16 @@ class Region:
     prisms: tuple[Prism, ...] = ()
     classes: tuple[str, ...] = ()
     frames: tuple[int, int] | None = None
+
+    def to_json(self) -> str:
+        """The region as ``read_region`` reads it, boxes as polygons; beyond 4 KiB its digest: it goes with scenes."""
+        polygons = [
+            {"points": prism.points.tolist()} | ({} if prism.heights == _EVERY_HEIGHT else {"z": list(prism.heights)})
+            for prism in self.prisms
+        ]
+        values = {"polygons": polygons, "classes": list(self.classes), "frames": self.frames and list(self.frames)}
+        text = json.dumps({key: value for key, value in values.items() if value})
+        return text if len(text) <= _MAX_TEXT else f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
     def mask(self, scene: OccupancyScene) -> NDArray[np.bool_]:
         """bool ``[t, x, y, z]``: the voxels of a scene whose centres lie in the region.

@@ -1,4 +1,4 @@
-"""The verbs that need the method alone: train, encode, convert-checkpoint, info."""
+"""The verbs that need the method alone: train, encode, convert-checkpoint, info, evaluate."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from dyncity.errors import InputError
 from dyncity.options import (
     Address,
     ConfigFile,
+    Corpus,
     DryRun,
     Gpus,
     OptionalPreset,
@@ -156,3 +157,31 @@ def info(folder: Annotated[Path, typer.Argument(metavar="CORPUS|CHECKPOINT|RUN",
     from dyncity.terminal import show_table
 
     show_table(describe(folder), title=str(folder))
+
+
+def evaluate(
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="conditions: how well scenes obey what they were asked.")],
+    corpus: Corpus,
+    scenes: Annotated[int | None, typer.Option(metavar="N", min=1, help="The first N scenes; else all.")] = None,
+    json: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the values to this file too.")
+    ] = None,
+) -> None:
+    """Measure how well the scenes of a corpus obey what they were asked.
+
+    \b
+    Example:
+      dyncity evaluate conditions corpus --json conditions.json
+    """
+    from dyncity.evaluation import evaluate_conditions, write_values
+    from dyncity.terminal import ProgressLine, show_table
+
+    if kind != "conditions":
+        raise InputError("KIND", f"found {kind!r}", "use conditions")
+    if json is not None and not json.parent.is_dir():
+        raise InputError("--json", f"there is no folder {json.parent}", "name a file in one that there is")
+    with ProgressLine("evaluate", "scenes") as progress:
+        rows = evaluate_conditions(corpus, scenes, report=progress.update)
+    show_table([(name, f"{value:.4g}") for name, value in rows.items()], title=str(corpus))
+    if json is not None:
+        write_values(json, {"corpus": str(corpus), "conditions": rows})

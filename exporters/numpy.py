@@ -18,6 +18,7 @@ from dyncity.datasets.layout import (
     layout_of,
     provenance_json,
 )
+from dyncity.datasets.layout_maps import given_byte, pack_maps
 from dyncity.datasets.npz_shard import BOX_FIELDS
 from dyncity.errors import InputError
 from dyncity.scene import OccupancyScene
@@ -89,5 +90,8 @@ def _arrays(scene: OccupancyScene, layout: ShardLayout) -> dict[str, NDArray[Any
         arrays["command"] = np.array(scene.conditions.command)
     if scene.conditions.trajectory is not None:
         arrays["trajectory"] = np.ascontiguousarray(scene.conditions.trajectory, "<f8")
+    if scene.conditions.layout is not None:
+        arrays["layout"] = pack_maps(scene.conditions.layout)
+        arrays["layout_given"] = np.array(given_byte(scene.conditions.layout), "u1")
     arrays["provenance"] = np.array(provenance_json(scene))
     return arrays

@@ -21,6 +21,7 @@ from dyncity.datasets.layout import (
     layout_of,
     provenance_json,
 )
+from dyncity.datasets.layout_maps import given_byte, pack_maps
 from dyncity.datasets.parquet_shard import parquet_schema
 from dyncity.errors import InputError
 from dyncity.scene import Boxes, OccupancyScene
@@ -69,7 +70,7 @@ class ParquetExporter:
                     scene = to_labels(scene, self.labels)
                     if layout is None:
                         layout = layout_of(scene, self.columns)
-                        schema = parquet_schema(layout.columns)
+                        schema = parquet_schema(layout.columns, layout.maps_grid is not None)
                         schema = schema.with_metadata({METADATA_KEY: layout_json(layout).encode()})
                         writer = _writer(sink, schema)
                     check_scene(scene, layout)
@@ -127,6 +128,10 @@ def _table(scene: OccupancyScene, layout: ShardLayout, schema: pa.Schema) -> pa.
     }
     for name in layout.voxel_columns:
         values[name] = _binary(np.ascontiguousarray(getattr(scene, name), VOXEL_DTYPES[name]))
+    if layout.maps_grid is not None:
+        asked = conditions.layout
+        values["layout"] = pa.nulls(frames, pa.binary()) if asked is None else _binary(pack_maps(asked))
+        values["layout_given"] = [None if asked is None else given_byte(asked)] * frames
     if "boxes" in layout.columns and scene.boxes is not None:
         values["boxes"] = _box_lists(scene.boxes, frames)
     arrays = [v if isinstance(v := values[f.name], pa.Array) else pa.array(v, f.type) for f in schema]
@@ -145,7 +150,7 @@ def _fixed(rows: NDArray[Any]) -> pa.FixedSizeListArray:
 
 
 def _binary(array: NDArray[Any]) -> pa.Array:
-    """``[t, x, y, z]`` as one binary value a frame, without a copy."""
+    """``[t, ...]`` as one binary value a frame, without a copy."""
     size = array.nbytes // len(array)
     offsets = np.arange(len(array) + 1, dtype=np.int64) * size
     return pa.BinaryArray.from_buffers(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+from dyncity.conditions import Conditions
 from dyncity.config import Config
 from dyncity.scene import OccupancyScene, SceneSpec
 
@@ -31,5 +32,28 @@ class SceneGenerator(Protocol):
         Raises:
             dyncity.errors.InputError: the request cannot be met whatever the spec; it ends the run.
             Exception: any other one is laid to single scenes, see ``generators.shard_worker``.
+        """
+        ...
+
+
+@runtime_checkable
+class Conditioned(Protocol):
+    """A source of scenes that says what each spec asks for before it makes the scene.
+
+    Attributes:
+        config: the resolved configuration; ``config.clip_grid`` is the grid of layouts and given voxels.
+        anchor: the frame whose ego pose places that grid, or None: each frame's own.
+        gives_voxels: whether its scenes are given voxels of others.
+    """
+
+    config: Config
+    anchor: int | None
+    gives_voxels: bool
+
+    def conditions(self, spec: SceneSpec) -> Conditions:
+        """The conditions of a scene in full.
+
+        Raises:
+            dyncity.errors.InputError: they cannot be met.
         """
         ...

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dyncity.conditions import COMMANDS
+from dyncity.conditions import COMMANDS, LAYOUT_CLASSES
 from dyncity.datasets.manifest import Manifest
 from dyncity.scene import UNKNOWN, OccupancyScene
 from dyncity.taxonomy import Taxonomy, taxonomy
@@ -39,7 +40,7 @@ def card(plan: CorpusPlan, manifest: Manifest, sample: Sequence[OccupancyScene],
     Args:
         plan: what was asked for.
         manifest: what there is.
-        sample: the first scenes, read back from the shards; class shares are theirs.
+        sample: the first scenes, read back from the shards; class shares and conditions are theirs.
         picture: whether there is a ``preview.png``.
     """
     sections = [
@@ -48,6 +49,7 @@ def card(plan: CorpusPlan, manifest: Manifest, sample: Sequence[OccupancyScene],
         "![preview](preview.png)\n" if picture else None,
         _what(plan, manifest, sample),
         _shares(sample) if sample else None,
+        _conditions(sample),
         _how_made(plan),
         _how_to_load(plan),
         _failures(manifest),
@@ -79,14 +81,25 @@ def command_line(plan: CorpusPlan) -> str | None:
     elif plan.generator in TREES:
         words = ["dyncity", "import", plan.generator, "SOURCE", "--out", "DIR"]
         words += ["--frames", str(said["frames"])] if said.get("frames") else []
+    elif "edited_corpus_sha256" in said:
+        words = ["dyncity", "edit", "SOURCE", "--out", "DIR", "--num-scenes", str(plan.num_scenes)]
+        words += ["--seed", str(plan.seed)]
+        if "outpaint" in said:
+            words += ["--outpaint", str(said["outpaint"])]
+        elif "region" in said:
+            words += ["--inpaint", "FILE"]
+        else:
+            words += ["--frame", str(said["frame"]), "--at", str(said["at"])]
     elif plan.generator in ("procedural", "diffusion"):
         words = ["dyncity", "generate", "--out", "DIR", "--generator", plan.generator]
         words += ["--num-scenes", str(plan.num_scenes), "--seed", str(plan.seed)]
         words += ["--micro-batch", str(plan.micro_batch)]
         if plan.generator == "procedural":
             words += ["--preset", plan.config.preset]
-        for option, key in (("--frame", "frame"), ("--steps", "steps"), ("--cfg-scale", "cfg_scale")):
+        options = (("--frame", "frame"), ("--steps", "steps"), ("--cfg-scale", "cfg_scale"), ("--chunks", "chunks"))
+        for option, key in options:
             words += [option, str(said[key])] if key in said else []
+        words += ["--layout", "FILE"] if plan.layout is not None else []
         if plan.trajectory is not None:
             words += ["--trajectory", "FILE"]
         elif plan.command is not None:
@@ -174,6 +187,36 @@ def _shares(sample: Sequence[OccupancyScene]) -> str:
             "| id | class | share |",
             "|---|---|---|",
             *(f"| {i} | {name} | {100 * share:.3f} % |" for i, name, share in rows),
+            "",
+        ]
+    )
+
+
+def _conditions(sample: Sequence[OccupancyScene]) -> str | None:
+    """How many scenes of the sample carry which conditions; None where none does."""
+    counts: Counter[str] = Counter()
+    for scene in sample:
+        asked, said = scene.conditions, scene.provenance
+        counts.update([f"command {asked.command}"] if asked.command else [])
+        counts.update(["trajectory"] if asked.trajectory is not None else [])
+        if asked.layout is not None:
+            counts.update(f"layout of {n}" for n, on in zip(LAYOUT_CLASSES, asked.layout.given, strict=True) if on)
+        counts.update(f"{key}: {said[key]}" for key in ("chunks", "edit") if key in said)
+        counts.update(["given voxels"] if "given_voxels" in said else [])
+        counts.update(["conditions that contradict themselves"] if "contradictions" in said else [])
+    if not counts:
+        return None
+    order = [f"command {name}" for name in COMMANDS] + ["trajectory", *(f"layout of {n}" for n in LAYOUT_CLASSES)]
+    names = [n for n in order if n in counts] + sorted(n for n in counts if n not in order)
+    found = sum(n for s in sample if type(n := s.provenance.get("contradictions")) is int)
+    return "\n".join(
+        [
+            "## Conditions\n",
+            f"Of the first {'scene' if len(sample) == 1 else f'{len(sample)} scenes'}.\n",
+            "| condition | scenes |",
+            "|---|---|",
+            *(f"| {name} | {counts[name]} |" for name in names),
+            *([f"\ncontradictions: {found} (`docs/conditions.md` says what counts)"] if found else []),
             "",
         ]
     )

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from dyncity.anchoring import ego_windows
 from dyncity.checkpoint import load_checkpoint, weights_digest
-from dyncity.conditions import COMMANDS, Conditions, command_from_trajectory, poses_from_trajectory
+from dyncity.conditions import COMMANDS, Conditions, Layout, command_from_trajectory, poses_from_trajectory
 from dyncity.config import SAMPLERS, Config, SamplingConfig
+from dyncity.contradictions import contradictions
 from dyncity.diffusion.ddpm import TRAINED_STEPS, ancestral, ddim, dpmpp_2m, respaced_schedule
 from dyncity.diffusion.flow import euler, heun
 from dyncity.diffusion.guidance import Denoiser, guided
@@ -68,6 +69,7 @@ class LatentDiffusion:
     """
 
     name = "diffusion"
+    gives_voxels = False
 
     def __init__(self, checkpoint: Path, sampling: SamplingConfig | None = None) -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -77,6 +79,8 @@ class LatentDiffusion:
         self.sampling = check_sampling(sampling or loaded.config.sampling, loaded.config.dit.objective)
         self.config: Config = replace(loaded.config, sampling=self.sampling)
         self.micro_batch = self.sampling.micro_batch
+        # The frame whose ego pose places layouts and given voxels, or None: each frame's own.
+        self.anchor = loaded.config.clip.frames // 2 if loaded.config.clip.planes == "world" else None
         self.vae, self.dit = loaded.vae, loaded.dit
         self.dit.backend = resolve_backend(self.sampling.attention, self.device, self.sampling.precision)
         self._latent = self.config.latent_shape
@@ -107,6 +111,7 @@ class LatentDiffusion:
         """
         asked, frames = spec.conditions, self.config.clip.frames
         self._check_maps(asked)
+        asked = replace(asked, layout=self._placed(asked.layout))
         if asked.trajectory is not None:
             if len(asked.trajectory) != frames:
                 raise InputError(
@@ -120,6 +125,15 @@ class LatentDiffusion:
         command = asked.command or str(drawn)
         trajectory = draw_trajectory(command, frames, self.config.grid.frame_rate, rng)  # type: ignore[arg-type]
         return replace(asked, command=command, trajectory=trajectory)  # type: ignore[arg-type]
+
+    def _placed(self, layout: Layout | None) -> Layout | None:
+        """The layout with the grid of this checkpoint's clips, which is where its maps lie."""
+        if layout is None:
+            return None
+        grid, anchor = self.config.clip_grid, self.anchor
+        if layout.grid is not None and (layout.grid, layout.anchor) != (grid, anchor):
+            raise InputError("layout", "lies on another grid", "give one on the grid of this checkpoint's clips")
+        return replace(layout, grid=grid, anchor=anchor)
 
     def _check_maps(self, asked: Conditions) -> None:
         shape = self.config.clip_shape
@@ -143,6 +157,12 @@ class LatentDiffusion:
         """One scene a spec under ``conditions`` in full, as the method of that name makes them."""
         volumes = self.volumes(specs, conditions)
         return [self._scene(s, c, v) for s, c, v in zip(specs, conditions, volumes, strict=True)]
+
+    def facts(self, conditions: Conditions) -> dict[str, int]:
+        """What a scene's provenance says of its conditions: how many voxels were given, how much contradicts itself."""
+        found = contradictions(conditions, self.config.clip_grid, self.config.taxonomy, self.anchor)
+        facts = {} if conditions.given is None else {"given_voxels": int((conditions.given != UNKNOWN).sum())}
+        return facts | ({"contradictions": len(found)} if found else {})
 
     @torch.inference_mode()
     def volumes(self, specs: list[SceneSpec], conditions: list[Conditions]) -> list[NDArray[np.uint8]]:
@@ -232,13 +252,16 @@ class LatentDiffusion:
             grid=config.clip_grid,
             taxonomy=config.taxonomy,
             timestamps_us=np.round(np.arange(frames) * 1e6 / rate).astype(np.int64),
-            conditions=conditions if fixed or told else Conditions(conditions.command if config.dit.command else None),
-            anchor=frames // 2 if fixed else None,
+            conditions=conditions
+            if fixed or told
+            else Conditions(conditions.command if config.dit.command else None, layout=conditions.layout),
+            anchor=self.anchor,
             provenance={
                 "generator": self.name,
                 "seed": spec.seed,
                 "index": spec.index,
                 **({} if fixed else {"poses": "as asked" if told else "unknown"}),
+                **self.facts(conditions),
             },
         )
         return ego_windows(scene, config.grid) if fixed else scene

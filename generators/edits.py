@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dyncity.anchoring import anchored, ego_windows, frame_on
 from dyncity.conditions import (
@@ -33,11 +32,13 @@ class _Edits:
     """
 
     name = "diffusion"
+    gives_voxels = True
 
     def __init__(self, checkpoint: Path, sampling: SamplingConfig, corpus: Path) -> None:
+        self.corpus: Corpus = open_corpus(corpus)  # first: it is refused before weights are read
         self.diffusion = LatentDiffusion(checkpoint, sampling)
         self.config, self.micro_batch = self.diffusion.config, self.diffusion.micro_batch
-        self.corpus: Corpus = open_corpus(corpus)
+        self.anchor = self.diffusion.anchor
         if self.config.clip.planes != "world" or not self.config.dit.given:
             raise InputError(checkpoint, "it cannot be given voxels", "use a checkpoint trained with dit.given")
         if not self.corpus.scene_ids:
@@ -96,36 +97,49 @@ class Inpainting(_Edits):
             InputError: a region that covers nothing of a scene, or all of it.
         """
         sources = [self._source(spec.index) for spec in specs]
-        worlds, asked = [], []
-        for source in sources:
-            world = anchored(source, self.config.clip_grid)
-            hole = self.region.mask(world)
-            inside = self.region.mask(source).mean()
-            if inside in (0.0, 1.0):
-                covered = "nothing" if inside == 0 else "everything"
-                raise InputError("region", f"covers {covered} of scene {source.scene_id}", "give another region")
-            trajectory = trajectory_from_poses(source.poses)
-            given = np.where(hole, UNKNOWN, world.semantics).astype(np.uint8)
-            asked.append(Conditions(command_from_trajectory(trajectory), trajectory, given=given))
-            worlds.append(world)
+        worlds = [anchored(source, self.config.clip_grid) for source in sources]
+        asked = [self._asked(source, world) for source, world in zip(sources, worlds, strict=True)]
         volumes = self.diffusion.volumes(specs, asked)
         return [
-            self._edited(spec, source, replace(world, semantics=volume))
-            for spec, source, world, volume in zip(specs, sources, worlds, volumes, strict=True)
+            self._edited(spec, source, replace(world, semantics=volume), conditions)
+            for spec, source, world, volume, conditions in zip(specs, sources, worlds, volumes, asked, strict=True)
         ]
 
-    def _edited(self, spec: SceneSpec, source: OccupancyScene, world: OccupancyScene) -> OccupancyScene:
+    def conditions(self, spec: SceneSpec) -> Conditions:
+        """The path of the source, and its voxels outside the region.
+
+        Raises:
+            InputError: a region that covers nothing of a scene, or all of it.
+        """
+        source = self._source(spec.index)
+        return self._asked(source, anchored(source, self.config.clip_grid))
+
+    def _asked(self, source: OccupancyScene, world: OccupancyScene) -> Conditions:
+        """The conditions of the edit of ``source``, whose clip is ``world``."""
+        hole = self.region.mask(world)
+        inside = self.region.mask(source).mean()
+        if inside in (0.0, 1.0):
+            covered = "nothing" if inside == 0 else "everything"
+            raise InputError("region", f"covers {covered} of scene {source.scene_id}", "give another region")
+        trajectory = trajectory_from_poses(source.poses)
+        given = np.where(hole, UNKNOWN, world.semantics).astype(np.uint8)
+        return Conditions(command_from_trajectory(trajectory), trajectory, given=given)
+
+    def _edited(
+        self, spec: SceneSpec, source: OccupancyScene, world: OccupancyScene, asked: Conditions
+    ) -> OccupancyScene:
         """The windows of the source, and of the generated volume inside the region."""
         new = ego_windows(replace(world, instances=None, mask_lidar=None, mask_camera=None), self.config.grid).semantics
         inside = self.region.mask(source)
         return replace(
             source,
             semantics=np.where(inside, new, source.semantics).astype(np.uint8),
+            conditions=replace(source.conditions, layout=None),  # the edit was not told of it
             instances=None,  # what is new has none
             boxes=None,
             provenance={
                 "generator": self.name, "seed": spec.seed, "index": spec.index, "edit": "inpaint",
-                "source": source.scene_id,
+                "region": self.region.to_json(), **source_facts(source), **self.diffusion.facts(asked),
             },
         )  # fmt: skip
 
@@ -157,22 +171,35 @@ class FromFrame(_Edits):
 
     def generate(self, specs: list[SceneSpec]) -> list[OccupancyScene]:
         """One scene a spec; where it drives is drawn by the spec, as without a given frame."""
-        config = self.config
-        frames = [self._source(spec.index).semantics[self.frame] for spec in specs]
-        asked = []
-        for spec, frame in zip(specs, frames, strict=True):
-            conditions = self.diffusion.conditions(spec)
-            assert conditions.trajectory is not None
-            poses = poses_from_trajectory(conditions.trajectory)
-            given = np.full(config.clip_shape, UNKNOWN, np.uint8)
-            clip_to_frame = np.linalg.inv(poses[self.at]) @ poses[config.clip.frames // 2]
-            given[self.at] = frame_on(frame, config.grid, config.clip_grid, clip_to_frame)
-            asked.append(replace(conditions, given=given))
+        sources = [self._source(spec.index) for spec in specs]
+        asked = [self._asked(spec, source) for spec, source in zip(specs, sources, strict=True)]
         scenes = self.diffusion.scenes(specs, asked)
-        return [self._with(scene, frame) for scene, frame in zip(scenes, frames, strict=True)]
+        return [self._with(scene, source) for scene, source in zip(scenes, sources, strict=True)]
 
-    def _with(self, scene: OccupancyScene, frame: NDArray[np.uint8]) -> OccupancyScene:
+    def conditions(self, spec: SceneSpec) -> Conditions:
+        """The drive that the spec decides, and the given frame where it then lies."""
+        return self._asked(spec, self._source(spec.index))
+
+    def _asked(self, spec: SceneSpec, source: OccupancyScene) -> Conditions:
+        """The conditions of a scene that holds a frame of ``source``."""
+        config, conditions = self.config, self.diffusion.conditions(spec)
+        assert conditions.trajectory is not None
+        poses = poses_from_trajectory(conditions.trajectory)
+        given = np.full(config.clip_shape, UNKNOWN, np.uint8)
+        clip_to_frame = np.linalg.inv(poses[self.at]) @ poses[config.clip.frames // 2]
+        given[self.at] = frame_on(source.semantics[self.frame], config.grid, config.clip_grid, clip_to_frame)
+        return replace(conditions, given=given)
+
+    def _with(self, scene: OccupancyScene, source: OccupancyScene) -> OccupancyScene:
+        frame = source.semantics[self.frame]
         semantics = scene.semantics.copy()
         semantics[self.at] = np.where(frame == UNKNOWN, semantics[self.at], frame)
-        provenance = {**scene.provenance, "edit": "from a frame"}
+        edit: dict[str, str | int] = {"edit": "from a frame", "frame": self.frame, "at": self.at}
+        provenance = {**scene.provenance, **edit, **source_facts(source)}
         return replace(scene, semantics=semantics, provenance=provenance)
+
+
+def source_facts(source: OccupancyScene) -> dict[str, str]:
+    """What the provenance of an edit says of the scene that it is made of: its name, and its terms if it has any."""
+    terms = source.provenance.get("licence")
+    return {"source": source.scene_id} | ({"licence": str(terms)} if terms else {})

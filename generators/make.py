@@ -12,6 +12,7 @@ from generators.base import SceneGenerator
 from generators.corpus import Preview, make_corpus
 from generators.dry_run import dry_run as estimate
 from generators.plan import CorpusPlan
+from generators.plan_check import check_plan
 from generators.sources import Source
 
 _FAILURES_SHOWN = 5
@@ -27,6 +28,7 @@ def make(
     exporters: Mapping[str, Callable[..., SceneExporter]],
     preview: Preview,
     dry_run: bool = False,
+    strict: bool = False,
 ) -> int:
     """Make the corpus and show what came of it; the number of scenes that failed.
 
@@ -39,9 +41,10 @@ def make(
         exporters: the class of the exporter of each container.
         preview: draws scenes into a file.
         dry_run: show what it would come to, and write nothing.
+        strict: conditions that contradict themselves are refused, not warned of.
 
     Raises:
-        InputError: as ``make_corpus``.
+        InputError: as ``make_corpus``, and as ``check_plan``.
     """
     plan = CorpusPlan(
         generator=generator.name,
@@ -51,6 +54,7 @@ def make(
         **request,
     )
     exporter = exporters[plan.container](labels=plan.labels, columns=plan.columns)
+    check_plan(plan, generator, strict)
     if dry_run:
         rows = estimate(plan, source.build, exporter, execution["workers"])
         show_table(list(rows.items()), title=f"would write {out}")

@@ -24,6 +24,7 @@ from dyncity.grid import GridSpec
 from dyncity.scene import UNKNOWN, OccupancyScene, SceneSpec
 from dyncity.seeding import Purpose, stream
 from generators.diffusion import LatentDiffusion
+from generators.edits import source_facts
 
 _LARGEST_STEP = 0.75  # of a tile: at least a quarter of it is known when it is made
 _LARGEST_SIDE = 4096  # voxels
@@ -37,6 +38,9 @@ class Margins:
     behind: float = 0.0
     left: float = 0.0
     right: float = 0.0
+
+    def __str__(self) -> str:
+        return ",".join(f"{name}={getattr(self, name):g}" for name in self.__dataclass_fields__)
 
     def enlarged(self, grid: GridSpec, factors: tuple[int, int]) -> GridSpec:
         """The grid with these margins, rounded up to whole cells of ``factors`` voxels along x and y.
@@ -157,7 +161,7 @@ class Outpainting:
         return {
             **self.diffusion.fingerprint(),
             "edited_corpus_sha256": hashlib.sha256(shards.encode()).hexdigest(),
-            "margins": repr(self.margins),
+            "outpaint": str(self.margins),
         }
 
     def generate(self, specs: list[SceneSpec]) -> list[OccupancyScene]:
@@ -182,13 +186,14 @@ class Outpainting:
                 semantics=volume,
                 grid=self.grid,
                 anchor=source.frames // 2,
+                conditions=replace(source.conditions, layout=None, given=None),  # the edit was not told of them
                 instances=None,  # what is new has none
                 boxes=None,
                 mask_lidar=None,
                 mask_camera=None,
                 provenance={
                     "generator": self.name, "seed": spec.seed, "index": spec.index, "edit": "outpaint",
-                    "source": source.scene_id,
+                    "margins": str(self.margins), **source_facts(source),
                 },
             )
             for spec, source, volume in zip(specs, sources, volumes, strict=True)

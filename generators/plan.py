@@ -171,12 +171,16 @@ class CorpusPlan:
 
 
 def _layout_facts(layout: Layout) -> dict[str, Any]:
-    """The classes that a layout asks for, and a digest of its maps."""
+    """The classes that a layout asks for, a digest of its maps, and one of the agents that they were drawn from."""
     asked = np.ascontiguousarray(layout.maps & layout.given[:, None, None, None])
-    return {
+    facts = {
         "classes": [name for name, given in zip(LAYOUT_CLASSES, layout.given, strict=True) if given],
         "sha256": hashlib.sha256(np.packbits(asked).tobytes()).hexdigest(),
     }
+    if layout.agents:  # the contradictions among them go into the scenes' provenance
+        agents = json.dumps([[agent.kind, agent.size, agent.path.tolist()] for agent in layout.agents])
+        facts["agents_sha256"] = hashlib.sha256(agents.encode()).hexdigest()
+    return facts
 
 
 def default_scenes_per_shard(num_scenes: int, frames: int, grid: GridSpec) -> int:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dyncity.config import from_dict
+from dyncity.datasets.layout_maps import grid_facts, packed_bytes, read_grid_facts, unpacked_bytes
 from dyncity.errors import InputError
 from dyncity.grid import GridSpec
 from dyncity.scene import UNKNOWN, OccupancyScene
@@ -51,12 +52,17 @@ class ShardLayout:
         taxonomy: the name of the label space.
         anchor: the frame whose pose places the grid of all frames, or None (ego-centred frames).
         columns: the optional columns there are, in the order of ``OPTIONAL_COLUMNS``.
+        maps_grid: the grid of the scenes' layouts (``Layout.grid``), or None: the shard has no column of them. Shards
+            with and without layouts may be neighbours, so it is not compared.
+        maps_anchor: the frame whose pose places that grid, or None: each frame's own (``Layout.anchor``).
     """
 
     grid: GridSpec
     taxonomy: str
     anchor: int | None
     columns: tuple[str, ...]
+    maps_grid: GridSpec | None = field(default=None, compare=False)
+    maps_anchor: int | None = field(default=None, compare=False)
 
     @property
     def voxel_columns(self) -> tuple[str, ...]:
@@ -67,6 +73,11 @@ class ShardLayout:
     def frame_bytes(self) -> int:
         """Bytes of the voxel columns of one frame."""
         return self.grid.voxels * sum(VOXEL_DTYPES[c].itemsize for c in self.voxel_columns)
+
+    @property
+    def packed_bytes(self) -> int:
+        """Bytes of the packed maps of one frame's layout; 0 where there are none."""
+        return 0 if self.maps_grid is None else packed_bytes(self.maps_grid)
 
 
 def check_columns(columns: tuple[str, ...]) -> tuple[str, ...]:
@@ -83,7 +94,18 @@ def check_columns(columns: tuple[str, ...]) -> tuple[str, ...]:
 
 def layout_of(scene: OccupancyScene, columns: tuple[str, ...]) -> ShardLayout:
     """The layout of a shard whose first scene is ``scene``, with the optional ``columns``."""
-    return ShardLayout(scene.grid, scene.taxonomy, scene.anchor, check_columns(columns))
+    maps_grid, maps_anchor = _maps_place(scene) or (None, None)
+    return ShardLayout(scene.grid, scene.taxonomy, scene.anchor, check_columns(columns), maps_grid, maps_anchor)
+
+
+def _maps_place(scene: OccupancyScene) -> tuple[GridSpec, int | None] | None:
+    """Where the columns of a scene's layout lie; None without a layout."""
+    asked = scene.conditions.layout
+    if asked is None:
+        return None
+    if asked.grid is None:
+        raise InputError(f"scene {scene.scene_id}", "its layout does not say where it lies", "give its grid and anchor")
+    return replace(asked.grid, frame_rate=scene.grid.frame_rate), asked.anchor
 
 
 def check_scene(scene: OccupancyScene, layout: ShardLayout) -> None:
@@ -115,9 +137,25 @@ def check_scene(scene: OccupancyScene, layout: ShardLayout) -> None:
             f"its trajectory has {len(trajectory)} rows, the scene {scene.frames} frames",
             "give one row a frame",
         )
+    _check_maps(scene, layout)
     boxes = scene.boxes
     if boxes is not None and len(boxes) and not 0 <= boxes.frame.min() <= boxes.frame.max() < scene.frames:
         raise InputError(where, "it has boxes in frames that do not exist", "leave them out")
+
+
+def _check_maps(scene: OccupancyScene, layout: ShardLayout) -> None:
+    """Raise InputError unless the scene's layout, if it has one, can go into the shard."""
+    where, place, asked = f"scene {scene.scene_id}", _maps_place(scene), scene.conditions.layout
+    if place is None or asked is None:
+        return
+    if place != (layout.maps_grid, layout.maps_anchor):
+        fix = "write scenes without layouts after the others, and layouts on one grid"
+        raise InputError(where, "its layout lies elsewhere than that of the first scene of the shard", fix)
+    if asked.maps.shape[1] != scene.frames:
+        found = f"its layout has {asked.maps.shape[1]} frames, the scene {scene.frames}"
+        raise InputError(where, found, "give one map a class and frame")
+    if scene.frames * unpacked_bytes(place[0]) > MAX_SCENE_BYTES:
+        raise InputError(where, "its layout is larger than readers load", f"at most {MAX_SCENE_BYTES} columns")
 
 
 def provenance_json(scene: OccupancyScene) -> str:
@@ -150,6 +188,7 @@ def _mapping(text: str | bytes, what: str, where: str) -> dict[str, Any]:
 def layout_json(layout: ShardLayout) -> str:
     """The layout as the JSON text that goes into a shard."""
     grid, space = layout.grid, TAXONOMIES[layout.taxonomy]
+    maps = {} if layout.maps_grid is None else {"layout": grid_facts(layout.maps_grid, layout.maps_anchor)}
     return json.dumps(
         {
             "format": FORMAT,
@@ -169,6 +208,7 @@ def layout_json(layout: ShardLayout) -> str:
             "unknown": UNKNOWN,
             "anchor": layout.anchor,
             "columns": list(layout.columns),
+            **maps,
         },
         sort_keys=True,
     )
@@ -200,13 +240,18 @@ def read_layout(text: str | bytes, where: str) -> ShardLayout:
         raise InputError(where, f"found anchor {anchor!r}", "restore the file")
     if grid.voxels > MAX_FRAME_VOXELS:
         raise InputError(where, f"declares {grid.voxels} voxels a frame", f"at most {MAX_FRAME_VOXELS} are loaded")
-    return ShardLayout(grid, space.name, anchor, check_columns(tuple(columns)))
+    maps_grid, maps_anchor = None, None
+    if "layout" in values:
+        maps_grid, maps_anchor = read_grid_facts(values["layout"], grid.frame_rate, where)
+    return ShardLayout(grid, space.name, anchor, check_columns(tuple(columns)), maps_grid, maps_anchor)
 
 
 def check_frames(frames: int, layout: ShardLayout, where: str) -> None:
     """Raise InputError when a scene of so many frames is more than a reader loads at once."""
     if not 0 < frames <= MAX_FRAMES or frames * layout.frame_bytes > MAX_SCENE_BYTES:
         raise InputError(where, f"declares {frames} frames of {layout.frame_bytes} bytes", "such a scene is not loaded")
+    if layout.maps_grid is not None and frames * unpacked_bytes(layout.maps_grid) > MAX_SCENE_BYTES:
+        raise InputError(where, f"declares layouts of {layout.maps_grid.shape} columns", "such layouts are not loaded")
 
 
 def check_scene_id(value: object, where: str) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dyncity.conditions import Conditions
+from dyncity.conditions import Conditions, Layout
 from dyncity.datasets.layout import (
     MAX_TEXT_BYTES,
     VOXEL_DTYPES,
@@ -25,6 +25,7 @@ from dyncity.datasets.layout import (
     read_layout,
     read_provenance,
 )
+from dyncity.datasets.layout_maps import unpack_layout
 from dyncity.errors import InputError
 from dyncity.scene import Boxes, OccupancyScene
 
@@ -74,9 +75,10 @@ class NpzShard:
         """The one scene of a group."""
         scene_id = self._files[group]
         with _Npz(self.path / f"{scene_id}.npz") as npz:
-            if npz.layout() != self.layout:
+            layout = npz.layout()
+            if layout != self.layout:
                 raise InputError(npz.path, "its grid is not that of its neighbours", "restore the file")
-            yield npz.scene(scene_id, self.layout)
+            yield npz.scene(scene_id, layout)
 
 
 class _Npz:
@@ -162,6 +164,7 @@ class _Npz:
         has = {name.removesuffix(".npy") for name in self._names}
         trajectory = self._array("trajectory", np.dtype("<f8"), (frames, 3)) if "trajectory" in has else None
         command = self._text("command") if "command" in has else None
+        maps = self._maps(frames, layout) if {"layout", "layout_given"} & has else None
         provenance = read_provenance(self._text("provenance"), str(self.path))
         poses = self._array("ego_to_world", np.dtype("<f8"), (frames, 4, 4))
         times = self._array("timestamp_us", np.dtype("<i8"), (frames,))
@@ -173,12 +176,21 @@ class _Npz:
                 grid=layout.grid,
                 taxonomy=layout.taxonomy,
                 timestamps_us=times,
-                conditions=Conditions(command, trajectory),  # type: ignore[arg-type]
+                conditions=Conditions(command, trajectory, maps),  # type: ignore[arg-type]
                 anchor=layout.anchor,
                 boxes=boxes,
                 provenance=provenance,
                 **voxels,
             )
+
+    def _maps(self, frames: int, layout: ShardLayout) -> Layout:
+        """The layout of the scene, from its packed maps."""
+        if layout.maps_grid is None:
+            raise InputError(self.path, "it has a layout that its description does not know", "restore the file")
+        packed = self._array("layout", np.dtype("u1"), (frames, layout.packed_bytes))
+        given = self._array("layout_given", np.dtype("u1"), ())
+        with self._damage():
+            return unpack_layout(packed, int(given), layout.maps_grid, layout.maps_anchor)
 
     def _boxes(self) -> Boxes:
         frame_type, _ = BOX_FIELDS["frame"]

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from dyncity.conditions import Conditions
+from dyncity.conditions import Conditions, Layout
 from dyncity.datasets.layout import (
     METADATA_KEY,
     VOXEL_DTYPES,
@@ -23,6 +23,7 @@ from dyncity.datasets.layout import (
     read_provenance,
     voxel_array,
 )
+from dyncity.datasets.layout_maps import unpack_layout
 from dyncity.errors import InputError
 from dyncity.scene import Boxes, OccupancyScene
 
@@ -31,8 +32,8 @@ _MAX_OTHER_BYTES = 2**18
 _BATCH_BYTES = 4 * 2**20
 
 
-def parquet_schema(columns: tuple[str, ...]) -> pa.Schema:
-    """The columns of a Parquet shard, one row a frame, with the optional ``columns``."""
+def parquet_schema(columns: tuple[str, ...], layouts: bool = False) -> pa.Schema:
+    """The columns of a Parquet shard, one row a frame, with the optional ``columns`` and those of layouts."""
     vector = pa.list_(pa.field("element", pa.float32(), nullable=False))
     box = pa.struct(
         [
@@ -59,6 +60,7 @@ def parquet_schema(columns: tuple[str, ...]) -> pa.Schema:
             *(pa.field(name, optional[name], nullable=False) for name in columns),
             pa.field("command", pa.string()),
             pa.field("trajectory", pa.list_(pa.float64(), 3)),
+            *([pa.field("layout", pa.binary()), pa.field("layout_given", pa.uint8())] if layouts else []),
             pa.field("provenance", pa.string(), nullable=False),
         ]
     )
@@ -80,7 +82,8 @@ class ParquetShard:
         if METADATA_KEY not in metadata:
             raise InputError(path, "its metadata does not describe a grid", "give a corpus that dyncity wrote")
         self.layout: ShardLayout = read_layout(metadata[METADATA_KEY], str(path))
-        if not schema.remove_metadata().equals(parquet_schema(self.layout.columns)):
+        expected = parquet_schema(self.layout.columns, self.layout.maps_grid is not None)
+        if not schema.remove_metadata().equals(expected):
             raise InputError(path, "its columns are not those of a corpus", "restore the file")
 
     @contextmanager
@@ -128,7 +131,7 @@ class ParquetShard:
 
     def _rows(self, group: int, columns: list[str] | None) -> Iterator[pa.RecordBatch]:
         """The rows of a group, a few MB at a time; every voxel column is checked before it is used."""
-        frame_bytes = self.layout.frame_bytes if columns is None else 64
+        frame_bytes = self.layout.frame_bytes + self.layout.packed_bytes if columns is None else 64
         batches = self._file.iter_batches(
             max(1, _BATCH_BYTES // frame_bytes), row_groups=[group], columns=columns, use_threads=False
         )
@@ -148,6 +151,8 @@ class ParquetShard:
         for name, size in sizes.items():
             least = rows * voxels * VOXEL_DTYPES[name].itemsize if name in VOXEL_DTYPES else 0
             slack = 64 * rows + 2**16 + least // 256 if least else rows * _MAX_OTHER_BYTES + 2**16
+            if name == "layout":
+                slack = rows * (self.layout.packed_bytes + 64) + 2**16
             if not least <= size <= least + slack:
                 raise InputError(
                     self.path,
@@ -190,12 +195,29 @@ class ParquetShard:
                 conditions=Conditions(
                     small.column("command")[0].as_py(),
                     None if trajectory.null_count else np.array(trajectory.to_pylist(), np.float64),
+                    self._maps(small),
                 ),
                 anchor=layout.anchor,
                 boxes=_boxes(small.column("boxes").to_pylist()) if "boxes" in layout.columns else None,
                 provenance=read_provenance(small.column("provenance")[0].as_py(), str(self.path)),
                 **voxels,
             )
+
+    def _maps(self, rows: pa.Table) -> Layout | None:
+        """The layout of one scene from its rows, or None where it has none."""
+        grid = self.layout.maps_grid
+        if grid is None:
+            return None
+        packed, given = rows.column("layout").to_pylist(), set(rows.column("layout_given").to_pylist())
+        if given == {None} and all(row is None for row in packed):
+            return None
+        if len(given) != 1 or None in given or None in packed:
+            raise InputError(self.path, "a scene has a layout in some of its frames only", "restore the file")
+        if any(len(row) != self.layout.packed_bytes for row in packed):
+            found = f"a frame's layout does not have {self.layout.packed_bytes} bytes"
+            raise InputError(self.path, found, "restore the file")
+        values = np.frombuffer(b"".join(packed), np.uint8).reshape(len(packed), -1)
+        return unpack_layout(values, given.pop(), grid, self.layout.maps_anchor)
 
 
 def _boxes(rows: list[list[dict[str, Any]]]) -> Boxes:

@@ -44,9 +44,26 @@ def registration_agreement(scene: OccupancyScene, motions: Floats | None = None)
         scene: at least two ego-centred frames.
         motions: ``[t - 1, 3]`` from ``frame_motions``, where they are known already.
     """
+    same, counted = _agreeing(scene, motions).sum(axis=0)
+    return float(same / counted) if counted else 0.0
+
+
+def step_agreements(scene: OccupancyScene, motions: Floats | None = None) -> Floats:
+    """``[t - 1]`` the agreement of each frame with the next one, as ``registration_agreement`` counts it.
+
+    Args:
+        scene: at least two ego-centred frames.
+        motions: ``[t - 1, 3]`` from ``frame_motions``, where they are known already.
+    """
+    same, counted = _agreeing(scene, motions).T
+    return np.asarray(same / np.maximum(counted, 1), np.float64)
+
+
+def _agreeing(scene: OccupancyScene, motions: Floats | None) -> NDArray[np.int64]:
+    """``[t - 1, 2]`` of each frame and the next one: static voxels that agree, and those that are compared."""
     motions = frame_motions(scene) if motions is None else motions
     moving, static = _kinds(scene)
-    same = counted = 0
+    counts = np.zeros((len(motions), 2), np.int64)
     for t, motion in enumerate(motions):
         pairs = (
             (scene.semantics[t + 1], scene.semantics[t], motion),
@@ -56,9 +73,8 @@ def registration_agreement(scene: OccupancyScene, motions: Floats | None = None)
             i, j, inside = _nearest(scene.grid, step)
             found = there[i, j]
             compare = static[here] & inside[..., None] & (found != UNKNOWN) & ~moving[found]
-            counted += int(compare.sum())
-            same += int((found[compare] == here[compare]).sum())
-    return same / counted if counted else 0.0
+            counts[t] += (found[compare] == here[compare]).sum(), compare.sum()
+    return counts
 
 
 def estimated_trajectory(scene: OccupancyScene, motions: Floats | None = None) -> Floats:

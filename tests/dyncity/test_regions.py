@@ -101,3 +101,26 @@ def test_bad_files_are_named(tmp_path: Path, values: object, message: str) -> No
 def test_what_a_scene_has_not_is_named(tmp_path: Path, values: object, message: str) -> None:
     with pytest.raises(InputError, match=message):
         region(tmp_path, values).mask(scene(np.zeros((2, 3))))
+
+
+def test_a_region_written_down_is_the_region_again(tmp_path: Path) -> None:
+    box = {"x": [1, 3], "y": [-1, 1], "z": [0, 1], "yaw": 0.4}
+    polygon = {"points": [[-4, -3], [0, -3], [0, 3]]}
+    for values in (
+        {"boxes": [box], "polygons": [polygon], "classes": ["car"], "frames": [0, 1]},
+        {"polygons": [polygon]},
+        {"classes": ["car", "truck"]},
+        {"frames": [1, 2]},
+    ):
+        first = region(tmp_path, values)
+        again = region(tmp_path, first.to_json())
+        np.testing.assert_array_equal(again.mask(scene(np.zeros((2, 3)))), first.mask(scene(np.zeros((2, 3)))))
+        assert (again.classes, again.frames, len(again.prisms)) == (first.classes, first.frames, len(first.prisms))
+
+
+def test_a_long_region_is_written_down_as_its_digest(tmp_path: Path) -> None:
+    """It goes into the provenance of each scene, which holds 64 KiB."""
+    points = np.random.default_rng(0).normal(size=(2000, 2)).tolist()
+    said = region(tmp_path, {"polygons": [{"points": points}]}).to_json()
+    assert said.startswith("sha256:")
+    assert said != region(tmp_path, {"polygons": [{"points": points[:-1]}]}).to_json()

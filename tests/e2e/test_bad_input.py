@@ -67,6 +67,8 @@ CASES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "empty corpus to verify": (("verify", "empty"), ("empty",)),
     "nothing to describe": (("info", "none"), ("none",)),
     "an empty folder to describe": (("info", "empty"), ("empty",)),
+    "no corpus to evaluate": (("evaluate", "conditions", "none"), ("none",)),
+    "nothing of that name to evaluate": (("evaluate", "taste", "empty"), ("KIND", "taste")),
     "nothing to draw": (("view", "empty", "--out", "a.png"), ("empty",)),
     "nothing to compare": (("view", "empty", "--beside", "none", "--out", "a.png"), ("empty",)),
     "one scene and many": (("view", "empty", "--scene", "a", "--scenes", "2", "--out", "a.png"), ("--scene",)),

@@ -7,6 +7,7 @@ import pytest
 import yaml
 from numbered_scenes import FRAMES, NumberedScenes, small_plan
 
+from dyncity.conditions import LAYOUT_CLASSES, Conditions, Layout
 from dyncity.datasets.manifest import FailedScene, Manifest, ShardRecord
 from generators.card import card, class_shares, command_line, licence
 
@@ -97,3 +98,20 @@ def test_a_corpus_without_scenes_has_a_card():
         {"num_scenes": 3}, "0" * 64, (ShardRecord("00000.parquet", 0, "0" * 64, 0, 0, 0, tuple(failures)),)
     )
     assert "0 of 3 asked for, 3 failed" in card(small_plan(3), empty, [], False)
+
+
+def test_conditions_are_counted_scene_by_scene():
+    made = scenes()
+    maps = np.zeros((6, FRAMES, 2, 2), bool)
+    layout = Layout(maps, np.array([name in ("road", "vehicle") for name in LAYOUT_CLASSES]))
+    made[0] = replace(made[0], conditions=replace(made[0].conditions, layout=layout))
+    made[1] = replace(made[1], provenance=made[1].provenance | {"edit": "inpaint", "contradictions": 3})
+    made[2] = replace(made[2], provenance=made[2].provenance | {"contradictions": 2})
+    text = card(small_plan(4), a_manifest(), made, False)
+    for row in ("command static", "command right", "layout of road", "layout of vehicle", "edit: inpaint"):
+        assert f"| {row} | 1 |" in text
+    assert "| conditions that contradict themselves | 2 |" in text
+    assert "contradictions: 5 " in text
+    assert "layout of building" not in text
+    bare = [replace(scene, conditions=Conditions()) for scene in scenes()]
+    assert "## Conditions" not in card(small_plan(4), a_manifest(), bare, False)
