@@ -4,7 +4,7 @@
         [--trees A,B] [--seed 0]
 
 Time is CPU time of this process, the best of the rounds; run it with OMP_NUM_THREADS=1 for one core.
-Scenes come from the procedural city; shards hold scenes of 16 frames, those of one scene moved on.
+Scenes come from the procedural city; shards hold scenes of 16 frames.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
-from dyncity.conditions import Conditions
 from dyncity.datasets.parquet_shard import ParquetShard
 from dyncity.presets import PRESETS, preset
 from dyncity.scene import UNKNOWN, OccupancyScene, SceneSpec
@@ -195,23 +194,6 @@ def trees(scene: OccupancyScene, formats: list[str], rounds: int) -> Table:
     return table
 
 
-def sixteen(scene: OccupancyScene, number: int) -> OccupancyScene:
-    """A scene of 16 frames: those of ``scene``, each moved on by a voxel, so that no two are the same."""
-    moved = [np.roll(scene.semantics[n % scene.frames], 16 * number + n, axis=0) for n in range(16)]
-    return dataclasses.replace(
-        scene,
-        scene_id=f"scene-{number}",
-        semantics=np.stack(moved),
-        poses=np.tile(np.eye(4), (16, 1, 1)),
-        timestamps_us=np.arange(16, dtype=np.int64) * 500_000,
-        instances=None,
-        boxes=None,
-        mask_lidar=None,
-        mask_camera=None,
-        conditions=Conditions(),
-    )
-
-
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description="Measure the exporters.")
@@ -233,7 +215,9 @@ def main() -> None:
     if "trees" in parts:
         console.print(trees(scene, options.trees.split(","), max(1, options.rounds // 3)))
     if "shards" in parts:
-        scenes = [sixteen(scene, number) for number in range(options.scenes)]
+        clip = dataclasses.replace(config.clip, frames=16)
+        city = ProceduralCity(dataclasses.replace(config, clip=clip))
+        scenes = [city.generate([SceneSpec(n, options.seed + n)])[0] for n in range(options.scenes)]
         console.print(shards(scenes, options.rounds))
         console.print(package(scenes, options.rounds))
 

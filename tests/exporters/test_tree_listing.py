@@ -138,7 +138,7 @@ def test_each_damage_is_one_line_that_names_the_file(tree, damage):
 
 def test_two_files_that_changed_places_are_both_found(tree):
     voxels = tree / "dataset/sequences/00/voxels"
-    a, b = voxels / "000000.invalid", voxels / "000000.occluded"
+    a, b = voxels / "000000.bin", voxels / "000000.invalid"
     a.rename(tree.parent / "c")
     b.rename(a)
     (tree.parent / "c").rename(b)
