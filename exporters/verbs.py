@@ -47,7 +47,7 @@ def export(
             *(corpus, kind, out),
             overwrite=overwrite,
             resume=resume,
-            workers=len(os.sched_getaffinity(0)) if workers is None else workers,
+            workers=(os.cpu_count() or 1) if workers is None else workers,
             report=progress.update,
             options=options,
         )
