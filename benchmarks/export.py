@@ -1,29 +1,35 @@
-"""What the exporters cost: rays a second through a grid, and seconds a frame of each tree.
+"""What the exporters cost: rays a second through a grid, seconds a frame of each tree, MB of voxels a second of shards.
 
-    python benchmarks/export.py [--preset occ3d-nuscenes] [--frames 2] [--rounds 5] [--trees A,B] [--seed 0]
+    python benchmarks/export.py [--parts rays,trees,shards] [--preset occ3d-nuscenes] [--frames 2] [--rounds 5]
+        [--trees A,B] [--seed 0]
 
 Time is CPU time of this process, the best of the rounds; run it with OMP_NUM_THREADS=1 for one core.
-Scenes come from the procedural city. ``--trees none`` leaves the trees out.
+Scenes come from the procedural city; shards hold scenes of 16 frames.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import shutil
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
+from dyncity.datasets.parquet_shard import ParquetShard
 from dyncity.presets import PRESETS, preset
 from dyncity.scene import UNKNOWN, OccupancyScene, SceneSpec
 from exporters.cameras import NUSCENES_CAMERAS
 from exporters.formats import FORMATS, tree_format
 from exporters.native_tree import TreeOptions
+from exporters.parquet import WRITER, ParquetExporter, scene_table
 from exporters.raycast import cast_rays
 from exporters.sensors import HDL_32E, HDL_64E
 from generators.procedural.city import ProceduralCity
@@ -64,9 +70,95 @@ def rays(scene: OccupancyScene, rounds: int, seed: int) -> Table:
     return table
 
 
+# Settings of the Parquet writer beside those that are chosen: what is said of them, what differs.
+SHARDS: tuple[tuple[str, dict[str, object]], ...] = (
+    ("chosen: zstd 3, plain", {}),
+    ("zstd 1", {"compression_level": 1}),
+    ("zstd 6", {"compression_level": 6}),
+    ("zstd 9", {"compression_level": 9}),
+    ("lz4", {"compression": "lz4", "compression_level": None}),
+    ("snappy", {"compression": "snappy", "compression_level": None}),
+    ("none", {"compression": "none", "compression_level": None}),
+    ("zstd 3, dictionary", {"use_dictionary": True}),
+    ("zstd 3, delta lengths", {"column_encoding": {"semantics": "DELTA_LENGTH_BYTE_ARRAY"}}),
+    ("zstd 3, pages of 16 MiB", {"data_page_size": 2**24}),
+    ("zstd 3, no checksums", {"write_page_checksum": False}),
+    ("zstd 3, fixed size", {"fixed": True}),
+)
+
+
+def shards(scenes: list[OccupancyScene], rounds: int) -> Table:
+    """MB of voxels a second of CPU time, written and read by plain pyarrow, and how much smaller they are.
+
+    A row group is a scene; the last two rows have a quarter of one, and all scenes together.
+    """
+    columns = [scene_table(scene) for scene in scenes]
+    megabytes = sum(scene.semantics.nbytes for scene in scenes) / 1e6
+    table = Table("encoding", "write MB/s", "read MB/s", "to numpy MB/s", "ratio of sizes", title="Parquet, one core")
+    rows = scenes[0].frames
+    cases = [(name, changes, rows) for name, changes in SHARDS]
+    cases += [("row group of a quarter scene", {}, rows // 4), ("row group of all scenes", {}, rows * len(scenes))]
+    for name, changes, group in cases:
+        fixed = changes.get("fixed")
+        whole = pa.concat_tables(columns).combine_chunks()
+        if fixed:
+            size = len(whole["semantics"][0].as_py())
+            place = whole.schema.get_field_index("semantics")
+            whole = whole.set_column(place, "semantics", whole["semantics"].cast(pa.binary(size)))
+        settings = {**WRITER, **{key: value for key, value in changes.items() if key != "fixed"}}
+        sink: list[pa.Buffer] = []
+
+        def write(whole: pa.Table = whole, settings: dict = settings, group: int = group, sink: list = sink) -> None:
+            stream = pa.BufferOutputStream()
+            with pq.ParquetWriter(stream, whole.schema, **settings) as writer:
+                writer.write_table(whole, row_group_size=group)
+            sink[:] = [stream.getvalue()]
+
+        def read(sink: list = sink) -> pa.ChunkedArray:
+            file = pq.ParquetFile(pa.BufferReader(sink[0]), page_checksum_verification=True)
+            return [
+                file.read_row_group(n, columns=["semantics"], use_threads=False) for n in range(file.num_row_groups)
+            ]
+
+        def to_numpy(read: Callable[[], list[pa.Table]] = read) -> None:
+            for part in read():
+                for chunk in part["semantics"].chunks:
+                    np.frombuffer(chunk.buffers()[-1], np.uint8)
+
+        written = best(write, rounds)
+        table.add_row(
+            name,
+            *(f"{megabytes / seconds:.0f}" for seconds in (written, best(read, rounds), best(to_numpy, rounds))),
+            f"{megabytes * 1e6 / sink[0].size:.1f}",
+        )
+    return table
+
+
+def package(scenes: list[OccupancyScene], rounds: int) -> Table:
+    """The same by the exporter and the reader of the package, to and from a file."""
+    megabytes = sum(scene.semantics.nbytes for scene in scenes) / 1e6
+    table = Table("", "MB/s", title="one shard, one core")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "shard.parquet"
+
+        def write() -> None:
+            path.unlink(missing_ok=True)
+            ParquetExporter().write(scenes, path)
+
+        def read() -> None:
+            shard = ParquetShard(path)
+            for group in dict.fromkeys(group for _, group, _ in shard.index()):
+                for _ in shard.read(group):
+                    pass
+
+        table.add_row("ParquetExporter.write", f"{megabytes / best(write, rounds):.0f}")
+        table.add_row("ParquetShard.read", f"{megabytes / best(read, rounds):.0f}")
+    return table
+
+
 def trees(scene: OccupancyScene, formats: list[str], rounds: int) -> Table:
-    """CPU seconds and MB a frame of each tree."""
-    table = Table("tree", "s a frame", "MB a frame", "files a frame", title="trees, one core")
+    """CPU seconds and MB a frame of each tree, and the same files written plainly."""
+    table = Table("tree", "s a frame", "MB a frame", "files a frame", "plainly, s", "ratio", title="trees, one core")
     for name in formats:
         with tempfile.TemporaryDirectory() as folder:
             numbered = iter(range(rounds + 1))
@@ -74,15 +166,31 @@ def trees(scene: OccupancyScene, formats: list[str], rounds: int) -> Table:
             def write(name: str = name, folder: str = folder, numbered: object = numbered) -> None:
                 out = Path(folder) / str(next(numbered))  # type: ignore[call-overload]
                 out.mkdir()
-                tree = tree_format(name).build(out, 1, TreeOptions())
-                tree.add(scene)
-                tree.finish()
+                tree = tree_format(name).build([scene.frames], TreeOptions())
+                tree.finish(out, [tree.write(out, 0, scene)])
 
             seconds = best(write, rounds)
             files = [path for path in (Path(folder) / "0").rglob("*") if path.is_file()]
             size = sum(path.stat().st_size for path in files)
+            contents = [path.read_bytes() for path in files]
+            plain = Path(folder) / "plain"
+
+            def copy(contents: list[bytes] = contents, plain: Path = plain) -> None:
+                shutil.rmtree(plain, ignore_errors=True)
+                plain.mkdir()
+                for number, content in enumerate(contents):
+                    (plain / str(number)).write_bytes(content)
+
+            plainly = best(copy, 3 * rounds)
         frames = scene.frames
-        table.add_row(name, f"{seconds / frames:.2f}", f"{size / frames / 1e6:.2f}", f"{len(files) / frames:.1f}")
+        table.add_row(
+            name,
+            f"{seconds / frames:.2f}",
+            f"{size / frames / 1e6:.2f}",
+            f"{len(files) / frames:.1f}",
+            f"{plainly / frames:.4f}",
+            f"{seconds / plainly:.0f}",
+        )
     return table
 
 
@@ -92,16 +200,26 @@ def main() -> None:
     parser.add_argument("--preset", choices=sorted(PRESETS), default="occ3d-nuscenes")
     parser.add_argument("--frames", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--trees", default=",".join(FORMATS), help="formats, or none")
+    parser.add_argument("--parts", default="rays,trees,shards")
+    parser.add_argument("--scenes", type=int, default=4, help="of a shard")
+    parser.add_argument("--trees", default=",".join(FORMATS), help="formats")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     config = preset(options.preset)
     config = dataclasses.replace(config, clip=dataclasses.replace(config.clip, frames=options.frames))
     scene = ProceduralCity(config).generate([SceneSpec(0, options.seed)])[0]
-    console = Console()
-    console.print(rays(scene, options.rounds, options.seed))
-    if options.trees != "none":
+    console = Console(width=120)
+    parts = options.parts.split(",")
+    if "rays" in parts:
+        console.print(rays(scene, options.rounds, options.seed))
+    if "trees" in parts:
         console.print(trees(scene, options.trees.split(","), max(1, options.rounds // 3)))
+    if "shards" in parts:
+        clip = dataclasses.replace(config.clip, frames=16)
+        city = ProceduralCity(dataclasses.replace(config, clip=clip))
+        scenes = [city.generate([SceneSpec(n, options.seed + n)])[0] for n in range(options.scenes)]
+        console.print(shards(scenes, options.rounds))
+        console.print(package(scenes, options.rounds))
 
 
 if __name__ == "__main__":

@@ -19,3 +19,6 @@ class InputError(ValueError):
         self.found = found
         self.fix = fix
         super().__init__(" ".join(f"{self.where}: {found}; {fix}".split()))
+
+    def __reduce__(self) -> tuple[type[InputError], tuple[str, str, str]]:
+        return type(self), (self.where, self.found, self.fix)  # raised in a worker, shown by its parent

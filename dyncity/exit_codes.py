@@ -16,7 +16,7 @@ import typer
 from dyncity.errors import InputError
 
 INTERRUPTED = 130
-RESUMABLE = ("generate", "import", "train")
+RESUMABLE = ("generate", "import", "export", "train")
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # which module it lies in depends on the version
 
 

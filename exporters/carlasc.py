@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from dyncity.scene import UNKNOWN, OccupancyScene
 from dyncity.taxonomy import NATIVE, label_map
 from exporters.labels import to_grid
 from exporters.motion import track_poses
-from exporters.native_tree import TreeFormat, TreeOptions, held_out
+from exporters.native_tree import Finished, SceneRecord, TreeFormat, TreeOptions, held_out
 from exporters.sensors import CARLA_LIDAR, Scan, scan
 from exporters.visibility import seen_over_time
 
@@ -37,38 +38,27 @@ class CarlaScTree:
     ``Town0001`` and so on.
 
     Args:
-        out: an existing empty folder.
-        scenes: how many scenes will be added.
+        lengths: frames of each scene.
         options: none of them.
     """
 
-    def __init__(self, out: Path, scenes: int, options: TreeOptions | None = None) -> None:
-        self.out = out
-        self.training = scenes - held_out(scenes)
-        self.frames: list[int] = []
+    def __init__(self, lengths: Sequence[int], options: TreeOptions | None = None) -> None:
+        self.lengths = tuple(lengths)
+        self.training = len(lengths) - held_out(len(lengths))
 
-    def add(self, scene: OccupancyScene) -> str:
-        """Write the next scene; returns its folder relative to ``out``."""
-        split = "Train" if len(self.frames) < self.training else "Test"
-        folder = f"Cartesian/{split}/Town{len(self.frames) + 1:04d}/cartesian"
-        write_town(scene, self.out / folder)
-        self.frames.append(scene.frames)
-        return folder
+    def write(self, out: Path, number: int, scene: OccupancyScene) -> SceneRecord:
+        """Write one scene as one town."""
+        split = "Train" if number < self.training else "Test"
+        folder = f"Cartesian/{split}/Town{number + 1:04d}/cartesian"
+        write_town(scene, out / folder)
+        return {"folder": folder}
 
-    def finish(self) -> list[str]:
-        """Nothing is left to write; returns the roots, relative to ``out``."""
-        return ["."]
-
-    def beside(self) -> dict[str, str]:
-        """Nothing."""
-        return {}
-
-    def notes(self) -> list[str]:
-        """What a user of the tree should know, one line each."""
-        notes = [] if len(self.frames) > 1 else ["one scene only: there is no Test split"]
-        if len(set(self.frames)) > 1:
+    def finish(self, out: Path, records: Iterable[SceneRecord]) -> Finished:
+        """Nothing is left to write."""
+        notes = [] if len(self.lengths) > 1 else ["one scene only: there is no Test split"]
+        if len(set(self.lengths)) > 1:
             notes.append("scenes differ in length: the published loader stacks towns and needs them equal")
-        return notes
+        return Finished(notes=tuple(notes))
 
 
 def raw_table(labels: str) -> NDArray[np.uint32]:

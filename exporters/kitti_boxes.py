@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ from numpy.typing import NDArray
 from dyncity.scene import UNKNOWN, OccupancyScene
 from dyncity.taxonomy import NATIVE, label_map, taxonomy
 from exporters.boxes_from_instances import boxes_from_instances
-from exporters.native_tree import TreeFormat, TreeOptions, held_out
+from exporters.native_tree import Finished, SceneRecord, TreeFormat, TreeOptions, held_out
 from exporters.semantickitti import IMAGE, LIDAR_TO_CAMERA, calib_text, color_camera
 from exporters.sensors import HDL_64E, scan
 
@@ -39,26 +41,21 @@ class KittiBoxesTree:
     more) are the validation split.
 
     Args:
-        out: an existing empty folder.
-        scenes: how many scenes will be added.
+        lengths: frames of each scene.
         options: scans.
     """
 
-    def __init__(self, out: Path, scenes: int, options: TreeOptions | None = None) -> None:
-        self.out = out
+    def __init__(self, lengths: Sequence[int], options: TreeOptions | None = None) -> None:
         self.scans = (options or TreeOptions()).scans
-        self.training = scenes - held_out(scenes)
-        self.lengths: list[int] = []
-        self.estimated = False
-        for name in ("label_2", "calib", *(("velodyne",) if self.scans else ())):
-            (out / "training" / name).mkdir(parents=True)
+        self.training = len(lengths) - held_out(len(lengths))
+        self.ends = list(accumulate(lengths))  # number of the frame after each scene's last
 
-    def add(self, scene: OccupancyScene) -> str:
-        """Write the frames of the next scene; returns the folder that all frames lie in."""
-        first = sum(self.lengths)
-        boxes = scene.boxes
-        if boxes is None:
-            boxes, self.estimated = boxes_from_instances(scene), True
+    def write(self, out: Path, number: int, scene: OccupancyScene) -> SceneRecord:
+        """Write the frames of one scene; its record says whether boxes were estimated."""
+        first = self.ends[number] - scene.frames
+        for name in ("label_2", "calib", *(("velodyne",) if self.scans else ())):
+            (out / "training" / name).mkdir(parents=True, exist_ok=True)
+        boxes = boxes_from_instances(scene) if scene.boxes is None else scene.boxes
         native = kitti_types(scene.taxonomy)
         for frame in range(scene.frames):
             name, rows = f"{first + frame:06d}", boxes.frame == frame
@@ -69,35 +66,26 @@ class KittiBoxesTree:
                 )
                 if (line := box_line(native.get(int(label)), center, size, float(yaw), scene.poses[frame]))
             ]
-            (self.out / "training/label_2" / f"{name}.txt").write_text("".join(lines), encoding="ascii")
-            (self.out / "training/calib" / f"{name}.txt").write_text(object_calib_text(), encoding="ascii")
+            (out / "training/label_2" / f"{name}.txt").write_text("".join(lines), encoding="ascii")
+            (out / "training/calib" / f"{name}.txt").write_text(object_calib_text(), encoding="ascii")
             if self.scans:
                 points = scan(scene, frame, HDL_64E).points
                 points = np.c_[points, np.full(len(points), 0.3)].astype("<f4")
-                (self.out / "training/velodyne" / f"{name}.bin").write_bytes(points.tobytes())
-        self.lengths.append(scene.frames)
-        return "training"
+                (out / "training/velodyne" / f"{name}.bin").write_bytes(points.tobytes())
+        return {"folder": "training", "estimated": scene.boxes is None}
 
-    def finish(self) -> list[str]:
-        """Write the splits; returns the roots, relative to ``out``."""
-        (self.out / "ImageSets").mkdir()
-        border, total = sum(self.lengths[: self.training]), sum(self.lengths)
+    def finish(self, out: Path, records: Iterable[SceneRecord]) -> Finished:
+        """Write the splits."""
+        (out / "ImageSets").mkdir()
+        border, total = self.ends[self.training - 1], self.ends[-1]
         for name, numbers in (("train", range(border)), ("val", range(border, total))):
             text = "".join(f"{number:06d}\n" for number in numbers)
-            (self.out / "ImageSets" / f"{name}.txt").write_text(text, encoding="ascii")
-        return ["."]
-
-    def beside(self) -> dict[str, str]:
-        """Nothing."""
-        return {}
-
-    def notes(self) -> list[str]:
-        """What a user of the tree should know, one line each."""
-        ends = np.cumsum(self.lengths).tolist()
-        notes = [f"scene i ends before frame {', '.join(map(str, ends[:8]))}{' ...' if len(ends) > 8 else ''}"]
-        if self.estimated:
+            (out / "ImageSets" / f"{name}.txt").write_text(text, encoding="ascii")
+        more = " ..." if len(self.ends) > 8 else ""
+        notes = [f"scene i ends before frame {', '.join(map(str, self.ends[:8]))}{more}"]
+        if any(record["estimated"] for record in records):
             notes.append("boxes are the least upright ones around each instance's voxels")
-        return notes
+        return Finished(notes=tuple(notes))
 
 
 def kitti_types(labels: str) -> dict[int, str]:

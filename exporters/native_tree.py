@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from dyncity.errors import InputError
 from dyncity.scene import OccupancyScene
@@ -29,23 +29,42 @@ class TreeOptions:
     cameras: tuple[Camera, ...] | None = None
 
 
+# What a scene leaves behind for the end of a tree: JSON values only, as it is kept on disk.
+SceneRecord = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What there is to say of a tree when it is complete.
+
+    Attributes:
+        roots: what loaders take, relative to the tree.
+        beside: files that belong NEXT to the tree, as several tools fail on strangers in it: ending -> text.
+        notes: what a user of the tree should know, one line each.
+    """
+
+    roots: tuple[str, ...] = (".",)
+    beside: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
 class NativeTree(Protocol):
-    """What writes the scenes of one tree, one after the other."""
+    """What writes the scenes of one tree, in any order and in any process.
 
-    def add(self, scene: OccupancyScene) -> str:
-        """Write the next scene; returns its folder relative to the tree."""
+    It is made from the number of frames of each scene and the options, and keeps nothing of what it writes:
+    what the whole tree needs of a scene is in the scene's record. It can be pickled.
+    """
+
+    def write(self, out: Path, number: int, scene: OccupancyScene) -> SceneRecord:
+        """Write scene ``number``, counted from 0, below ``out``, which holds none of its files yet.
+
+        Returns:
+            Its record: ``folder``, relative to ``out``, and what ``finish`` needs of the scene.
+        """
         ...
 
-    def finish(self) -> list[str]:
-        """Write what needs all scenes; returns the roots that loaders take, relative to the tree."""
-        ...
-
-    def beside(self) -> dict[str, str]:
-        """Files that belong NEXT to the tree, as several tools fail on strangers in it: ending -> text."""
-        ...
-
-    def notes(self) -> list[str]:
-        """What a user of the tree should know, one line each."""
+    def finish(self, out: Path, records: Iterable[SceneRecord]) -> Finished:
+        """Write what needs all scenes below ``out``, from their records in order, which are read once."""
         ...
 
 
@@ -56,14 +75,14 @@ class TreeFormat:
     Attributes:
         labels: the label space that its ids belong to.
         entries: a pattern of what lies at the top of such a tree.
-        build: (folder, number of scenes, options) -> the writer.
+        build: (frames of each scene, options) -> the writer.
         takes: names of the options that mean something to it.
         check: looks at the place of the tree; returns warnings.
     """
 
     labels: str
     entries: str
-    build: Callable[[Path, int, TreeOptions], NativeTree]
+    build: Callable[[Sequence[int], TreeOptions], NativeTree]
     takes: tuple[str, ...] = ()
     check: Callable[[Path], list[str]] = lambda out: []
 

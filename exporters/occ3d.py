@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from dyncity.scene import UNKNOWN, OccupancyScene
 from dyncity.taxonomy import taxonomy
 from exporters.cameras import NUSCENES_CAMERAS, Camera, camera_mask
 from exporters.labels import to_grid, to_labels
-from exporters.native_tree import TreeFormat, TreeOptions, held_out, scene_names
+from exporters.native_tree import Finished, SceneRecord, TreeFormat, TreeOptions, held_out, scene_names
 from exporters.sensors import HDL_32E, Lidar, scan
 from exporters.visibility import seen_over_time
 
@@ -82,8 +82,7 @@ class Occ3DNuScenesTree:
     more) are the validation split.
 
     Args:
-        out: an existing empty folder.
-        scenes: how many scenes will be added.
+        lengths: frames of each scene.
         options: the numbers of the scenes, the cameras.
 
     Raises:
@@ -92,31 +91,29 @@ class Occ3DNuScenesTree:
 
     labels = "occ3d-nuscenes"
 
-    def __init__(self, out: Path, scenes: int, options: TreeOptions | None = None) -> None:
+    def __init__(self, lengths: Sequence[int], options: TreeOptions | None = None) -> None:
         options = options or TreeOptions()
         self.cameras = options.cameras or NUSCENES_CAMERAS
-        self.out = out
-        self.names = scene_names(options, scenes)
-        self.infos: dict[str, dict[str, Any]] = {}
+        self.names = scene_names(options, len(lengths))
 
-    def add(self, scene: OccupancyScene) -> str:
-        """Write the frames of the next scene; returns its folder relative to ``out``."""
-        name = self.names[len(self.infos)]
+    def write(self, out: Path, number: int, scene: OccupancyScene) -> SceneRecord:
+        """Write the frames of one scene; its record has their annotations."""
+        name = self.names[number]
         frames = occ3d_frames(scene, self.labels, HDL_32E, self.cameras)
         tokens = [frame_token(scene.scene_id, frame) for frame in range(scene.frames)]
         chain = [_NO_FRAME, *tokens, _NO_FRAME]
-        self.infos[name] = {}
+        infos: dict[str, Any] = {}
         for frame, token in enumerate(tokens):
             path = f"gts/{name}/{token}/labels.npz"
-            (self.out / path).parent.mkdir(parents=True)
+            (out / path).parent.mkdir(parents=True)
             np.savez_compressed(
-                self.out / path,
+                out / path,
                 semantics=frames.semantics[frame],
                 mask_lidar=frames.mask_lidar[frame],
                 mask_camera=frames.mask_camera[frame],
             )
             pose, time = scene.poses[frame], str(scene.timestamps_us[frame])
-            self.infos[name][token] = {
+            infos[token] = {
                 "timestamp": time,
                 "camera_sensor": {
                     camera.name: {
@@ -132,26 +129,24 @@ class Occ3DNuScenesTree:
                 "prev": chain[frame],
                 "next": chain[frame + 2],
             }
-        return f"gts/{name}"
+        return {"folder": f"gts/{name}", "infos": infos}
 
-    def finish(self) -> list[str]:
-        """Write ``annotations.json``; returns the roots, relative to ``out``."""
+    def finish(self, out: Path, records: Iterable[SceneRecord]) -> Finished:
+        """Write ``annotations.json``, scene by scene: it can be larger than memory."""
         first_held_out = len(self.names) - held_out(len(self.names))
         annotations = {
             "train_split": self.names[:first_held_out],
             "val_split": self.names[first_held_out:],
-            "scene_infos": self.infos,
+            "scene_infos": {},
         }
-        (self.out / "annotations.json").write_text(json.dumps(annotations) + "\n", encoding="ascii")
-        return ["."]
-
-    def beside(self) -> dict[str, str]:
-        """Nothing."""
-        return {}
-
-    def notes(self) -> list[str]:
-        """What a user of the tree should know, one line each."""
-        return [] if len(self.names) > 1 else ["one scene only: the validation split is empty"]
+        with open(out / "annotations.json", "w", encoding="ascii") as file:
+            file.write(json.dumps(annotations).removesuffix("}}"))
+            for name, record in zip(self.names, records, strict=False):
+                comma = ", " if name != self.names[0] else ""
+                file.write(f"{comma}{json.dumps(name)}: {json.dumps(record['infos'])}")
+            file.write("}}\n")
+        alone = ("one scene only: the validation split is empty",)
+        return Finished(notes=() if len(self.names) > 1 else alone)
 
 
 def frame_token(scene_id: str, frame: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from dyncity.grid import GridSpec
 from dyncity.scene import OccupancyScene
 from dyncity.taxonomy import taxonomy
 from exporters.cameras import WAYMO_CAMERAS
-from exporters.native_tree import TreeFormat, TreeOptions, held_out
+from exporters.native_tree import Finished, SceneRecord, TreeFormat, TreeOptions, held_out
 from exporters.occ3d import LOWER, SHAPE, VOXEL_SIZE, occ3d_frames
 from exporters.pickles import portable_pickle
 from exporters.sensors import WAYMO_TOP
@@ -32,55 +33,49 @@ class Occ3DWaymoTree:
     are numbered from 000 in each split.
 
     Args:
-        out: an existing empty folder.
-        scenes: how many scenes will be added.
+        lengths: frames of each scene.
         options: the cameras.
 
     Raises:
         InputError: more scenes than numbers.
     """
 
-    def __init__(self, out: Path, scenes: int, options: TreeOptions | None = None) -> None:
+    def __init__(self, lengths: Sequence[int], options: TreeOptions | None = None) -> None:
+        scenes = len(lengths)
         if scenes - held_out(scenes) > _MOST:
             raise InputError("CORPUS", f"found {scenes} scenes, numbers have three digits", "export fewer scenes")
-        self.out = out
         self.cameras = (options or TreeOptions()).cameras or WAYMO_CAMERAS
-        self.training = scenes - held_out(scenes)
-        self.added = 0
-        # Of each split: the camera poses by scene and frame, and the frames.
-        self.cam_infos: list[dict[int, dict[int, list[dict[str, Any]]]]] = [{}, {}]
-        self.infos: list[list[dict[str, Any]]] = [[], []]
+        self.scenes, self.training = scenes, scenes - held_out(scenes)
 
-    def add(self, scene: OccupancyScene) -> str:
-        """Write the frames of the next scene; returns its folder relative to ``out``."""
+    def write(self, out: Path, number: int, scene: OccupancyScene) -> SceneRecord:
+        """Write the frames of one scene; its record has their poses and times, microseconds."""
         if scene.frames > _MOST:
             raise InputError(
                 f"scene {scene.scene_id}", f"it has {scene.frames} frames, numbers have three digits", "cut it"
             )
-        split = int(self.added >= self.training)
-        number = self.added - split * self.training
-        folder = f"{_SPLITS[split][0]}/{number:03d}"
-        (self.out / folder).mkdir(parents=True)
+        split, own = self._place(number)
+        folder = f"{_SPLITS[split][0]}/{own:03d}"
+        (out / folder).mkdir(parents=True)
         frames = occ3d_frames(scene, LABELS, WAYMO_TOP, self.cameras)
         free = frames.semantics == taxonomy(LABELS).free
         on_disk = np.where(free, np.uint8(FREE_ON_DISK), frames.semantics)
         infov = in_view(self.cameras)
-        poses: dict[int, list[dict[str, Any]]] = {}
         for frame in range(scene.frames):
             np.savez_compressed(
-                self.out / folder / f"{frame:03d}_04.npz",
+                out / folder / f"{frame:03d}_04.npz",
                 voxel_label=on_disk[frame],
                 origin_voxel_state=frames.mask_lidar[frame],
                 final_voxel_state=frames.mask_camera[frame],
                 infov=infov,
             )
-            poses[frame] = [camera_info(camera, scene.poses[frame]) for camera in self.cameras]
-            self.infos[split].append(self._info(scene, split, number, frame))
-        self.cam_infos[split][number] = poses
-        self.added += 1
-        return folder
+        return {"folder": folder, "poses": scene.poses.tolist(), "times": scene.timestamps_us.tolist()}
 
-    def _info(self, scene: OccupancyScene, split: int, number: int, frame: int) -> dict[str, Any]:
+    def _place(self, number: int) -> tuple[int, int]:
+        """The split of a scene and its number in it."""
+        split = int(number >= self.training)
+        return split, number - split * self.training
+
+    def _info(self, pose: NDArray[np.float64], time: int, split: int, number: int, frame: int) -> dict[str, Any]:
         """One frame as the KITTI-style info files of Waymo have it; images and points are named, not written."""
         name = f"{split}{number:03d}{frame:03d}"
         front = self.cameras[0]
@@ -88,8 +83,8 @@ class Occ3DWaymoTree:
         first[:3, :3] = front.intrinsic()
         return {
             "sample_idx": int(name),
-            "timestamp": int(scene.timestamps_us[frame]),
-            "pose": scene.poses[frame].copy(),
+            "timestamp": time,
+            "pose": pose,
             "image": {
                 "image_idx": int(name),
                 "image_path": f"training/image_0/{name}.png",
@@ -99,21 +94,23 @@ class Occ3DWaymoTree:
             "calib": {"P0": first, "R0_rect": np.eye(4), "Tr_velo_to_cam": np.linalg.inv(front.to_ego())},
         }
 
-    def finish(self) -> list[str]:
-        """Write ``waymo_infos_{train,val}.pkl`` and ``cam_infos{,_vali}.pkl``; returns the roots."""
-        for split, (folder, short, cam_infos) in enumerate(_SPLITS):
-            (self.out / folder).mkdir(exist_ok=True)
-            (self.out / f"waymo_infos_{short}.pkl").write_bytes(portable_pickle(self.infos[split]))
-            (self.out / cam_infos).write_bytes(portable_pickle(self.cam_infos[split]))
-        return ["."]
-
-    def beside(self) -> dict[str, str]:
-        """Nothing."""
-        return {}
-
-    def notes(self) -> list[str]:
-        """What a user of the tree should know, one line each."""
-        return [] if self.added > 1 else ["one scene only: the validation split is empty"]
+    def finish(self, out: Path, records: Iterable[SceneRecord]) -> Finished:
+        """Write ``waymo_infos_{train,val}.pkl`` and ``cam_infos{,_vali}.pkl``."""
+        # Of each split: the camera poses by scene and frame, and the frames.
+        cam_infos: list[dict[int, dict[int, list[dict[str, Any]]]]] = [{}, {}]
+        infos: list[list[dict[str, Any]]] = [[], []]
+        for number, record in enumerate(records):
+            split, own = self._place(number)
+            cam_infos[split][own] = {}
+            for frame, (pose, time) in enumerate(zip(np.array(record["poses"]), record["times"], strict=True)):
+                cam_infos[split][own][frame] = [camera_info(camera, pose) for camera in self.cameras]
+                infos[split].append(self._info(pose.copy(), time, split, own, frame))
+        for split, (folder, short, name) in enumerate(_SPLITS):
+            (out / folder).mkdir(exist_ok=True)
+            (out / f"waymo_infos_{short}.pkl").write_bytes(portable_pickle(infos[split]))
+            (out / name).write_bytes(portable_pickle(cam_infos[split]))
+        alone = ("one scene only: the validation split is empty",)
+        return Finished(notes=() if self.scenes > 1 else alone)
 
 
 def in_view(cameras: Any) -> NDArray[np.bool_]:

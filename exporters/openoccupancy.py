@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from dyncity.grid import GridSpec
 from dyncity.scene import UNKNOWN, OccupancyScene
 from dyncity.taxonomy import OCC3D_NUSCENES
 from exporters.labels import to_grid, to_labels
-from exporters.native_tree import TreeFormat, TreeOptions
+from exporters.native_tree import Finished, SceneRecord, TreeFormat, TreeOptions
 from exporters.occ3d import frame_token
 from exporters.sensors import HDL_32E
 
@@ -25,37 +26,28 @@ class OpenOccupancyTree:
     """Writes ``<out>/scene_<token>/occupancy/<token>.npy``, a file a frame.
 
     Args:
-        out: an existing empty folder.
-        scenes: how many scenes will be added.
+        lengths: frames of each scene.
         options: none of them.
     """
 
-    def __init__(self, out: Path, scenes: int, options: TreeOptions | None = None) -> None:
-        self.out = out
+    def __init__(self, lengths: Sequence[int], options: TreeOptions | None = None) -> None:
+        pass  # scenes are named by their own names, not by numbers
 
-    def add(self, scene: OccupancyScene) -> str:
-        """Write the frames of the next scene; returns its folder relative to ``out``."""
+    def write(self, out: Path, number: int, scene: OccupancyScene) -> SceneRecord:
+        """Write the frames of one scene."""
         folder = f"scene_{frame_token(scene.scene_id, -1)}"
-        (self.out / folder / "occupancy").mkdir(parents=True)
+        (out / folder / "occupancy").mkdir(parents=True)
         bare = dataclasses.replace(scene, boxes=None, instances=None, mask_lidar=None, mask_camera=None)
         sampled = to_labels(to_grid(bare, ego_grid(scene.grid.frame_rate)), "occ3d-nuscenes")
         for frame in range(scene.frames):
             rows = voxel_rows(sampled.semantics[frame])
-            path = self.out / folder / "occupancy" / f"{frame_token(scene.scene_id, frame)}.npy"
+            path = out / folder / "occupancy" / f"{frame_token(scene.scene_id, frame)}.npy"
             np.save(path, rows, allow_pickle=False)
-        return folder
+        return {"folder": folder}
 
-    def finish(self) -> list[str]:
-        """Nothing is left to write; returns the roots, relative to ``out``."""
-        return ["."]
-
-    def beside(self) -> dict[str, str]:
-        """Nothing."""
-        return {}
-
-    def notes(self) -> list[str]:
-        """What a user of the tree should know, one line each."""
-        return ["a voxel without a row is empty or unknown: this format does not tell which"]
+    def finish(self, out: Path, records: Iterable[SceneRecord]) -> Finished:
+        """Nothing is left to write."""
+        return Finished(notes=("a voxel without a row is empty or unknown: this format does not tell which",))
 
 
 def ego_grid(frame_rate: float) -> GridSpec:

@@ -29,6 +29,17 @@ from exporters.labels import check_labels, to_labels
 
 # A row group is decoded as a whole to read one of its scenes: 4 MB of voxels keep that at milliseconds.
 ROW_GROUP_BYTES = 4 * 2**20
+# Every setting that decides bytes. ``benchmarks/export.py`` measures them beside others.
+WRITER: dict[str, Any] = {
+    "version": "2.6",
+    "compression": "zstd",
+    "compression_level": 3,
+    "use_dictionary": ["scene_id", "command", "provenance"],
+    "write_statistics": ["scene_id", "frame"],
+    "write_page_checksum": True,
+    "data_page_size": 2**20,
+    "data_page_version": "1.0",
+}
 
 
 class ParquetExporter:
@@ -72,7 +83,7 @@ class ParquetExporter:
                         layout = layout_of(scene, self.columns)
                         schema = parquet_schema(layout.columns, layout.maps_grid is not None)
                         schema = schema.with_metadata({METADATA_KEY: layout_json(layout).encode()})
-                        writer = _writer(sink, schema)
+                        writer = pq.ParquetWriter(sink, schema, **WRITER)
                     check_scene(scene, layout)
                     if scene.scene_id in names:
                         raise InputError(f"scene {scene.scene_id}", "its name is given twice", "name scenes apart")
@@ -89,27 +100,17 @@ class ParquetExporter:
                     writer.close()
 
 
-def _writer(sink: Any, schema: pa.Schema) -> pq.ParquetWriter:
-    """The writer with every setting that decides bytes spelled out."""
-    return pq.ParquetWriter(
-        sink,
-        schema,
-        version="2.6",
-        compression="zstd",
-        compression_level=3,
-        use_dictionary=["scene_id", "command", "provenance"],
-        write_statistics=["scene_id", "frame"],
-        write_page_checksum=True,
-        data_page_size=2**20,
-        data_page_version="1.0",
-    )
-
-
 def _flush(writer: pq.ParquetWriter, tables: list[pa.Table]) -> None:
     """Write the scenes gathered so far as one row group."""
     table = pa.concat_tables(tables)
     writer.write_table(table, row_group_size=table.num_rows)
     tables.clear()
+
+
+def scene_table(scene: OccupancyScene, columns: tuple[str, ...] = ()) -> pa.Table:
+    """The rows of one scene, without what a shard says of itself."""
+    layout = layout_of(scene, columns)
+    return _table(scene, layout, parquet_schema(layout.columns))
 
 
 def _table(scene: OccupancyScene, layout: ShardLayout, schema: pa.Schema) -> pa.Table:

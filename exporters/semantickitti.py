@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from dyncity.grid import GridSpec
 from dyncity.scene import UNKNOWN, OccupancyScene
 from exporters.labels import to_grid
 from exporters.motion import moving_tracks
-from exporters.native_tree import TreeFormat, TreeOptions, chosen_numbers
+from exporters.native_tree import Finished, SceneRecord, TreeFormat, TreeOptions, chosen_numbers
 from exporters.semantickitti_ids import OTHER_OBJECT, REMISSION, configuration, raw_table
 from exporters.sensors import HDL_64E, Scan, scan
 from exporters.visibility import seen_over_time
@@ -54,40 +54,34 @@ class SemanticKittiTree:
     so that every part is a data set by itself.
 
     Args:
-        out: an existing empty folder.
-        scenes: how many scenes will be added.
+        lengths: frames of each scene.
         options: sequence numbers (all in one root then), scans, placeholder images.
 
     Raises:
         InputError: when the chosen numbers do not fit.
     """
 
-    def __init__(self, out: Path, scenes: int, options: TreeOptions | None = None) -> None:
-        self.out = out
+    def __init__(self, lengths: Sequence[int], options: TreeOptions | None = None) -> None:
         self.options = options or TreeOptions()
-        self.folders = sequence_folders(scenes, self.options.sequences)
-        self.added = 0
-        self.content: Counter[int] = Counter()
+        self.folders = sequence_folders(len(lengths), self.options.sequences)
 
-    def add(self, scene: OccupancyScene) -> str:
-        """Write the next scene; returns its folder relative to ``out``."""
-        folder = self.folders[self.added]
-        self.content += write_sequence(scene, self.out / folder, scans=self.options.scans, images=self.options.images)
-        self.added += 1
-        return folder
+    def write(self, out: Path, number: int, scene: OccupancyScene) -> SceneRecord:
+        """Write one scene as one sequence; its record has how many points have each raw id."""
+        folder = self.folders[number]
+        content = write_sequence(scene, out / folder, scans=self.options.scans, images=self.options.images)
+        return {"folder": folder, "content": sorted(content.items())}
 
-    def finish(self) -> list[str]:
-        """Nothing is left to write; returns the roots, relative to ``out``."""
-        return sorted(self._roots())
-
-    def beside(self) -> dict[str, str]:
-        """A label configuration a root, as the official API and many loaders take it."""
-        return {
-            f"{root}.semantic-kitti.yaml" if root != "." else "semantic-kitti.yaml": configuration(
-                numbers, self.content
-            )
-            for root, numbers in self._roots().items()
+    def finish(self, out: Path, records: Iterable[SceneRecord]) -> Finished:
+        """A label configuration a root next to the tree, as the official API and many loaders take it."""
+        content: Counter[int] = Counter()
+        for record in records:
+            content.update(dict(record["content"]))
+        roots = self._roots()
+        beside = {
+            f"{root}.semantic-kitti.yaml" if root != "." else "semantic-kitti.yaml": configuration(numbers, content)
+            for root, numbers in roots.items()
         }
+        return Finished(tuple(sorted(roots)), beside, tuple(self._notes()))
 
     def _roots(self) -> dict[str, list[int]]:
         """Each root and the numbers of its sequences."""
@@ -96,8 +90,8 @@ class SemanticKittiTree:
             roots.setdefault(folder.split("dataset/")[0].rstrip("/") or ".", []).append(_number(folder))
         return roots
 
-    def notes(self) -> list[str]:
-        """What a user of the tree should know, one line each."""
+    def _notes(self) -> list[str]:
+        """Which sequences loaders will miss."""
         short = len(self.folders) % len(_ROOT)
         if not short or not all(_number(f) in _ROOT for f in self.folders):
             return []

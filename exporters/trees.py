@@ -1,8 +1,8 @@
 """From a corpus to a tree in the layout of a data set: all of it or nothing.
 
-The tree grows in a hidden folder next to its place and is renamed when it is complete. Nothing but the
-data set's own files lies in it; which scene became which folder is written NEXT to it, as
-``<out>.scenes.json``, because several official tools fail on files they do not know; so is what else
+The tree grows next to its place (``partial_tree.py``) and is renamed when it is complete. Nothing but the
+data set's own files lies in it; what became of which scene, and every file's digest, is written NEXT to it,
+as ``<out>.scenes.json``, because several official tools fail on files they do not know; so is what else
 belongs to a tree and not in it.
 """
 
@@ -11,15 +11,22 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, fields
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
+import dyncity
 from dyncity.datasets.corpus import Corpus, open_corpus
+from dyncity.datasets.manifest import manifest_json
 from dyncity.errors import InputError
 from exporters.formats import FORMATS, tree_format
 from exporters.native_tree import NativeTree, TreeFormat, TreeOptions
+from exporters.partial_tree import PartialTree, open_partial, partial_tree
+from exporters.scene_writer import SceneWriter, write_scenes
+from exporters.tree_listing import LISTING, files_below, listing_path, read_head, write_listing
 
 __all__ = ["FORMATS", "ExportResult", "TreeOptions", "export_tree"]
 
@@ -51,26 +58,32 @@ def export_tree(
     out: Path,
     *,
     overwrite: bool = False,
+    resume: bool = False,
+    workers: int = 0,
     report: Report | None = None,
     options: TreeOptions | None = None,
 ) -> ExportResult:
     """Write the scenes of a corpus as a tree in the layout of a data set.
 
-    The same corpus gives the same bytes. On any failure, an interrupt too, nothing is left behind and
-    what was at ``out`` is still there.
+    The same corpus gives the same bytes, whatever the number of workers and however often it was
+    interrupted. On any failure, an interrupt too, what was at ``out`` is still there; what is done stays
+    for ``resume`` where a scene is finished, else nothing is left behind. Memory holds a scene a worker.
 
     Args:
         corpus_path: a corpus folder with native labels, or with those of the format.
         format: one of ``FORMATS``.
         out: the folder to make; its parents are made as needed.
-        overwrite: replace an earlier export at ``out``.
-        report: called with (scenes done, scenes in all) after each scene.
+        overwrite: replace an earlier export at ``out``, and what an interrupted one left.
+        resume: go on with an interrupted export of the same corpus with the same options.
+        workers: processes that write scenes; 0 or 1: this process. They are spawned: the script that
+            asks for them needs its ``if __name__ == "__main__":``.
+        report: called with (scenes done, scenes in all) after each scene, and once at the start of a resume.
         options: what the user chose.
 
     Raises:
         InputError: on an unknown format, an option that means nothing to it, a bad corpus, labels that do not
             map, numbers that do not fit,
-            a place that is taken or cannot be written, a full disk.
+            a place that is taken or cannot be written, a full disk, nothing that ``resume`` could go on with.
     """
     out = Path(os.path.abspath(out))
     chosen = tree_format(format)
@@ -78,8 +91,11 @@ def export_tree(
     for field in fields(TreeOptions):
         if field.name not in chosen.takes and getattr(options, field.name) != field.default:
             raise InputError(f"--{field.name}", f"means nothing to {format}", "leave it out")
+    if resume and overwrite:
+        raise InputError("--resume", "given together with --overwrite", "choose one of them")
     corpus = open_corpus(Path(corpus_path))
-    if not corpus.scene_ids:
+    scene_ids = corpus.scene_ids
+    if not scene_ids:
         raise InputError(corpus_path, "it holds no scenes", "export a corpus that has some")
     if corpus.taxonomy not in ("native", chosen.labels):
         raise InputError(
@@ -92,52 +108,98 @@ def export_tree(
     notes = chosen.check(out)
     if not corpus.manifest.complete:
         notes = [*notes, f"{corpus_path} is not complete: {corpus.manifest.written} of its scenes are there"]
-    listing = out.with_name(f"{out.name}.scenes.json")
-    _check_place(out, listing, chosen, overwrite)
-    partial = out.with_name(f".{out.name}.partial")
-    made = _make_folder(partial, overwrite)
+    tree = chosen.build([corpus.frames(scene_id) for scene_id in scene_ids], options)
+    plan = _plan(corpus, format, options)
+    partial = partial_tree(out)
+    if resume and not partial.plan() and _is_complete(out, plan):
+        return _result(out, [*notes, "it was complete already"])
+    if not (resume and partial.is_placed()):
+        _check_place(out, chosen, overwrite or (resume and partial.replaces()))
     try:
-        tree = chosen.build(partial, len(corpus.scene_ids), options)
-        rows, frames = _write(corpus, tree, report)
-        roots = tree.finish()
-        size = sum(path.stat().st_size for path in partial.rglob("*") if path.is_file())
-        listed = json.dumps({"format": format, "scenes": rows}, indent=1) + "\n"
-        beside = {out.with_name(f"{out.name}.{ending}"): text for ending, text in tree.beside().items()}
-        _put_in_place(partial, out, {**beside, listing: listed})
+        with open_partial(out, plan, resume=resume, overwrite=overwrite):
+            if not partial.beside.exists():
+                _write(SceneWriter(corpus, tree, partial), scene_ids, workers, report)
+                _finish(partial, tree, plan, len(scene_ids))
+            _put_in_place(partial, out)
     except OSError as error:
-        raise InputError(
-            error.filename or out, error.strerror or str(error), "make room or choose another place"
-        ) from error
-    finally:
-        _clear(partial, made, keep=out)
+        fix = "make room, then go on with --resume" if partial.plan() else "make room or choose another place"
+        raise InputError(error.filename or out, error.strerror or str(error), fix) from error
+    return _result(out, notes)
+
+
+def _plan(corpus: Corpus, format: str, options: TreeOptions) -> dict[str, Any]:
+    """What decides the bytes of a tree, as JSON values by the name that a user knows."""
+    chosen = asdict(options)
+    if options.sequences is not None:
+        chosen["sequences"] = [int(number) for number in options.sequences]
+    return {
+        "corpus": sha256(manifest_json(corpus.manifest).encode()).hexdigest(),
+        "--format": format,
+        "version of DynCity": dyncity.__version__,
+        **{f"--{name}": value for name, value in chosen.items()},
+    }
+
+
+def _write(writer: SceneWriter, scene_ids: Sequence[str], workers: int, report: Report | None) -> None:
+    """Write every scene that is not there yet."""
+    there = writer.partial.finished()
+    done = len(there)
+    if done and report is not None:
+        report(done, len(scene_ids))
+    left = [(number, scene_id) for number, scene_id in enumerate(scene_ids) if number not in there]
+    with closing(write_scenes(writer, left, workers)) as finished:
+        for _ in finished:
+            done += 1
+            if report is not None:
+                report(done, len(scene_ids))
+
+
+def _finish(partial: PartialTree, tree: NativeTree, plan: dict[str, Any], scenes: int) -> None:
+    """Write what needs all scenes, and what goes next to the tree, the listing among it."""
+    scratch = partial.scratch("whole")
+    end = tree.finish(scratch, (entry["record"] for entry in partial.entries(scenes)))
+    folders = sorted(path.relative_to(scratch).as_posix() for path in scratch.rglob("*") if path.is_dir())
+    for folder in folders:
+        (partial.tree / folder).mkdir(parents=True, exist_ok=True)
+    shared = partial.move_in(scratch)
+    beside = partial.scratch("beside")
+    for ending, text in end.beside.items():
+        (beside / ending).write_text(text, encoding="ascii")
+    totals = {"count": scenes, "frames": 0, "bytes": sum(size for size, _ in shared.values())}
+    for entry in partial.entries(scenes):
+        totals["frames"] += entry["frames"]
+        totals["bytes"] += sum(size for size, _ in entry["files"].values())
+    head = {"format": plan["--format"], "plan": plan, "roots": end.roots, "notes": end.notes, **totals}
+    rows = ({k: v for k, v in entry.items() if k != "record"} for entry in partial.entries(scenes))
+    tail = {"shared": {"folders": folders, "files": shared}, "beside": files_below(beside)}
+    write_listing(beside / LISTING, head, rows, tail)
+    os.replace(beside, partial.beside)
+
+
+def _is_complete(out: Path, plan: dict[str, Any]) -> bool:
+    """Whether the tree of this plan is in its place already."""
+    listing = listing_path(out)
+    return out.is_dir() and listing.is_file() and read_head(listing).get("plan") == json.loads(json.dumps(plan))
+
+
+def _result(out: Path, notes: Sequence[str]) -> ExportResult:
+    """What was written, from the listing next to it."""
+    listing = listing_path(out)
+    head = read_head(listing)
     return ExportResult(
-        scenes=len(rows),
-        frames=frames,
-        bytes=size,
-        paths=tuple(out / root for root in roots),
+        scenes=head["count"],
+        frames=head["frames"],
+        bytes=head["bytes"],
+        paths=tuple(out / root for root in head["roots"]),
         scene_list=listing,
-        notes=(*notes, *tree.notes()),
+        notes=(*notes, *head["notes"]),
     )
 
 
-def _write(corpus: Corpus, tree: NativeTree, report: Report | None) -> tuple[list[dict[str, str | int]], int]:
-    """Add every scene; returns a row a scene for the listing, and the number of frames."""
-    rows: list[dict[str, str | int]] = []
-    frames = 0
-    for scene in corpus.scenes():
-        rows.append({"scene_id": scene.scene_id, "folder": tree.add(scene), "frames": scene.frames})
-        frames += scene.frames
-        if report is not None:
-            report(len(rows), len(corpus.scene_ids))
-    return rows, frames
-
-
-def _check_place(out: Path, listing: Path, chosen: TreeFormat, overwrite: bool) -> None:
+def _check_place(out: Path, chosen: TreeFormat, overwrite: bool) -> None:
     """Raise InputError unless a tree may be put at ``out``; only a tree of the same kind is ever replaced."""
-    for path in (out, listing):
-        if not os.path.lexists(path):
-            continue
-        if not overwrite:
+    for path in (out, listing_path(out)):
+        if os.path.lexists(path) and not overwrite:
             raise InputError(path, "it exists already", "choose another folder or use --overwrite")
     if not os.path.lexists(out):
         return
@@ -148,60 +210,26 @@ def _check_place(out: Path, listing: Path, chosen: TreeFormat, overwrite: bool) 
         raise InputError(out, "it is not an export of this format", "choose another folder or remove it")
 
 
-def _make_folder(partial: Path, overwrite: bool) -> list[Path]:
-    """Make the folder that the tree grows in; returns the parents that had to be made, lowest first."""
-    missing = [parent for parent in partial.parents if not parent.exists()]
-    if overwrite and partial.is_dir() and not partial.is_symlink():
-        shutil.rmtree(partial)
-    try:
-        for parent in reversed(missing):
-            parent.mkdir()
-        partial.mkdir()
-    except FileExistsError:
-        raise InputError(
-            partial,
-            "another export is writing there, or one was killed",
-            "wait for it, or remove that folder or use --overwrite",
-        ) from None
-    except OSError as error:
-        _clear(partial, missing, keep=partial)
-        raise InputError(error.filename, error.strerror or str(error), "choose another place") from None
-    return missing
+def _put_in_place(partial: PartialTree, out: Path) -> None:
+    """Rename the finished tree to ``out``, and the files next to it; where that fails, all is as before.
 
+    What lay there goes into the partial folder, and with it. A run that was killed in between goes on.
+    """
+    moves: list[tuple[Path, Path]] = []
 
-def _put_in_place(partial: Path, out: Path, beside: dict[Path, str]) -> None:
-    """Rename the finished tree to ``out`` and write the files next to it; what was there goes away last."""
-    old = out.with_name(f".{out.name}.old")
-    before = {path: path.read_bytes() if path.exists() else None for path in beside}
-    written = {path: path.with_name(f".{path.name}.partial") for path in beside}
+    def move(source: Path, target: Path) -> None:
+        os.replace(source, target)
+        moves.append((source, target))
+
+    partial.replaced.mkdir(exist_ok=True)
+    pairs = [(partial.tree, out)] if partial.tree.exists() else []
+    pairs += [(path, out.with_name(f"{out.name}.{path.name}")) for path in sorted(partial.beside.iterdir())]
     try:
-        for path, text in beside.items():
-            written[path].write_text(text, encoding="ascii")
-        if out.exists():
-            os.replace(out, old)
-        os.replace(partial, out)
-        for path, temporary in written.items():
-            os.replace(temporary, path)
+        for source, target in pairs:
+            if os.path.lexists(target):
+                move(target, partial.replaced / source.name)
+            move(source, target)
     except BaseException:
-        if not partial.exists():
-            os.replace(out, partial)
-        if old.exists():
-            os.replace(old, out)
-        for path, content in before.items():
-            written[path].unlink(missing_ok=True)
-            if content is not None:
-                path.write_bytes(content)
-            else:
-                path.unlink(missing_ok=True)
+        for source, target in reversed(moves):
+            os.replace(target, source)
         raise
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _clear(partial: Path, made: list[Path], keep: Path) -> None:
-    """Remove an unfinished tree, and the parents made for it unless ``keep`` came to lie there."""
-    shutil.rmtree(partial, ignore_errors=True)
-    if keep.exists():
-        return
-    for parent in made:
-        if parent.is_dir() and not any(parent.iterdir()):
-            parent.rmdir()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from dyncity.scene import OccupancyScene
 from dyncity.taxonomy import NATIVE
 from exporters.cameras import NUSCENES_CAMERAS
 from exporters.motion import track_poses
-from exporters.native_tree import TreeFormat, TreeOptions, scene_names
+from exporters.native_tree import Finished, SceneRecord, TreeFormat, TreeOptions, scene_names
 from exporters.occ3d import LOWER, SHAPE, VOXEL_SIZE, Occ3DFrames, occ3d_frames
 from exporters.pickles import object_array, portable_pickle
 from exporters.sensors import HDL_32E
@@ -39,25 +40,23 @@ class UniOccTree:
     """Writes ``<out>/scene-NNNN/<frame>.npz`` and, at the end, ``<out>/scene_infos.pkl``.
 
     Args:
-        out: an existing empty folder.
-        scenes: how many scenes will be added.
+        lengths: frames of each scene.
         options: the numbers of the scenes, the cameras.
 
     Raises:
         InputError: when the chosen numbers do not fit.
     """
 
-    def __init__(self, out: Path, scenes: int, options: TreeOptions | None = None) -> None:
+    def __init__(self, lengths: Sequence[int], options: TreeOptions | None = None) -> None:
         options = options or TreeOptions()
-        self.out = out
-        self.names = scene_names(options, scenes)
+        self.lengths = tuple(lengths)
+        self.names = scene_names(options, len(lengths))
         self.cameras = options.cameras or NUSCENES_CAMERAS
-        self.infos: list[dict[str, Any]] = []
 
-    def add(self, scene: OccupancyScene) -> str:
-        """Write the frames of the next scene; returns its folder relative to ``out``."""
-        name = self.names[len(self.infos)]
-        (self.out / name).mkdir()
+    def write(self, out: Path, number: int, scene: OccupancyScene) -> SceneRecord:
+        """Write the frames of one scene."""
+        name = self.names[number]
+        (out / name).mkdir()
         frames = occ3d_frames(scene, "native", HDL_32E, self.cameras)
         paths = track_poses(scene)
         table = class_table()
@@ -72,7 +71,7 @@ class UniOccTree:
         ]
         for frame in range(scene.frames):
             write_npz(
-                self.out / name / f"{frame}.npz",
+                out / name / f"{frame}.npz",
                 {
                     "occ_label": table[frames.semantics[frame]],
                     "occ_mask_camera": frames.mask_camera[frame],
@@ -83,23 +82,16 @@ class UniOccTree:
                     "annotations": box_annotations(scene, frame, table),
                 },
             )
-        self.infos.append(
-            {"scene_name": name, "occ_in_scene_paths": [f"{name}/{frame}.npz" for frame in range(scene.frames)]}
-        )
-        return name
+        return {"folder": name}
 
-    def finish(self) -> list[str]:
-        """Write ``scene_infos.pkl``; returns the roots, relative to ``out``."""
-        (self.out / "scene_infos.pkl").write_bytes(portable_pickle(self.infos))
-        return ["."]
-
-    def beside(self) -> dict[str, str]:
-        """Nothing."""
-        return {}
-
-    def notes(self) -> list[str]:
-        """What a user of the tree should know, one line each."""
-        return []
+    def finish(self, out: Path, records: Iterable[SceneRecord]) -> Finished:
+        """Write ``scene_infos.pkl``."""
+        infos = [
+            {"scene_name": name, "occ_in_scene_paths": [f"{name}/{frame}.npz" for frame in range(frames)]}
+            for name, frames in zip(self.names, self.lengths, strict=True)
+        ]
+        (out / "scene_infos.pkl").write_bytes(portable_pickle(infos))
+        return Finished()
 
 
 def class_table() -> NDArray[np.uint8]:

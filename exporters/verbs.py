@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from dyncity.errors import InputError
-from dyncity.options import Corpus, Out, Overwrite
+from dyncity.options import Corpus, Out, Overwrite, Resume
 from exporters.formats import FORMATS
 
 
@@ -20,6 +21,10 @@ def export(
     scans: Annotated[bool, typer.Option("--scans/--no-scans", help="Write simulated LiDAR scans.")] = True,
     images: Annotated[bool, typer.Option("--images", help="semantickitti: write black image_2 placeholders.")] = False,
     cameras: Annotated[Path | None, typer.Option(metavar="FILE", help="JSON of a camera rig for the masks.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(metavar="N", min=0, help="Processes that write; by default by the cores.")
+    ] = None,
+    resume: Resume = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Write a corpus in the folder layout of a public data set.
@@ -28,6 +33,7 @@ def export(
     Examples:
       dyncity export corpus --format semantickitti --out kitti
       dyncity export corpus --format occ3d-nuscenes --out occ3d
+      dyncity export corpus --format occ3d-nuscenes --out occ3d --workers 8 --resume
     """
     from dyncity.terminal import ProgressLine, show_table
     from exporters.cameras import read_cameras
@@ -37,7 +43,14 @@ def export(
     rig = read_cameras(cameras) if cameras else None
     options = TreeOptions(read_numbers(sequences) if sequences else None, scans, images, rig)
     with ProgressLine("export", "scenes") as progress:
-        result = export_tree(corpus, kind, out, overwrite=overwrite, report=progress.update, options=options)
+        result = export_tree(
+            *(corpus, kind, out),
+            overwrite=overwrite,
+            resume=resume,
+            workers=(os.cpu_count() or 1) if workers is None else workers,
+            report=progress.update,
+            options=options,
+        )
     rows = [
         ("scenes", result.scenes),
         ("frames", result.frames),
@@ -49,21 +62,25 @@ def export(
     show_table(rows, title=str(out))
 
 
-def verify(corpus: Corpus) -> None:
-    """Check every byte of a corpus; one line a finding.
+def verify(
+    place: Annotated[Path, typer.Argument(metavar="CORPUS|TREE", help="A corpus, or an exported tree.")],
+) -> None:
+    """Check every byte of a corpus or of an exported tree; one line a finding.
 
     \b
-    Example:
+    Examples:
       dyncity verify corpus
+      dyncity verify kitti
     """
     from exporters.manifest import verify_corpus
+    from exporters.tree_listing import is_tree, verify_tree
 
-    findings = verify_corpus(corpus)
+    findings = verify_tree(place) if is_tree(place) else verify_corpus(place)
     for finding in findings:
         typer.echo(finding)
     if findings:
         raise typer.Exit(1)
-    typer.echo(f"{corpus}: undamaged")
+    typer.echo(f"{place}: undamaged")
 
 
 def view(

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from written_tree import write_tree
 
 from dyncity.errors import InputError
 from dyncity.grid import GridSpec
@@ -58,8 +59,7 @@ def test_scenes_on_a_coarse_smaller_grid_fill_their_part_and_leave_the_rest_unkn
 
 @pytest.mark.parametrize(("scenes", "held_out"), [(1, 0), (2, 1), (5, 1), (8, 1), (16, 2), (100, 15)])
 def test_the_last_scenes_are_held_out(tmp_path, scenes, held_out):
-    tree = Occ3DNuScenesTree(tmp_path, scenes)
-    tree.finish()
+    Occ3DNuScenesTree([1] * scenes).finish(tmp_path, [])
     splits = json.loads((tmp_path / "annotations.json").read_text())
     assert len(splits["val_split"]) == held_out
     assert splits["train_split"] + splits["val_split"] == [f"scene-{n:04d}" for n in range(1, scenes + 1)]
@@ -70,11 +70,11 @@ def test_tokens_name_a_frame_of_a_scene_for_good():
     assert len({frame_token(s, f) for s in ("a", "a/1", "b") for f in range(12)}) == 36
 
 
-def test_chosen_numbers_name_the_scenes(tmp_path):
-    assert Occ3DNuScenesTree(tmp_path, 2, TreeOptions(sequences=[61, 12345])).names == ["scene-0061", "scene-12345"]
+def test_chosen_numbers_name_the_scenes():
+    assert Occ3DNuScenesTree([1, 1], TreeOptions(sequences=[61, 12345])).names == ["scene-0061", "scene-12345"]
     for wrong in ([1], [1, 1], [-1, 2]):
         with pytest.raises(InputError, match="--sequences"):
-            Occ3DNuScenesTree(tmp_path, 2, TreeOptions(sequences=wrong))
+            Occ3DNuScenesTree([1, 1], TreeOptions(sequences=wrong))
 
 
 @given(st.lists(st.floats(-1, 1), min_size=4, max_size=4).filter(lambda q: np.linalg.norm(q) > 0.1))
@@ -102,10 +102,7 @@ def test_the_same_scene_gives_the_same_bytes(tmp_path, make_scene: Callable[...,
     for run in range(2):
         out = tmp_path / str(run)
         out.mkdir()
-        tree = Occ3DNuScenesTree(out, scenes=2)
-        for seed in range(2):
-            tree.add(make_scene(seed, frames=2))
-        tree.finish()
+        write_tree(Occ3DNuScenesTree, out, *(make_scene(seed, frames=2) for seed in range(2)))
         trees.append({p.relative_to(out): p.read_bytes() for p in out.rglob("*") if p.is_file()})
     assert len(trees[0]) == 5
     assert trees[0] == trees[1]
@@ -115,9 +112,7 @@ def test_a_rig_of_ones_own_makes_the_camera_mask_and_the_annotations(tmp_path, m
     """One camera that looks back: nothing ahead is in its mask."""
     scene = make_scene(3, frames=1, grid=OCC3D_GRID, semantics=np.zeros((1, 200, 200, 16), np.uint8))
     rig = (Camera("REAR", (0.0, 0.0, 1.5), 180.0, 400.0, width=800, height=600),)
-    tree = Occ3DNuScenesTree(tmp_path, 1, TreeOptions(cameras=rig))
-    tree.add(scene)
-    tree.finish()
+    write_tree(Occ3DNuScenesTree, tmp_path, scene, options=TreeOptions(cameras=rig))
     (path,) = tmp_path.glob("gts/*/*/labels.npz")
     mask = np.load(path, allow_pickle=False)["mask_camera"]
     assert mask[:98].any()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 from PIL import Image
+from written_tree import write_tree
 
 from dyncity.errors import InputError
 from dyncity.grid import GridSpec
@@ -26,6 +28,12 @@ LEARNING_MAP = {
     49: 12, 50: 13, 51: 14, 52: 0, 60: 9, 70: 15, 71: 16, 72: 17, 80: 18, 81: 19, 99: 0, 252: 1, 253: 7,
     254: 6, 255: 8, 256: 5, 257: 5, 258: 4, 259: 5,
 }  # fmt: skip
+
+
+def write_sequence(out: Path, scene: OccupancyScene, options: TreeOptions | None = None) -> Path:
+    """A tree of one scene; the folder of its sequence."""
+    (folder,), _ = write_tree(SemanticKittiTree, out, scene, options=options)
+    return out / folder
 
 
 def tiny_scene(scene_id: str = "tiny", frames: int = 2, labels: str = "native") -> OccupancyScene:
@@ -97,9 +105,7 @@ def test_a_name_that_loaders_replace_in_paths_is_refused_and_reported_of_parents
 
 def test_scenes_on_a_coarse_grid_keep_their_surfaces_in_the_input_scan(tmp_path):
     """Points on 0.8 m voxels are voxelised at 0.2 m, with z moved by 1.73 m: none may fall into the air."""
-    tree = SemanticKittiTree(tmp_path, scenes=1)
-    folder = tmp_path / tree.add(tiny_scene())
-    tree.finish()
+    folder = write_sequence(tmp_path, tiny_scene())
     labels = np.fromfile(folder / "voxels/000000.label", "<u2").reshape(256, 256, 32)
     bits = np.fromfile(folder / "voxels/000000.bin", np.uint8)
     scanned = np.unpackbits(bits).reshape(256, 256, 32).astype(bool)
@@ -117,8 +123,7 @@ def test_scenes_on_a_coarse_grid_keep_their_surfaces_in_the_input_scan(tmp_path)
 
 
 def test_voxels_beyond_the_scene_are_invalid(tmp_path):
-    tree = SemanticKittiTree(tmp_path, scenes=1)
-    folder = tmp_path / tree.add(tiny_scene())
+    folder = write_sequence(tmp_path, tiny_scene())
     invalid = np.unpackbits(np.fromfile(folder / "voxels/000001.invalid", np.uint8)).reshape(256, 256, 32)
     assert invalid[128:].all()  # the scene ends 25.6 m ahead of the car
     assert invalid[:128].mean() < 0.9
@@ -129,13 +134,13 @@ def test_a_corpus_in_the_target_labels_gives_the_same_voxels(tmp_path):
     for labels in ("native", "semantickitti"):
         out = tmp_path / labels.replace("label", "")
         out.mkdir()
-        folder = out / SemanticKittiTree(out, scenes=1).add(tiny_scene(labels=labels))
+        folder = write_sequence(out, tiny_scene(labels=labels))
         written.append((folder / "voxels/000000.label").read_bytes())
     assert written[0] == written[1]
 
 
 def test_scans_can_be_left_out(tmp_path):
-    folder = tmp_path / SemanticKittiTree(tmp_path, 1, TreeOptions(scans=False)).add(tiny_scene())
+    folder = write_sequence(tmp_path, tiny_scene(), TreeOptions(scans=False))
     assert sorted(p.name for p in folder.iterdir()) == ["calib.txt", "poses.txt", "times.txt", "voxels"]
 
 
@@ -145,10 +150,9 @@ def test_the_same_scene_gives_the_same_bytes(tmp_path, make_scene: Callable[...,
     for run in range(2):
         out = tmp_path / str(run)
         out.mkdir()
-        tree = SemanticKittiTree(out, scenes=2)
-        for seed in range(2):
-            tree.add(make_scene(seed, frames=2, grid=grid, columns=("instances", "boxes", "mask_lidar")))
-        assert tree.finish() == ["."]
+        columns = ("instances", "boxes", "mask_lidar")
+        scenes = [make_scene(seed, frames=2, grid=grid, columns=columns) for seed in range(2)]
+        assert write_tree(SemanticKittiTree, out, *scenes)[1].roots == (".",)
         trees.append({p.relative_to(out): p.read_bytes() for p in out.rglob("*") if p.is_file()})
     assert trees[0] == trees[1]
 
@@ -165,7 +169,7 @@ def driving_scene() -> OccupancyScene:
 
 
 def test_movers_have_moving_ids_in_voxels_and_points_in_all_frames(tmp_path):
-    folder = tmp_path / SemanticKittiTree(tmp_path, scenes=1).add(driving_scene())
+    folder = write_sequence(tmp_path, driving_scene())
     for frame in range(3):
         packed = np.fromfile(folder / f"labels/{frame:06d}.label", "<u4")
         semantic, instance = packed & 0xFFFF, packed >> 16
@@ -190,10 +194,8 @@ def test_boxes_decide_who_moves_where_there_are_any(tmp_path):
 
 
 def test_the_label_configuration_beside_the_tree_is_that_of_the_exported_sequences(tmp_path):
-    tree = SemanticKittiTree(tmp_path, scenes=2)
-    for _ in range(2):
-        tree.add(driving_scene())
-    ((ending, text),) = tree.beside().items()
+    _, end = write_tree(SemanticKittiTree, tmp_path, driving_scene(), driving_scene())
+    ((ending, text),) = end.beside.items()
     config = yaml.safe_load(text)
     assert ending == "semantic-kitti.yaml"
     assert config["split"] == {"train": [0], "valid": [8], "test": []}
@@ -204,13 +206,13 @@ def test_the_label_configuration_beside_the_tree_is_that_of_the_exported_sequenc
     assert sum(config["content"].values()) == pytest.approx(1.0)
     assert config["content"][252] > 0
     assert all(len(color) == 3 for color in config["color_map"].values())
-    many = SemanticKittiTree(tmp_path, scenes=13).beside()
+    many = SemanticKittiTree([1] * 13).finish(tmp_path, []).beside
     assert sorted(many) == ["part-000.semantic-kitti.yaml", "part-001.semantic-kitti.yaml"]
     assert yaml.safe_load(many["part-001.semantic-kitti.yaml"])["split"]["valid"] == [8]
 
 
 def test_images_are_placeholders_and_only_there_if_asked_for(tmp_path):
-    folder = tmp_path / SemanticKittiTree(tmp_path, 1, TreeOptions(scans=False, images=True)).add(tiny_scene())
+    folder = write_sequence(tmp_path, tiny_scene(), TreeOptions(scans=False, images=True))
     pictures = sorted((folder / "image_2").iterdir())
     assert [p.name for p in pictures] == ["000000.png", "000001.png"]
     assert Image.open(pictures[0]).size == (1241, 376)

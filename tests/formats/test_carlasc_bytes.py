@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from street_scene import street
+from written_tree import write_tree
 
 from exporters.carlasc import CarlaScTree
 
@@ -19,11 +20,10 @@ REMAP = np.array([0, 1, 2, 3, 4, 5, 6, 6, 8, 9, 10, 2, 5, 3, 7, 3, 3, 2, 5, 3, 3
 @pytest.fixture(scope="module")
 def root(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("tree")
-    tree = CarlaScTree(out, scenes=2)
-    folders = [tree.add(street("a")), tree.add(street("b"))]
+    folders, end = write_tree(CarlaScTree, out, street("a"), street("b"))
     assert folders == ["Cartesian/Train/Town0001/cartesian", "Cartesian/Test/Town0002/cartesian"]
-    assert tree.finish() == ["."]
-    assert tree.notes() == []
+    assert end.roots == (".",)
+    assert end.notes == ()
     return out
 
 
@@ -118,7 +118,5 @@ def test_poses_are_those_of_the_lidar_relative_to_the_first_and_times_count_from
 
 
 def test_scenes_of_different_lengths_are_told_since_the_published_loader_stacks_them(tmp_path):
-    tree = CarlaScTree(tmp_path, scenes=2)
-    tree.add(street("a", frames=1))
-    tree.add(street("b", frames=2))
-    assert any("length" in note for note in tree.notes())
+    _, end = write_tree(CarlaScTree, tmp_path, street("a", frames=1), street("b", frames=2))
+    assert any("length" in note for note in end.notes)

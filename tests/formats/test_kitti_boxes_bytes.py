@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from street_scene import street
+from written_tree import write_tree
 
 from exporters.kitti_boxes import KittiBoxesTree
 from exporters.native_tree import TreeOptions
@@ -15,11 +16,11 @@ from exporters.native_tree import TreeOptions
 @pytest.fixture(scope="module", params=[True, False], ids=["boxes", "instances alone"])
 def root(request, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("tree")
-    tree = KittiBoxesTree(out, 2, TreeOptions(scans=request.param))
-    for name in ("a", "b"):
-        assert tree.add(street(name, boxes=request.param)) == "training"
-    assert tree.finish() == ["."]
-    assert any("voxels" in note for note in tree.notes()) != request.param
+    scenes = [street(name, boxes=request.param) for name in ("a", "b")]
+    folders, end = write_tree(KittiBoxesTree, out, *scenes, options=TreeOptions(scans=request.param))
+    assert folders == ["training", "training"]
+    assert end.roots == (".",)
+    assert any("voxels" in note for note in end.notes) != request.param
     return out
 
 
@@ -76,8 +77,7 @@ def test_the_image_box_holds_the_projection_of_the_middle_and_rotation_follows_t
 
 
 def test_boxes_behind_the_camera_are_listed_without_an_image_box(tmp_path):
-    tree = KittiBoxesTree(tmp_path, 1, TreeOptions(scans=False))
-    tree.add(street(frames=6))
+    write_tree(KittiBoxesTree, tmp_path, street(frames=6), options=TreeOptions(scans=False))
     lines = (tmp_path / "training/label_2/000005.txt").read_text().splitlines()
     behind = [line.split() for line in lines if float(line.split()[13]) < 0]
     assert len(behind) >= 1

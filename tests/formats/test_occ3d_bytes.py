@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from npz_bytes import read_npz
+from written_tree import write_tree
 
 from dyncity.conditions import poses_from_trajectory
 from dyncity.grid import GridSpec
@@ -59,10 +60,7 @@ def drive(name: str = "drive") -> OccupancyScene:
 @pytest.fixture(scope="module")
 def root(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("tree")
-    tree = Occ3DNuScenesTree(out, scenes=3)
-    for name in ("drive", "drive-2", "drive-3"):
-        tree.add(drive(name))
-    tree.finish()
+    write_tree(Occ3DNuScenesTree, out, *(drive(name) for name in ("drive", "drive-2", "drive-3")))
     return out
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from npz_bytes import read_npz
 from street_scene import street
+from written_tree import write_tree
 
 from exporters.cameras import Camera
 from exporters.native_tree import TreeOptions
@@ -25,10 +26,9 @@ def read_frame(path: Path) -> dict[str, np.ndarray]:
 @pytest.fixture(scope="module")
 def root(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("tree")
-    tree = Occ3DWaymoTree(out, scenes=3)
-    folders = [tree.add(street(name)) for name in ("first", "second", "third")]
+    folders, end = write_tree(Occ3DWaymoTree, out, *(street(name) for name in ("first", "second", "third")))
     assert folders == ["training/000", "training/001", "validation/000"]
-    assert tree.finish() == ["."]
+    assert end.roots == (".",)
     return out
 
 
@@ -107,9 +107,8 @@ def test_pickles_name_no_module_that_older_numpy_lacks(root):
 
 
 def test_a_rig_of_ones_own_takes_the_place_of_the_five(tmp_path):
-    tree = Occ3DWaymoTree(tmp_path, 1, TreeOptions(cameras=(Camera("REAR", (0.0, 0.0, 1.6), 180.0, 500.0),)))
-    tree.add(street(frames=1))
-    tree.finish()
+    rig = TreeOptions(cameras=(Camera("REAR", (0.0, 0.0, 1.6), 180.0, 500.0),))
+    write_tree(Occ3DWaymoTree, tmp_path, street(frames=1), options=rig)
     frame = read_frame(tmp_path / "training/000/000_04.npz")
     assert not frame["infov"][110:].any()
     assert not frame["final_voxel_state"][110:].any()

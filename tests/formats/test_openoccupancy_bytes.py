@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 from street_scene import street
+from written_tree import write_tree
 
 from exporters.openoccupancy import OpenOccupancyTree
 
@@ -16,9 +17,7 @@ LIDAR = (0.94, 0.0, 1.84)
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory) -> np.ndarray:
     out = tmp_path_factory.mktemp("tree")
-    tree = OpenOccupancyTree(out, scenes=1)
-    folder = tree.add(street(frames=1))
-    tree.finish()
+    (folder,), _ = write_tree(OpenOccupancyTree, out, street(frames=1))
     assert re.fullmatch(r"scene_[0-9a-f]{32}", folder)
     (path,) = (out / folder / "occupancy").iterdir()
     assert re.fullmatch(r"[0-9a-f]{32}\.npy", path.name)

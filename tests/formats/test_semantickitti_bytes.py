@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from written_tree import write_tree
 
 from dyncity.conditions import poses_from_trajectory
 from dyncity.grid import GridSpec
@@ -83,9 +84,7 @@ def drive() -> OccupancyScene:
 @pytest.fixture(scope="module")
 def sequence(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("tree")
-    tree = SemanticKittiTree(out, scenes=1)
-    folder = tree.add(drive())
-    tree.finish()
+    (folder,), _ = write_tree(SemanticKittiTree, out, drive())
     assert folder == "dataset/sequences/00"
     return out / folder
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from street_scene import DRIVING, street
+from written_tree import write_tree
 
 from exporters.uniocc import UniOccTree
 
@@ -18,9 +19,9 @@ FREE = 10
 @pytest.fixture(scope="module")
 def root(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("tree")
-    tree = UniOccTree(out, scenes=2)
-    assert [tree.add(street("a")), tree.add(street("b", boxes=False))] == ["scene-0001", "scene-0002"]
-    assert tree.finish() == ["."]
+    folders, end = write_tree(UniOccTree, out, street("a"), street("b", boxes=False))
+    assert folders == ["scene-0001", "scene-0002"]
+    assert end.roots == (".",)
     return out
 
 

@@ -1,0 +1,197 @@
+"""What lies in an exported tree: scenes, folders, and the size and digest of every file; written, read, checked.
+
+The listing lies NEXT to the tree, as ``<tree>.scenes.json`` (``docs/export.md``): JSON, a scene a line, so that it
+is written in bounded memory. Its last line is the sha256 of the lines before it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dyncity.errors import InputError
+from exporters.verification import digest
+
+LISTING = "scenes.json"
+ENDING = f".{LISTING}"
+_SCENES = '"scenes": [\n'
+# Path in the tree (or ending of a file next to it) -> bytes and sha256.
+Files = dict[str, tuple[int, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class TreeListing:
+    """A listing, as it was read.
+
+    Attributes:
+        files: of the tree.
+        folders: of the tree, those that need not hold a file.
+        beside: files next to the tree, by what follows the tree's name and a dot.
+    """
+
+    files: Files
+    folders: tuple[str, ...]
+    beside: Files
+
+
+def listing_path(tree: Path) -> Path:
+    """Where the listing of a tree lies."""
+    return tree.with_name(f"{tree.name}{ENDING}")
+
+
+def files_below(folder: Path) -> Files:
+    """Size and digest of every file below a folder, by path.
+
+    Raises:
+        OSError: one of them cannot be read.
+    """
+    paths = sorted(path for path in folder.rglob("*") if not path.is_dir())
+    return {path.relative_to(folder).as_posix(): (path.stat().st_size, digest(path)) for path in paths}
+
+
+def write_listing(path: Path, head: Mapping[str, Any], scenes: Iterable[Any], tail: Mapping[str, Any]) -> None:
+    """Write a listing: what comes first, a line a scene, what comes last.
+
+    Raises:
+        OSError: the file system refuses.
+    """
+    sha256 = hashlib.sha256()
+    with open(path, "w", encoding="ascii", newline="\n") as file:
+        for line in _lines(head, scenes, tail):
+            sha256.update(line.encode())
+            file.write(line)
+        file.write(f'"sha256": "{sha256.hexdigest()}"\n}}\n')
+
+
+def _lines(head: Mapping[str, Any], scenes: Iterable[Any], tail: Mapping[str, Any]) -> Iterator[str]:
+    yield "{\n"
+    yield from (f"{json.dumps(key)}: {json.dumps(value)},\n" for key, value in head.items())
+    yield _SCENES
+    for number, scene in enumerate(scenes):
+        yield f"{',' if number else ''}{json.dumps(scene)}\n"
+    yield "],\n"
+    yield from (f"{json.dumps(key)}: {json.dumps(value)},\n" for key, value in tail.items())
+
+
+def read_head(path: Path) -> dict[str, Any]:
+    """What a listing says before its scenes: format, plan, roots, notes, count, frames, bytes; little memory.
+
+    Raises:
+        InputError: it is not a listing.
+    """
+    lines: list[str] = []
+    try:
+        with open(path, encoding="ascii") as file:
+            for line in file:
+                if line == _SCENES:
+                    return json.loads("".join(lines).removesuffix(",\n") + "}")
+                lines.append(line)
+    except (OSError, ValueError):
+        pass
+    raise InputError(path, "it does not list a tree", "restore it, or export again")
+
+
+def read_listing(path: Path) -> TreeListing:
+    """Read a listing, strictly.
+
+    Raises:
+        InputError: it is not there, not one, or was changed.
+    """
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise InputError(path, f"not readable ({error.strerror})", "give an export, or its .scenes.json") from None
+    body, mark, last = text.rpartition(b'"sha256": ')
+    try:
+        if not mark or last != f'"{hashlib.sha256(body).hexdigest()}"\n}}\n'.encode():
+            raise ValueError("it was changed: its sha256 is another")
+        values = json.loads(text)
+        rows = values["scenes"]
+        listing = TreeListing(
+            files={k: tuple(v) for row in (*rows, values["shared"]) for k, v in row["files"].items()},
+            folders=tuple(values["shared"]["folders"]),
+            beside={ending: tuple(v) for ending, v in values["beside"].items()},
+        )
+        for size, sha256 in (*listing.files.values(), *listing.beside.values()):
+            if not (isinstance(size, int) and isinstance(sha256, str)):
+                raise TypeError("a file has no size or sha256")
+        if not all(re.fullmatch(r"[\w.-]+", ending) for ending in listing.beside):
+            raise ValueError("a name leads elsewhere")
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        text_of = str(error) if type(error) is ValueError else "it does not list a tree"
+        raise InputError(path, text_of, "restore it, or export again") from None
+    return listing
+
+
+def is_tree(place: Path) -> bool:
+    """Whether a place is an exported tree, or the listing of one, and no corpus."""
+    place = Path(os.path.abspath(place))
+    return place.name.endswith(ENDING) or (listing_path(place).is_file() and not (place / "manifest.json").exists())
+
+
+def verify_tree(place: Path) -> list[str]:
+    """What is wrong with an exported tree, one line a finding; empty where every byte is as it was written.
+
+    Finds changed, cut, missing and extra files, folders and links. No link is followed, and no name in
+    the listing is: what lies in the tree is looked up in the listing.
+
+    Args:
+        place: the tree, or its listing.
+
+    Raises:
+        InputError: there is no listing.
+    """
+    place = Path(os.path.abspath(place))
+    path = place if place.name.endswith(ENDING) else listing_path(place)
+    if not path.is_file():
+        raise InputError(path, "there is no such listing of a tree", "give an export, or its .scenes.json")
+    try:
+        listing = read_listing(path)
+    except InputError as error:
+        return [str(error)]
+    tree = path.with_name(path.name.removesuffix(ENDING))
+    missing = dict(listing.files)
+    folders = {*listing.folders, *(str(parent) for name in missing for parent in Path(name).parents)}
+    findings = list(_walk(tree, "", missing, folders))
+    findings += [f"{tree / name}: it is missing" for name in missing]
+    for ending, recorded in listing.beside.items():
+        findings += _check(path.with_name(f"{tree.name}.{ending}"), recorded)
+    return findings
+
+
+def _walk(folder: Path, prefix: str, missing: Files, folders: set[str]) -> Iterator[str]:
+    """Findings below a folder; what is there is taken out of ``missing``."""
+    if folder.is_symlink() or not folder.is_dir():
+        yield f"{folder}: it is not a folder"
+        return
+    for path in sorted(folder.iterdir()):
+        name = f"{prefix}{path.name}"
+        if name in missing:
+            yield from _check(path, missing.pop(name))
+        elif name in folders:
+            yield from _walk(path, f"{name}/", missing, folders)
+        else:
+            yield f"{path}: it does not belong to the tree"
+
+
+def _check(path: Path, recorded: tuple[int, str]) -> Iterator[str]:
+    """Findings about one file."""
+    size, sha256 = recorded
+    try:
+        found = path.lstat().st_size
+        if path.is_symlink() or not path.is_file():
+            yield f"{path}: it is not a plain file"
+        elif found != size:
+            yield f"{path}: it has {found} bytes, not {size}"
+        elif digest(path) != sha256:
+            yield f"{path}: it was changed (other sha256 than in the listing)"
+    except FileNotFoundError:
+        yield f"{path}: it is missing"
+    except OSError as error:
+        yield f"{path}: not readable ({error.strerror or error})"
