@@ -86,7 +86,7 @@ def test_variants_differ_in_what_their_names_say() -> None:
     assert parameters(wide)[0] >= parameters(world)[0] > parameters(ego)[0]
     assert (published.vae.encoder, published.vae.fusion, published.vae.projection) == ("frames", "product", "attention")
     assert published.vae.latent_channels == ego.vae.latent_channels
-    assert abs(parameters(published)[0] / parameters(ego)[0] - 1) < 0.1
+    assert abs(parameters(published)[0] / parameters(ego)[0] - 1) < 0.15
     assert world_config(preset("carlasc")).clip.margin == (32, 16)
 
 
