@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dyncity.config import from_dict
 from dyncity.datasets.layout_maps import grid_facts, packed_bytes, read_grid_facts, unpacked_bytes
@@ -259,9 +258,3 @@ def check_scene_id(value: object, where: str) -> str:
     if not isinstance(value, str) or not SCENE_ID.fullmatch(value):
         raise InputError(where, f"found scene id {str(value)[:40]!r}", "restore the file")
     return value
-
-
-def voxel_array(data: bytes | memoryview, name: str, frames: int, layout: ShardLayout) -> NDArray[Any]:
-    """Bytes of a voxel column as a native, writable ``[t, x, y, z]`` array."""
-    array = np.frombuffer(data, VOXEL_DTYPES[name]).reshape(frames, *layout.grid.shape)
-    return array.astype(array.dtype.newbyteorder("="))

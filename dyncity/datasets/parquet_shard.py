@@ -21,7 +21,6 @@ from dyncity.datasets.layout import (
     check_scene_id,
     read_layout,
     read_provenance,
-    voxel_array,
 )
 from dyncity.datasets.layout_maps import unpack_layout
 from dyncity.errors import InputError
@@ -162,16 +161,20 @@ class ParquetShard:
 
     def _voxels(self, name: str, batches: list[pa.RecordBatch], frames: int) -> NDArray[Any]:
         """A voxel column of one scene, ``[t, x, y, z]``."""
-        item = self.layout.grid.voxels * VOXEL_DTYPES[name].itemsize
-        parts = []
+        dtype = VOXEL_DTYPES[name]
+        item = self.layout.grid.voxels * dtype.itemsize
+        array, done = np.empty((frames, *self.layout.grid.shape), dtype.newbyteorder("=")), 0
+        flat = array.reshape(-1)
         for batch in batches:
             column = batch.column(name)
             offsets = np.frombuffer(column.buffers()[1], np.int32)
             offsets = offsets[column.offset : column.offset + len(column) + 1]
             if column.null_count or (np.diff(offsets) != item).any():
                 raise InputError(self.path, f"a frame's {name} does not have {item} bytes", "restore the file")
-            parts.append(memoryview(column.buffers()[2])[int(offsets[0]) : int(offsets[-1])])
-        return voxel_array(parts[0] if len(parts) == 1 else b"".join(parts), name, frames, self.layout)
+            part = np.frombuffer(memoryview(column.buffers()[2])[int(offsets[0]) : int(offsets[-1])], dtype)
+            flat[done : done + len(part)] = part
+            done += len(part)
+        return array
 
     def _scene(self, batches: list[pa.RecordBatch]) -> OccupancyScene:
         """One scene from its rows."""
