@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from written_tree import write_tree as written
+
 from dyncity.scene import OccupancyScene
 from exporters.formats import tree_format
 from exporters.native_tree import TreeOptions
@@ -14,8 +16,5 @@ def write_tree(kind: str, out: Path, scenes: list[OccupancyScene]) -> Path:
     chosen = tree_format(kind)
     out.mkdir(parents=True)
     options = TreeOptions(scans=False) if "scans" in chosen.takes else TreeOptions()
-    tree = chosen.build(out, len(scenes), options)
-    for scene in scenes:
-        tree.add(scene)
-    tree.finish()
+    written(chosen.build, out, *scenes, options=options)
     return out

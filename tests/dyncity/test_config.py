@@ -37,7 +37,7 @@ def test_a_file_is_laid_under_the_settings(tmp_path: Path) -> None:
         ("train_vae.steps=true", "train_vae.steps is True; give int"),
         ("clip.planes=sky", "use one of world, ego"),
         ("grid.shape=[1, 2]", "grid.shape"),
-        ("clip.frames=7", "2 does not divide t = 7"),
+        ("grid.shape=[63, 64, 8]", "2 does not divide x = 95"),
         ("dit.heads=5", "does not divide width"),
         ("nonsense", "write it as a.b=c"),
     ],
