@@ -33,7 +33,7 @@ ROW_GROUP_BYTES = 4 * 2**20
 WRITER: dict[str, Any] = {
     "version": "2.6",
     "compression": "zstd",
-    "compression_level": 3,
+    "compression_level": 1,
     "use_dictionary": ["scene_id", "command", "provenance"],
     "write_statistics": ["scene_id", "frame"],
     "write_page_checksum": True,
