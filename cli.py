@@ -39,8 +39,6 @@ from exporters.verbs import export, verify, view
 
 if TYPE_CHECKING:
     from exporters.base import SceneExporter
-    from generators.base import SceneGenerator
-    from generators.sources import Source
 
 # Plain help: it is quick, and readable in a pipe.
 app = typer.Typer(
@@ -123,9 +121,9 @@ def generate(
     else:
         raise InputError("--generator", f"found {generator!r}", "use one of diffusion, procedural")
     _make(
-        source.build(),
-        source,
         out,
+        generator=source.build(),
+        source=source,
         request={
             "num_scenes": num_scenes,
             "seed": seed,
@@ -183,9 +181,9 @@ def import_logs(
     recordings = source.build()
     recordings.check()
     _make(
-        recordings,
-        source,
         out,
+        generator=recordings,
+        source=source,
         request={
             "num_scenes": recordings.scenes,
             "scenes_per_shard": scenes_per_shard,
@@ -249,9 +247,9 @@ def edit(
         source = sources.edits(corpus, checkpoint, settings or [], region, frame, at)
     editor = source.build()
     _make(
-        editor,
-        source,
         out,
+        generator=editor,
+        source=source,
         request={
             "num_scenes": editor.scenes if num_scenes is None else num_scenes,
             "seed": seed,
@@ -295,33 +293,15 @@ def _execution(
     }
 
 
-def _make(
-    generator: SceneGenerator,
-    source: Source,
-    out: Path,
-    request: dict[str, Any],
-    execution: dict[str, Any],
-    dry_run: bool,
-    strict: bool = False,
-) -> None:
-    """Make a corpus; leaves with exit code 1 where scenes failed."""
+def _make(out: Path, dry_run: bool, **what: Any) -> None:
+    """Make a corpus in ``out`` as ``generators.make`` does; leaves with exit code 1 where scenes failed."""
     from exporters.numpy import NumpyExporter
     from exporters.parquet import ParquetExporter
     from exporters.sheets import contact_sheet
     from generators.make import make
 
     containers: dict[str, Callable[..., SceneExporter]] = {"parquet": ParquetExporter, "numpy": NumpyExporter}
-    failed = make(
-        generator,
-        source,
-        out,
-        request,
-        execution,
-        exporters=containers,
-        preview=contact_sheet,
-        dry_run=dry_run,
-        strict=strict,
-    )
+    failed = make(out=out, dry_run=dry_run, exporters=containers, preview=contact_sheet, **what)
     if not dry_run:
         closing(f"dyncity view {out} --out {out.name}.gif")
     if failed:

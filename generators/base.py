@@ -6,6 +6,7 @@ from typing import Protocol, runtime_checkable
 
 from dyncity.conditions import Conditions
 from dyncity.config import Config
+from dyncity.errors import InputError
 from dyncity.scene import OccupancyScene, SceneSpec
 
 
@@ -57,3 +58,9 @@ class Conditioned(Protocol):
             dyncity.errors.InputError: they cannot be met.
         """
         ...
+
+
+def check_index(index: int, scenes: int) -> None:
+    """Raise InputError unless a source of a fixed number of ``scenes`` has one of that index."""
+    if not 0 <= index < scenes:
+        raise InputError("--num-scenes", f"scene {index} of {scenes}", f"use at most {scenes}")

@@ -11,6 +11,7 @@ from dyncity.datasets.argoverse2.log import Log, find_logs, frame_stride
 from dyncity.datasets.argoverse2.voxelise import RecordedWorld, check_log, read_world, scene
 from dyncity.errors import InputError
 from dyncity.scene import OccupancyScene, SceneSpec
+from generators.base import check_index
 
 IMPORTER_VERSION = 1  # raise it whenever the same log becomes other bytes
 
@@ -88,8 +89,7 @@ class RecordedLogs:
         return [self._scene(spec.index) for spec in specs]
 
     def _scene(self, index: int) -> OccupancyScene:
-        if not 0 <= index < self.scenes:
-            raise InputError("--num-scenes", f"scene {index} of {self.scenes}", f"use at most {self.scenes}")
+        check_index(index, self.scenes)
         log, first, scene_id = self._pieces[index]
         if self._world is None or self._world.log.folder != log.folder:
             # A Log keeps what it read: a fresh one here, so that only one log is in memory.

@@ -15,6 +15,7 @@ from dyncity.datasets.tree import Drive, relative
 from dyncity.errors import InputError
 from dyncity.presets import preset
 from dyncity.scene import OccupancyScene, SceneSpec
+from generators.base import check_index
 
 IMPORTER_VERSION = 1  # raise it whenever the same tree becomes other bytes
 # Whether a tree is the data set's own or an export, its files state no terms.
@@ -120,8 +121,7 @@ class RecordedTrees:
         return [self._scene(spec.index) for spec in specs]
 
     def _scene(self, index: int) -> OccupancyScene:
-        if not 0 <= index < self.scenes:
-            raise InputError("--num-scenes", f"scene {index} of {self.scenes}", f"use at most {self.scenes}")
+        check_index(index, self.scenes)
         drive, first, scene_id = self._pieces[index]
         span = range(first, min(first + (self._frames or len(drive.files)), len(drive.files)))
         shape = (len(span), *self.config.grid.shape)

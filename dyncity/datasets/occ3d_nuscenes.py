@@ -13,13 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dyncity.datasets.tree import RESTORE, Drive, Frame, TreeReader, increasing, rigid
-from dyncity.datasets.tree_files import binary, check_npz, read_npz, to_classes
+from dyncity.datasets.occ3d_frames import Occ3DFrameReader
+from dyncity.datasets.tree import RESTORE, Drive, TreeReader, increasing, rigid
 from dyncity.errors import InputError
 
-SHAPE = (200, 200, 16)
-_ARRAYS = ("semantics", "mask_lidar", "mask_camera")
-_CLASSES = np.arange(18, dtype=np.int16)
+_FRAMES = Occ3DFrameReader("semantics", "mask_lidar", "mask_camera", np.arange(18, dtype=np.int16))
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 
 
@@ -100,22 +98,4 @@ def _matrix(pose: tuple[float, ...]) -> NDArray[np.float64]:
     return np.c_[rotation, pose[:3]]
 
 
-def check_drive(drive: Drive) -> None:
-    """Raise InputError unless all frames of a scene are there, whole and of the right shape."""
-    for (path,) in drive.files:
-        check_npz(path, _ARRAYS, SHAPE)
-
-
-def read_frame(drive: Drive, number: int) -> Frame:
-    """One frame as it is stored: what nobody saw is free, with both masks 0.
-
-    Raises:
-        InputError: a damaged file, an id that the data set does not have, a mask of anything but 0 and 1.
-    """
-    (path,) = drive.files[number]
-    arrays = read_npz(path, _ARRAYS, SHAPE)
-    lidar, camera = (binary(arrays[name], name, path) for name in ("mask_lidar", "mask_camera"))
-    return Frame(to_classes(arrays["semantics"], _CLASSES, path), lidar, camera)
-
-
-TREE = TreeReader(("mask_lidar", "mask_camera"), find_drives, check_drive, read_frame)
+TREE = TreeReader(("mask_lidar", "mask_camera"), find_drives, _FRAMES.check, _FRAMES.read)

@@ -11,15 +11,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from dyncity.datasets.occ3d_frames import Occ3DFrameReader
 from dyncity.datasets.plain_pickle import load_plain_pickle
-from dyncity.datasets.tree import RESTORE, Drive, Frame, TreeReader, increasing, rigid
-from dyncity.datasets.tree_files import NO_CLASS, binary, check_npz, read_npz, to_classes
+from dyncity.datasets.tree import RESTORE, Drive, TreeReader, increasing, rigid
+from dyncity.datasets.tree_files import NO_CLASS
 from dyncity.errors import InputError
 
-SHAPE = (200, 200, 16)
-_ARRAYS = ("voxel_label", "origin_voxel_state", "final_voxel_state")
 # On disk classes are 0 to 14 and free is 23; ours is 15.
 _CLASSES = np.array([*range(15), *[NO_CLASS] * 8, 15], np.int16)
+_FRAMES = Occ3DFrameReader("voxel_label", "origin_voxel_state", "final_voxel_state", _CLASSES)
 _SPLITS = (("training", "waymo_infos_train.pkl"), ("validation", "waymo_infos_val.pkl"))
 
 # Frame number -> (time in microseconds, ego pose [4, 4]).
@@ -85,22 +85,4 @@ def _drive(folder: Path, name: str, infos: _Infos, path: Path) -> Drive:
     )
 
 
-def check_drive(drive: Drive) -> None:
-    """Raise InputError unless all frames of a scene are there, whole and of the right shape."""
-    for (path,) in drive.files:
-        check_npz(path, _ARRAYS, SHAPE)
-
-
-def read_frame(drive: Drive, number: int) -> Frame:
-    """One frame as it is stored, free as 15: what nobody saw is free, with both masks 0.
-
-    Raises:
-        InputError: a damaged file, an id that the data set does not have, a mask of anything but 0 and 1.
-    """
-    (path,) = drive.files[number]
-    arrays = read_npz(path, _ARRAYS, SHAPE)
-    lidar, camera = (binary(arrays[name], name, path) for name in ("origin_voxel_state", "final_voxel_state"))
-    return Frame(to_classes(arrays["voxel_label"], _CLASSES, path), lidar, camera)
-
-
-TREE = TreeReader(("mask_lidar", "mask_camera"), find_drives, check_drive, read_frame)
+TREE = TreeReader(("mask_lidar", "mask_camera"), find_drives, _FRAMES.check, _FRAMES.read)

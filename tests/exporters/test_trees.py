@@ -164,6 +164,30 @@ def fails_at(number: int, failure: BaseException, original: Callable[..., Any]) 
     return write
 
 
+def writer_of(format: str) -> type:
+    """The class that writes scenes in a format."""
+    return type(tree_format(format).build([1], TreeOptions()))
+
+
+def interrupted_export(
+    monkeypatch: pytest.MonkeyPatch,
+    failure: BaseException,
+    number: int,
+    corpus: Path,
+    format: str,
+    out: Path,
+    *,
+    raised: type[BaseException] = KeyboardInterrupt,
+    **options: Any,
+) -> None:
+    """An export that fails in a scene; its writer writes again as ever afterwards."""
+    writer = writer_of(format)
+    with monkeypatch.context() as patched:
+        patched.setattr(writer, "write", fails_at(number, failure, writer.write))
+        with pytest.raises(raised):
+            export_tree(corpus, format, out, **options)
+
+
 FAILURES = [(OSError(errno.ENOSPC, "No space left on device"), InputError), (KeyboardInterrupt(), KeyboardInterrupt)]
 
 
@@ -173,19 +197,12 @@ def test_a_failure_in_the_first_scene_leaves_nothing_and_keeps_what_was_there(
     tmp_path, make_corpus, monkeypatch, failure, raised, format
 ):
     corpus, out = make_corpus(2), tmp_path / "deep/out"
-    writer = type(tree_format(format).build([1], TreeOptions()))
-    original = writer.write
-    monkeypatch.setattr(writer, "write", fails_at(0, failure, original))
-    with pytest.raises(raised):
-        export_tree(corpus, format, out)
+    interrupted_export(monkeypatch, failure, 0, corpus, format, out, raised=raised)
     assert [p.name for p in tmp_path.iterdir()] == [corpus.name]
 
-    monkeypatch.setattr(writer, "write", original)
     export_tree(corpus, format, out)
     before = digests(tmp_path)
-    monkeypatch.setattr(writer, "write", fails_at(0, failure, original))
-    with pytest.raises(raised):
-        export_tree(corpus, format, out, overwrite=True)
+    interrupted_export(monkeypatch, failure, 0, corpus, format, out, raised=raised, overwrite=True)
     assert digests(tmp_path) == before
 
 
@@ -203,14 +220,13 @@ def test_a_failure_after_a_scene_can_be_resumed_to_the_same_bytes(
     tmp_path, make_corpus, monkeypatch, failure, raised, format
 ):
     corpus, out = make_corpus(3), tmp_path / "deep/out"
-    writer = type(tree_format(format).build([1], TreeOptions()))
-    original = writer.write
-    monkeypatch.setattr(writer, "write", fails_at(1, failure, original))
-    with pytest.raises(raised):
-        export_tree(corpus, format, out)
+    interrupted_export(monkeypatch, failure, 1, corpus, format, out, raised=raised)
     assert [p.name for p in out.parent.iterdir()] == [".out.partial"]
     with pytest.raises(InputError, match="--resume"):
         export_tree(corpus, format, out)
+
+    writer = writer_of(format)
+    original = writer.write
 
     def notes(self, out, number, scene):
         written.append(number)
@@ -234,13 +250,8 @@ def test_an_interrupted_replacement_keeps_the_old_tree_and_is_resumed(tmp_path, 
     old, new, out = make_corpus(1), make_corpus(2), tmp_path / "out"
     export_tree(old, "openoccupancy", out)
     before = digests(out)
-    writer = type(tree_format("openoccupancy").build([1], TreeOptions()))
-    original = writer.write
-    monkeypatch.setattr(writer, "write", fails_at(1, KeyboardInterrupt(), original))
-    with pytest.raises(KeyboardInterrupt):
-        export_tree(new, "openoccupancy", out, overwrite=True)
+    interrupted_export(monkeypatch, KeyboardInterrupt(), 1, new, "openoccupancy", out, overwrite=True)
     assert digests(out) == before
-    monkeypatch.setattr(writer, "write", original)
     export_tree(new, "openoccupancy", out, resume=True)
     assert len(list(out.glob("*/occupancy"))) == 2
     assert not (tmp_path / ".out.partial").exists()
@@ -250,12 +261,7 @@ def test_what_another_export_left_is_refused_by_name_and_a_cut_file_is_written_a
     tmp_path, make_corpus, monkeypatch
 ):
     corpus, out = make_corpus(2), tmp_path / "out"
-    writer = type(tree_format("openoccupancy").build([1], TreeOptions()))
-    original = writer.write
-    monkeypatch.setattr(writer, "write", fails_at(1, KeyboardInterrupt(), original))
-    with pytest.raises(KeyboardInterrupt):
-        export_tree(corpus, "openoccupancy", out)
-    monkeypatch.setattr(writer, "write", original)
+    interrupted_export(monkeypatch, KeyboardInterrupt(), 1, corpus, "openoccupancy", out)
     left = digests(tmp_path / ".out.partial")
     with pytest.raises(InputError, match=r"another --format \(openoccupancy\)"):
         export_tree(corpus, "kitti-boxes", out, resume=True)
@@ -271,12 +277,9 @@ def test_what_another_export_left_is_refused_by_name_and_a_cut_file_is_written_a
 
 def test_options_of_an_interrupted_export_are_those_of_its_resume(tmp_path, make_corpus, monkeypatch):
     corpus, out = make_corpus(2), tmp_path / "out"
-    writer = type(tree_format("kitti-boxes").build([1], TreeOptions()))
-    original = writer.write
-    monkeypatch.setattr(writer, "write", fails_at(1, KeyboardInterrupt(), original))
-    with pytest.raises(KeyboardInterrupt):
-        export_tree(corpus, "kitti-boxes", out, options=TreeOptions(scans=False))
-    monkeypatch.setattr(writer, "write", original)
+    interrupted_export(
+        monkeypatch, KeyboardInterrupt(), 1, corpus, "kitti-boxes", out, options=TreeOptions(scans=False)
+    )
     with pytest.raises(InputError, match="another --scans"):
         export_tree(corpus, "kitti-boxes", out, resume=True)
     with pytest.raises(InputError, match="choose one"):
