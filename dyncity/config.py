@@ -141,6 +141,7 @@ class SamplingConfig:
         cfg_scale: classifier-free guidance u + s (c - u); 1 is none.
         cfg_interval: guide only at noise levels within; 0 is data, 1 is noise.
         micro_batch: scenes drawn together.
+        least_vehicle: cubic metres; smaller pieces of vehicles are taken out of what is decoded. 0 keeps them.
         precision: "bfloat16" runs matrix products in half precision.
         attention: backend of the DiT, ``dyncity.models.attention``; "auto" is the fastest that is exact here.
     """
@@ -150,6 +151,7 @@ class SamplingConfig:
     cfg_scale: float = 4.0
     cfg_interval: tuple[float, float] = (0.0, 1.0)
     micro_batch: int = 1
+    least_vehicle: float = 0.0
     precision: Literal["float32", "bfloat16"] = "float32"
     attention: Literal["auto", "sdpa", "flash_attn", "fa4"] = "auto"
 

@@ -45,7 +45,10 @@ def tiny() -> Config:
             given=True,
             refine=32,
         ),
-        sampling=SamplingConfig(sampler="euler", steps=14, cfg_scale=4.0, cfg_interval=(0.4, 1.0), micro_batch=8),
+        # 4.6 cubic metres: the smallest box that counts as a vehicle in dyncity.metrics.vehicles.
+        sampling=SamplingConfig(
+            sampler="euler", steps=14, cfg_scale=4.0, cfg_interval=(0.4, 1.0), micro_batch=8, least_vehicle=4.6
+        ),
         train_vae=TrainConfig(
             steps=4000, batch=2, lr=2e-3, ema=0.998, decoded_frames=2, eval_every=1000, checkpoint_every=500
         ),

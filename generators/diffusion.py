@@ -27,6 +27,7 @@ from dyncity.models.given import encode_given, normalised_given
 from dyncity.scene import UNKNOWN, OccupancyScene, SceneSpec
 from dyncity.seeding import Purpose, stream
 from dyncity.trajectories import draw_trajectory
+from generators.fragments import without_fragments
 
 # How often each command occurs where none is asked for.
 _COMMAND_SHARES = {"static": 0.15, "forward": 0.45, "left": 0.2, "right": 0.2}
@@ -50,6 +51,8 @@ def check_sampling(sampling: SamplingConfig, objective: str) -> SamplingConfig:
     low, high = sampling.cfg_interval
     if not 0.0 <= low <= high <= 1.0:
         raise InputError("sampling.cfg_interval", f"found {low}, {high}", "give two noise levels from 0 to 1, in order")
+    if not 0.0 <= sampling.least_vehicle <= 100.0:
+        raise InputError("sampling.least_vehicle", f"found {sampling.least_vehicle}", "give 0 to 100 cubic metres")
     return sampling
 
 
@@ -94,6 +97,7 @@ class LatentDiffusion:
             "steps": self.sampling.steps,
             "cfg_scale": self.sampling.cfg_scale,
             "cfg_interval": " to ".join(map(str, self.sampling.cfg_interval)),
+            "least_vehicle": self.sampling.least_vehicle,
             "sampler": f"{self.config.dit.objective}, {self.sampling.sampler}",
             "attention": self.dit.backend,
             "device": torch.cuda.get_device_name() if self.device.type == "cuda" else "cpu",
@@ -194,7 +198,9 @@ class LatentDiffusion:
             self.vae.decode({p: plane[i : i + 1] for p, plane in planes.items()})[0].cpu().numpy()
             for i in range(len(specs))
         ]
-        return [_kept(volume, c.given) for volume, c in zip(volumes, conditions, strict=True)]
+        grid, labels, least = config.clip_grid, config.taxonomy, self.sampling.least_vehicle
+        whole = [without_fragments(volume, grid, labels, least) for volume in volumes]
+        return [_kept(volume, c.given) for volume, c in zip(whole, conditions, strict=True)]
 
     def _maps(self, conditions: list[Conditions]) -> dict[str, Tensor]:
         """The conditions that are maps, for those scenes that have them; zeros for the others."""

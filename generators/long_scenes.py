@@ -13,15 +13,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dyncity.anchoring import ego_windows, moved_grid
+from dyncity.anchoring import frame_on, moved_grid
 from dyncity.conditions import Conditions, command_from_trajectory, poses_from_trajectory, trajectory_from_poses
 from dyncity.config import Config, SamplingConfig
 from dyncity.errors import InputError
+from dyncity.metrics.components import components
 from dyncity.scene import UNKNOWN, OccupancyScene, SceneSpec
 from dyncity.seeding import Purpose, stream
 from dyncity.taxonomy import taxonomy
 from dyncity.trajectories import draw_drive
 from generators.diffusion import LatentDiffusion
+
+# Up to here a chunk keeps the lattice of the one before.
+_LATTICE_YAW = np.deg2rad(3)
 
 
 def lengthened(config: Config, chunks: int) -> Config:
@@ -57,6 +61,7 @@ class LongScenes:
         self.diffusion, self.chunks, self.micro_batch = diffusion, chunks, diffusion.micro_batch
         self.shared = config.clip.frames // 2
         self.config = lengthened(config, chunks)
+        self._movers = np.isin(np.arange(256), list(taxonomy(config.taxonomy).movers))
 
     def fingerprint(self) -> dict[str, str | int | float]:
         """What decides the bytes besides the specs."""
@@ -88,35 +93,30 @@ class LongScenes:
         seeds = [stream(s.seed, s.index, Purpose.LATENT_NOISE).integers(2**62, size=self.chunks) for s in specs]
         windows: list[list[NDArray[np.uint8]]] = [[] for _ in specs]
         before: list[NDArray[np.uint8]] = []
+        places: list[NDArray[np.float64]] = []
         for chunk in range(self.chunks):
             start = chunk * (length - self.shared)
             parts = [p[start : start + length] for p in poses]
+            anchors = [part[length // 2] for part in parts]
+            now = [self._place(a, b) for a, b in zip(places, anchors, strict=True)] if chunk else anchors
             asked = []
             for number, part in enumerate(parts):
                 trajectory = trajectory_from_poses(part)
-                given = None
-                if chunk:
-                    earlier = poses[number][start - (length - self.shared) :][length // 2]
-                    given = self._given(before[number], np.linalg.inv(earlier) @ part[length // 2])
+                given = self._given(before[number], np.linalg.inv(places[number]) @ now[number]) if chunk else None
                 asked.append(Conditions(command_from_trajectory(trajectory), trajectory, given=given))
             # The first chunk is the scene that the spec alone would give.
             drawn = [s if chunk == 0 else SceneSpec(s.index, int(k[chunk])) for s, k in zip(specs, seeds, strict=True)]
-            before = self.diffusion.volumes(drawn, asked)
-            for number, (volume, part) in enumerate(zip(before, parts, strict=True)):
-                scene = OccupancyScene(
-                    scene_id=f"chunk-{chunk}",
-                    semantics=volume,
-                    poses=part,
-                    grid=grid,
-                    taxonomy=inner.taxonomy,
-                    timestamps_us=np.arange(length, dtype=np.int64),
-                    anchor=length // 2,
-                )
-                windows[number].append(ego_windows(scene, inner.grid).semantics[self.shared if chunk else 0 :])
+            before, places = self.diffusion.volumes(drawn, asked), now
+            for number, part in enumerate(parts):
+                if chunk:
+                    before[number] = self._standing(before[number], asked[number].given)
+                steps = np.linalg.inv(places[number]) @ part
+                new = range(self.shared if chunk else 0, length)
+                windows[number] += [frame_on(before[number][t], grid, inner.grid, steps[t]) for t in new]
         return [
             OccupancyScene(
                 scene_id=f"{self.name}-{spec.index:06d}",
-                semantics=np.concatenate(frames),
+                semantics=np.stack(frames),
                 poses=path,
                 grid=inner.grid,
                 taxonomy=inner.taxonomy,
@@ -129,14 +129,42 @@ class LongScenes:
             for spec, conditions, path, frames in zip(specs, whole, poses, windows, strict=True)
         ]  # fmt: skip
 
+    def _place(self, before: NDArray[np.float64], anchor: NDArray[np.float64]) -> NDArray[np.float64]:
+        """``[4, 4]`` pose of a chunk's grid: the anchor's, or next to it on the lattice of the chunk before.
+
+        Shifted by whole voxels what is known is not resampled, so that no wall moves at the seam; the path is then off
+        by half a voxel and a few degrees at most.
+        """
+        size = np.array(self.diffusion.config.grid.voxel_size)
+        step = np.linalg.inv(before) @ anchor
+        if abs(np.arctan2(step[1, 0], step[0, 0])) > _LATTICE_YAW:
+            return anchor
+        shift = np.eye(4)
+        shift[:3, 3] = np.round(step[:3, 3] / size) * size
+        return before @ shift
+
     def _given(self, before: NDArray[np.uint8], new_to_old: NDArray[np.float64]) -> NDArray[np.uint8]:
         """What the chunk before knows, on the grid of the new one, ``[t, x, y, z]``; 255 is open."""
         config = self.diffusion.config
-        space = taxonomy(config.taxonomy)
-        still = np.ones(256, bool)
-        still[[space.free, UNKNOWN, *space.movers]] = False
         known = moved_grid(before[-self.shared :], config.clip_grid, new_to_old)
         last = known[-1]
-        later = np.where(still[last], last, UNKNOWN)
+        stands = ~self._movers[last] & (last != taxonomy(config.taxonomy).free) | self._parked(known)
+        later = np.where(stands, last, UNKNOWN)
         rest = np.broadcast_to(later, (config.clip.frames - self.shared, *later.shape))
         return np.concatenate([known, rest]).astype(np.uint8)
+
+    def _parked(self, known: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """Which voxels ``[x, y, z]`` of the last of ``known`` frames belong to a mover that stood in all."""
+        movers = self._movers[known[-1]]
+        unchanged = (known == known[-1]).all(axis=0)
+        parked = np.zeros_like(movers)
+        for part in components(movers):
+            at = tuple(part.T)
+            parked[at] = unchanged[at].all()
+        return parked
+
+    def _standing(self, volume: NDArray[np.uint8], given: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """A volume ``[t, x, y, z]`` in which nothing that stands comes up where the shared frames end free."""
+        free = taxonomy(self.diffusion.config.taxonomy).free
+        appeared = (given[self.shared - 1] == free) & ~self._movers[volume[self.shared :]]
+        return np.concatenate([volume[: self.shared], np.where(appeared, free, volume[self.shared :]).astype(np.uint8)])

@@ -73,3 +73,34 @@ def test_a_checkpoint_that_cannot_continue_is_refused(diffusion: LatentDiffusion
         LongScenes(blind, 2)
     with pytest.raises(InputError, match="at least 1"):
         LongScenes(diffusion, 0)
+
+
+def test_what_is_known_moves_by_whole_voxels_on_a_straight_road(diffusion: LatentDiffusion) -> None:
+    source = LongScenes(diffusion, 2)
+    size = diffusion.config.grid.voxel_size[0]
+    before = poses_from_trajectory(np.array([[3.0, 1.0, 0.4]]))[0]
+    step = poses_from_trajectory(np.array([[2.3 * size, 0.4 * size, 0.02]]))[0]
+    placed = np.linalg.inv(before) @ source._place(before, before @ step)
+    np.testing.assert_allclose(placed[:2, 3], [2 * size, 0.0], atol=1e-9)
+    np.testing.assert_allclose(placed[:3, :3], np.eye(3), atol=1e-9)
+    turned = poses_from_trajectory(np.array([[1.0, 0.2, 0.2]]))[0]
+    np.testing.assert_array_equal(source._place(before, before @ turned), before @ turned)
+
+
+def test_what_stood_stays_and_nothing_comes_up_where_it_was_free(diffusion: LatentDiffusion) -> None:
+    source, shape = LongScenes(diffusion, 2), diffusion.config.clip_shape
+    car, wall = NATIVE.id("car"), NATIVE.id("building")
+    before = np.full(shape, NATIVE.free, np.uint8)
+    before[:, 2, 2, 1] = before[-1, 4, 4, 1] = car  # one parked, one that has just come
+    before[:, 6, 6, 1] = wall
+    given = source._given(before, np.eye(4))
+    assert (given[:, 2, 2, 1] == car).all()
+    assert given[source.shared - 1, 4, 4, 1] == car
+    assert (given[source.shared :, 4, 4, 1] == UNKNOWN).all()
+    assert (given[:, 6, 6, 1] == wall).all()
+    made = np.where(given == UNKNOWN, wall, given)
+    made[-1, 8, 8, 1] = car
+    kept = source._standing(made, given)
+    assert kept[-1, 8, 8, 1] == car  # what moves may come
+    assert (kept[source.shared :, 3, 3, 1] == NATIVE.free).all()
+    np.testing.assert_array_equal(kept[: source.shared], made[: source.shared])

@@ -1,0 +1,60 @@
+"""Fragments of vehicles: what is too small goes, what may be larger than it looks stays."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dyncity.grid import GridSpec
+from dyncity.scene import UNKNOWN
+from dyncity.taxonomy import NATIVE
+from generators.fragments import without_fragments
+
+GRID = GridSpec((16, 12, 4), (0.8, 0.8, 0.8), (0.0, 0.0, 0.0), 5.0)
+CAR, ROAD = NATIVE.id("car"), NATIVE.id("road")
+LEAST = 4.6  # 9 voxels
+
+
+def street() -> np.ndarray:
+    volume = np.full((2, *GRID.shape), NATIVE.free, np.uint8)
+    volume[:, :, :, 0] = ROAD
+    return volume
+
+
+def test_a_piece_goes_and_a_vehicle_stays() -> None:
+    volume = street()
+    volume[0, 3:8, 4:6, 1] = CAR  # 10 voxels, in the first frame
+    volume[1, 3:7, 4:6, 1] = CAR  # 8 voxels, in the second
+    expected = volume.copy()
+    expected[1, 3:7, 4:6, 1] = NATIVE.free
+    np.testing.assert_array_equal(without_fragments(volume, GRID, "native", LEAST), expected)
+    np.testing.assert_array_equal(without_fragments(volume, GRID, "native", 0.0), volume)
+
+
+@pytest.mark.parametrize("at", [(0, 5), (15, 5), (7, 0), (7, 11)])
+def test_what_touches_the_side_may_go_on_there(at: tuple[int, int]) -> None:
+    volume = street()
+    volume[0, *at, 1] = CAR
+    np.testing.assert_array_equal(without_fragments(volume, GRID, "native", LEAST), volume)
+
+
+def test_what_touches_unknown_voxels_may_go_on_there() -> None:
+    volume = street()
+    volume[0, 7, 5, 1], volume[0, 8, 6, 3] = CAR, UNKNOWN
+    np.testing.assert_array_equal(without_fragments(volume, GRID, "native", LEAST), volume)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_only_vehicles_become_free_and_doing_it_twice_is_doing_it_once(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    volume = street()
+    volume[rng.random(volume.shape) < 0.1] = CAR
+    volume[rng.random(volume.shape) < 0.1] = NATIVE.id("pedestrian")
+    once = without_fragments(volume, GRID, "native", LEAST)
+    changed = once != volume
+    assert (volume[changed] == CAR).all()
+    assert (once[changed] == NATIVE.free).all()
+    np.testing.assert_array_equal(without_fragments(once, GRID, "native", LEAST), once)
