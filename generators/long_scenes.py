@@ -2,7 +2,7 @@
 
 A chunk shares its first half with the last half of the one before (paper section 4.2, "long sequences"). In planes
 fixed to the world that half is known geometry: the voxels of the shared frames, and after them everything that stands,
-resampled to the grid of the new chunk. They are kept voxel for voxel; the DiT adds what comes into view and what moves.
+on the grid of the new chunk. They are kept voxel for voxel; the DiT adds what comes into view and what moves.
 """
 
 from __future__ import annotations
