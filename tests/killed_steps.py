@@ -88,7 +88,7 @@ def in_fork(work: Callable[[], Any], watch: Callable[[], None] | None = None) ->
     while (found := os.waitpid(pid, os.WNOHANG if watch else 0))[0] == 0:
         assert watch is not None
         watch()
-        time.sleep(0.001)
+        time.sleep(0.01)
     with os.fdopen(ours) as pipe:
         said = pipe.read()
     return os.waitstatus_to_exitcode(found[1]), json.loads(said) if said else None
@@ -172,7 +172,7 @@ def chosen(steps: list[Step], points: int | None) -> list[Step]:
 def run(folder: Path, name: str, container: str, points: int | None) -> None:
     """Kill one kind of run at its steps; prints a line a point."""
     whole_run = folder / "whole"
-    in_fork(lambda: make(whole_run, container) and None)
+    make(whole_run, container)  # in this process: forks find everything imported
     expected = tree(whole_run)
     before = {"fresh": None, "replace": earlier, "repair": damaged}[name]
     begin = {
@@ -184,10 +184,13 @@ def run(folder: Path, name: str, container: str, points: int | None) -> None:
         partial(repair, container=container) if name == "repair" else partial(make, container=container, resume=True)
     )
 
+    if before is not None:
+        in_fork(lambda: before(folder / "before", container))
+
     def prepared(number: int) -> Path:
         out = folder / f"{number}" / "out"
         if before is not None:
-            in_fork(lambda: before(out, container))
+            shutil.copytree(folder / "before", out)
         return out
 
     out = prepared(0)
