@@ -195,7 +195,8 @@ def _sound_records(plan: CorpusPlan, out: Path) -> dict[int, ShardRecord]:
         what = difference(manifest.plan, plan.to_dict()) or "its fingerprint is another one"
         raise InputError(out, f"it was begun under another plan: {what}", "ask for the same, or use --overwrite")
     numbers = {s.first: s.number for s in plan.shards}
-    known = {record.first_scene: record for record in (*_noted_records(out), *manifest.shards)}
+    known = {record.first_scene: record for record in manifest.shards}
+    known |= {r.first_scene: r for r in _noted_records(out, {numbers[first] for first in known})}
     records = {}
     for first, record in known.items():
         path = out / SHARDS / record.name
@@ -206,9 +207,10 @@ def _sound_records(plan: CorpusPlan, out: Path) -> dict[int, ShardRecord]:
     return records
 
 
-def _noted_records(out: Path) -> list[ShardRecord]:
-    """What the journals of a killed run say of shards that it had committed and not yet taken into the manifest."""
-    notes = [committed(path) for path in sorted((out / _JOURNALS).glob("*/*"))]
+def _noted_records(out: Path, known: set[int]) -> list[ShardRecord]:
+    """What the journals of a killed run say of shards that it had committed, besides the ``known`` ones."""
+    journals = [path for path in sorted((out / _JOURNALS).glob("*/*")) if path.name.isdigit()]
+    notes = [committed(path) for path in journals if int(path.name) not in known]
     return [record for record in notes if record is not None]
 
 

@@ -161,10 +161,11 @@ def spread(steps: list[Step], count: int) -> list[Step]:
 
 
 def chosen(steps: list[Step], points: int | None) -> list[Step]:
-    """So many of the steps: those of different kinds first."""
+    """So many of the steps: those of different kinds first, in a shard the last of their kind."""
     if points is None or points >= len(steps):
         return steps
-    kinds = {re.sub(r"\d{5}", "N", label): (label, count) for label, count in reversed(steps)}
+    named = [(re.sub(r"\d{5,6}", "N", label), (label, count)) for label, count in steps]
+    kinds = dict(reversed(named)) | {name: step for name, step in named if "shards/" in name}
     first = spread([step for step in steps if step in kinds.values()], min(points, len(kinds)))
     return first + spread([step for step in steps if step not in first], points - len(first))
 
