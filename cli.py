@@ -31,6 +31,7 @@ from dyncity.options import (
     Workers,
     closing,
     not_for,
+    only_with,
     words,
     worker_range,
 )
@@ -51,6 +52,7 @@ app = typer.Typer(
 
 
 def generate(
+    context: typer.Context,
     out: Out,
     num_scenes: Annotated[int, typer.Option(metavar="N", help="How many scenes.")] = 16,
     seed: Seed = 0,
@@ -82,6 +84,9 @@ def generate(
     address: Address = "local",
     resume: Resume = False,
     overwrite: Overwrite = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Make what is damaged in DIR again, by its own manifest.")
+    ] = False,
     dry_run: DryRun = False,
 ) -> None:
     """Make a corpus of labelled scenes.
@@ -91,7 +96,14 @@ def generate(
       dyncity generate --num-scenes 16 --out corpus
       dyncity generate --command left --num-scenes 4 --labels semantickitti --out left-turns
       dyncity generate --generator procedural --num-scenes 100 --out city
+      dyncity generate --repair --out city
     """
+    if repair:
+        only_with(
+            "--repair", context, *("repair", "out", "checkpoint", "layout", "workers", "gpus_per_worker", "address")
+        )
+        _repair(out, checkpoint, layout, _execution(workers, gpus_per_worker, address))
+        return
     from dyncity.layout_file import read_layout
     from dyncity.trajectory_file import read_trajectory
     from generators import sources
@@ -135,7 +147,7 @@ def generate(
             "trajectory": read_trajectory(trajectory, source.config.clip.frames) if trajectory else None,
             "layout": read_layout(layout, source.config) if layout else None,
         },
-        execution=_execution(workers, gpus_per_worker, address, resume, overwrite),
+        execution=_execution(workers, gpus_per_worker, address, resume=resume, overwrite=overwrite),
         dry_run=dry_run,
         strict=strict,
     )
@@ -191,7 +203,7 @@ def import_logs(
             "container": container,
             "columns": words(columns) or recordings.columns,
         },
-        execution=_execution(workers, 0.0, address, resume, overwrite),
+        execution=_execution(workers, 0.0, address, resume=resume, overwrite=overwrite),
         dry_run=dry_run,
     )
 
@@ -257,7 +269,7 @@ def edit(
             "labels": labels,
             "container": container,
         },
-        execution=_execution(workers, gpus_per_worker, address, resume, overwrite),
+        execution=_execution(workers, gpus_per_worker, address, resume=resume, overwrite=overwrite),
         dry_run=dry_run,
         strict=strict,
     )
@@ -280,28 +292,41 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
-def _execution(
-    workers: str | None, gpus_per_worker: float, address: str, resume: bool, overwrite: bool
-) -> dict[str, Any]:
-    """How a corpus is made, as ``make_corpus`` takes it."""
+def _execution(workers: str | None, gpus_per_worker: float, address: str, **folder: bool) -> dict[str, Any]:
+    """How a corpus is made, as ``make_corpus`` takes it; ``folder``: resume, overwrite."""
     return {
         "workers": worker_range(workers, os.cpu_count() or 1),
         "gpus_per_worker": gpus_per_worker,
         "address": address,
-        "resume": resume,
-        "overwrite": overwrite,
+        **folder,
     }
+
+
+def _exporters() -> dict[str, Callable[..., SceneExporter]]:
+    """The exporter of each container."""
+    from exporters.numpy import NumpyExporter
+    from exporters.parquet import ParquetExporter
+
+    return {"parquet": ParquetExporter, "numpy": NumpyExporter}
+
+
+def _repair(out: Path, checkpoint: Path | None, layout: Path | None, execution: dict[str, Any]) -> None:
+    """Repair a corpus; leaves with exit code 1 where something is left that is no part of it."""
+    from exporters.sheets import contact_sheet
+    from generators.make import repair
+
+    left = repair(out, checkpoint, layout, execution, exporters=_exporters(), preview=contact_sheet)
+    closing(f"dyncity verify {out}")
+    if left:
+        raise typer.Exit(1)
 
 
 def _make(out: Path, dry_run: bool, **what: Any) -> None:
     """Make a corpus in ``out`` as ``generators.make`` does; leaves with exit code 1 where scenes failed."""
-    from exporters.numpy import NumpyExporter
-    from exporters.parquet import ParquetExporter
     from exporters.sheets import contact_sheet
     from generators.make import make
 
-    containers: dict[str, Callable[..., SceneExporter]] = {"parquet": ParquetExporter, "numpy": NumpyExporter}
-    failed = make(out=out, dry_run=dry_run, exporters=containers, preview=contact_sheet, **what)
+    failed = make(out=out, dry_run=dry_run, exporters=_exporters(), preview=contact_sheet, **what)
     if not dry_run:
         closing(f"dyncity view {out} --out {out.name}.gif")
     if failed:

@@ -65,6 +65,6 @@ def _usage(error: Any) -> str:
 def _again(arguments: list[str]) -> str:
     """What to type to go on with an interrupted command."""
     words = [a for a in arguments if a != "--overwrite"]
-    if words[:1] and words[0] in RESUMABLE and "--resume" not in words:
+    if words[:1] and words[0] in RESUMABLE and not {"--resume", "--repair"} & set(words):
         words.append("--resume")
     return shlex.join(["dyncity", *words])

@@ -51,6 +51,14 @@ def not_for(what: str, given: dict[str, Any]) -> None:
             raise InputError(option, f"means nothing to {what}", "leave it out")
 
 
+def only_with(what: str, context: typer.Context, *names: str) -> None:
+    """Refuse options typed beside ``what``, but for the parameters ``names`` of the verb."""
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if parameter.name not in names and source is not None and source.name == "COMMANDLINE":
+            raise InputError(parameter.opts[-1], f"means nothing to {what}", "leave it out")
+
+
 def worker_range(text: str | None, default: int) -> tuple[int, int]:
     """``N`` or ``MIN:MAX`` as (least, most)."""
     if text is None:

@@ -34,6 +34,7 @@ __all__ = [
     "RunLock",
     "commit_shard",
     "digest",
+    "flush",
     "sweep_leftovers",
     "verify_corpus",
     "write_file",
@@ -90,7 +91,7 @@ def commit_shard(
                 _check_same(target, sha256)
             elif count.scenes:
                 os.replace(temporary, target)
-                _flush(target.parent)
+                flush(target.parent)
         finally:
             _remove(temporary)
     failed = tuple(sorted(failures, key=lambda f: f.index))
@@ -144,9 +145,9 @@ def write_file(path: Path, data: bytes) -> None:
         try:
             with open(temporary, "xb") as file:
                 file.write(data)
-            _flush(temporary)
+            flush(temporary)
             os.replace(temporary, path)
-            _flush(path.parent)
+            flush(path.parent)
         finally:
             _remove(temporary)
 
@@ -222,13 +223,13 @@ def _flushed(path: Path) -> tuple[int, str]:
     """Flush a new file or folder to the disk; its bytes and digest."""
     files = list(path.iterdir()) if path.is_dir() else [path]
     for file in files:
-        _flush(file)
+        flush(file)
     if path.is_dir():
-        _flush(path)
+        flush(path)
     return sum(file.stat().st_size for file in files), digest(path)
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
     """fsync a file or a folder."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

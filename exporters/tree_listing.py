@@ -11,6 +11,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ ENDING = f".{LISTING}"
 _SCENES = '"scenes": [\n'
 # Path in the tree (or ending of a file next to it) -> bytes and sha256.
 Files = dict[str, tuple[int, str]]
+Recorded = tuple[Path, tuple[int, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,22 +160,28 @@ def verify_tree(place: Path) -> list[str]:
     tree = path.with_name(path.name.removesuffix(ENDING))
     missing = dict(listing.files)
     folders = {*listing.folders, *(str(parent) for name in missing for parent in Path(name).parents)}
-    findings = list(_walk(tree, "", missing, folders))
-    findings += [f"{tree / name}: it is missing" for name in missing]
-    for ending, recorded in listing.beside.items():
-        findings += _check(path.with_name(f"{tree.name}.{ending}"), recorded)
+    beside = [(path.with_name(f"{tree.name}.{ending}"), recorded) for ending, recorded in listing.beside.items()]
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:  # digests leave the interpreter to other threads
+        findings = [line for lines in pool.map(_findings, _walk(tree, "", missing, folders)) for line in lines]
+        findings += [f"{tree / name}: it is missing" for name in missing]
+        findings += [line for lines in pool.map(_findings, beside) for line in lines]
     return findings
 
 
-def _walk(folder: Path, prefix: str, missing: Files, folders: set[str]) -> Iterator[str]:
-    """Findings below a folder; what is there is taken out of ``missing``."""
+def _findings(found: str | Recorded) -> list[str]:
+    """A finding itself, or those about one file."""
+    return [found] if isinstance(found, str) else list(_check(*found))
+
+
+def _walk(folder: Path, prefix: str, missing: Files, folders: set[str]) -> Iterator[str | Recorded]:
+    """Findings below a folder, and its recorded files, yet to be looked at; those are taken out of ``missing``."""
     if folder.is_symlink() or not folder.is_dir():
         yield f"{folder}: it is not a folder"
         return
     for path in sorted(folder.iterdir()):
         name = f"{prefix}{path.name}"
         if name in missing:
-            yield from _check(path, missing.pop(name))
+            yield path, missing.pop(name)
         elif name in folders:
             yield from _walk(path, f"{name}/", missing, folders)
         else:

@@ -64,18 +64,22 @@ def export(
 
 def verify(
     place: Annotated[Path, typer.Argument(metavar="CORPUS|TREE", help="A corpus, or an exported tree.")],
+    bytes_only: Annotated[
+        bool, typer.Option("--bytes-only", help="Sizes and digests, as quick as the disk; no scene is read.")
+    ] = False,
 ) -> None:
-    """Check every byte of a corpus or of an exported tree; one line a finding.
+    """Check every byte of a corpus or of an exported tree, and every scene of a corpus; one line a finding.
 
     \b
     Examples:
       dyncity verify corpus
+      dyncity verify corpus --bytes-only
       dyncity verify kitti
     """
     from exporters.manifest import verify_corpus
     from exporters.tree_listing import is_tree, verify_tree
 
-    findings = verify_tree(place) if is_tree(place) else verify_corpus(place)
+    findings = verify_tree(place) if is_tree(place) else verify_corpus(place, decode=not bytes_only)
     for finding in findings:
         typer.echo(finding)
     if findings:

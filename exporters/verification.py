@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import stat
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,6 +24,20 @@ from dyncity.taxonomy import taxonomy
 
 _REQUIRED = ("README.md", "config.json")
 _EXPECTED = {*COMPANIONS, MANIFEST, "shards", ".lock"}
+
+
+class _Checked(NamedTuple):
+    """What looking at one shard came to.
+
+    Attributes:
+        finding: the first thing that is wrong with it, or None.
+        layout: what it declares of its scenes; None where they were not read.
+        names: of its scenes.
+    """
+
+    finding: str | None = None
+    layout: ShardLayout | None = None
+    names: tuple[str, ...] = ()
 
 
 def digest(path: Path) -> str:
@@ -38,12 +57,18 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def verify_corpus(folder: Path) -> list[str]:
+def verify_corpus(folder: Path, *, decode: bool = True, threads: int | None = None) -> list[str]:
     """What is wrong with a corpus, one line a finding; empty where every byte is as it was written.
 
     Finds changed, truncated, missing, extra and swapped files (shards, card, configuration, preview),
     counts that do not add up, unfinished runs, rows that do not read, class ids without a class, poses
-    that do not start at the identity.
+    that do not start at the identity. Shards are looked at several at a time; a thread holds one group of
+    scenes.
+
+    Args:
+        folder: the corpus.
+        decode: read every scene too; False compares sizes and digests alone, which is all that damage needs.
+        threads: shards looked at at a time; by default one a core.
 
     Raises:
         InputError: there is no such folder, or it is no corpus at all.
@@ -59,17 +84,39 @@ def verify_corpus(folder: Path) -> list[str]:
         return [str(error)]
     if (folder / MANIFEST).read_bytes() != manifest_json(manifest).encode():
         return [f"{folder / MANIFEST}: its layout was changed, though not what it says"]
-    findings = [*_companions(folder, manifest), *_extra(folder, manifest), *_counts(manifest)]
+    return [
+        *_companions(folder, manifest),
+        *_extra(folder, manifest),
+        *_counts(manifest),
+        *(finding for _, finding in shard_findings(folder, manifest, decode=decode, threads=threads)),
+    ]
+
+
+def shard_findings(
+    folder: Path, manifest: Manifest, *, decode: bool = True, threads: int | None = None
+) -> Iterator[tuple[ShardRecord, str]]:
+    """The shards that are not what the manifest says, in order, each with the first thing that is wrong with it.
+
+    Args:
+        folder: the corpus.
+        manifest: its manifest.
+        decode, threads: as for ``verify_corpus``.
+    """
     layout: ShardLayout | None = None
     names: set[str] = set()
-    for record in manifest.shards:
-        try:
-            _check_bytes(folder, record)
-            if record.scenes:
-                layout = _check_scenes(folder, record, layout, names)
-        except InputError as error:
-            findings.append(str(error))
-    return findings
+    # Digests and decompression leave the interpreter to other threads.
+    with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
+        checked = pool.map(partial(_check_shard, folder, decode=decode), manifest.shards)
+        for record, (finding, found, scenes) in zip(manifest.shards, checked, strict=True):
+            path = folder / "shards" / record.name
+            if finding is not None:
+                yield record, finding
+            elif found not in (None, layout or found):
+                yield record, f"{path}: its grid, labels or columns are not those of the others; restore it"
+            elif twice := [name for name, count in Counter(scenes).items() if count > 1 or name in names]:
+                yield record, f"{path}: scene {twice[0]} is there twice; restore the shard"
+            layout = layout or found
+            names.update(scenes)
 
 
 def _companions(folder: Path, manifest: Manifest) -> Iterator[str]:
@@ -140,37 +187,42 @@ def _check_bytes(folder: Path, record: ShardRecord) -> None:
         raise InputError(path, "it was changed (other sha256 than in the manifest)", "restore it, or remake it")
 
 
-def _check_scenes(folder: Path, record: ShardRecord, layout: ShardLayout | None, names: set[str]) -> ShardLayout:
-    """Read every scene of a shard; returns the layout that all shards share."""
+def _check_shard(folder: Path, record: ShardRecord, decode: bool) -> _Checked:
+    """Look at one shard, by itself."""
+    try:
+        _check_bytes(folder, record)
+        return _check_scenes(folder, record) if decode and record.scenes else _Checked()
+    except InputError as error:
+        return _Checked(str(error))
+
+
+def _check_scenes(folder: Path, record: ShardRecord) -> _Checked:
+    """Read every scene of a shard."""
     shard = open_shard(folder, record)
-    if layout is not None and shard.layout != layout:
-        raise InputError(shard.path, "its grid, labels or columns are not those of the others", "restore it")
-    counted = frames = 0
+    frames = 0
+    names: list[str] = []
     for group in dict.fromkeys(group for _, group, _ in shard.index()):
         for scene in shard.read(group):
-            counted += 1
             frames += scene.frames
             _check_scene(scene, shard.path)
-            if scene.scene_id in names:
-                raise InputError(shard.path, f"scene {scene.scene_id} is there twice", "restore the shard")
-            names.add(scene.scene_id)
-    if (counted, frames) != (record.scenes, record.frames):
+            names.append(scene.scene_id)
+    if (len(names), frames) != (record.scenes, record.frames):
         raise InputError(
             shard.path,
-            f"it holds {counted} scenes of {frames} frames, recorded are {record.scenes} of {record.frames}",
+            f"it holds {len(names)} scenes of {frames} frames, recorded are {record.scenes} of {record.frames}",
             "restore the shard or the manifest",
         )
-    return shard.layout
+    return _Checked(None, shard.layout, tuple(names))
 
 
 def _check_scene(scene: OccupancyScene, path: Path) -> None:
     """Class ids, first pose and boxes of one scene."""
     where = f"{path}, scene {scene.scene_id}"
     classes = len(taxonomy(scene.taxonomy))
-    present = np.flatnonzero(np.bincount(scene.semantics.reshape(-1), minlength=256))
-    odd = [int(i) for i in present if i >= classes and i != UNKNOWN]
-    if odd:
-        raise InputError(where, f"class ids {odd[:8]} have no class in {scene.taxonomy}", "remake the shard")
+    odd = (scene.semantics >= classes) & (scene.semantics != UNKNOWN)
+    if odd.any():
+        ids = np.unique(scene.semantics[odd]).tolist()
+        raise InputError(where, f"class ids {ids[:8]} have no class in {scene.taxonomy}", "remake the shard")
     if not np.array_equal(scene.poses[0], np.eye(4)):
         raise InputError(where, "its first pose is not the identity", "remake the shard")
     for name in ("mask_lidar", "mask_camera"):

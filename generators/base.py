@@ -17,6 +17,9 @@ class SceneGenerator(Protocol):
         name: what the manifest calls it.
         config: the resolved configuration; ``config.grid`` is the grid of the scenes.
         micro_batch: ``generate`` is always called with exactly this many specs.
+
+    A source whose scenes are samples of a network says so by ``sampled = True``: they are tested
+    (``generators.degenerate``), and those that fail are recorded as failed.
     """
 
     name: str

@@ -29,7 +29,7 @@ from dyncity.scene import OccupancyScene
 from exporters.base import SceneExporter
 from exporters.manifest import sweep_leftovers, write_manifest
 from generators.card import card
-from generators.corpus_folder import OpenFolder, open_folder
+from generators.corpus_folder import OpenFolder, Say, open_folder
 from generators.ledger import Report, open_ledger
 from generators.plan import CorpusPlan, ShardRange
 from generators.shard_worker import BuildGenerator, ShardWorker, is_device_lost
@@ -93,6 +93,7 @@ def make_corpus(
     overwrite: bool = False,
     preview: Preview | None = None,
     report: Report | None = None,
+    say: Say | None = None,
 ) -> CorpusResult:
     """Make a corpus, or the rest of it.
 
@@ -108,15 +109,18 @@ def make_corpus(
         overwrite: replace the corpus that is there.
         preview: draws up to 16 scenes into a file.
         report: called at least every second or so with scenes settled, scenes in all, and a note.
+        say: told in one line what ``overwrite`` is going to delete, before anything is touched.
 
     Raises:
         InputError: the request, the folder, the disk or the cluster is at fault. What was committed
             before stays and can be resumed; where nothing was, nothing stays.
     """
-    _check(plan, exporter, workers, gpus_per_worker)
+    check_execution(workers, gpus_per_worker)
+    if exporter.container != plan.container:
+        raise InputError("--container", f"found {plan.container!r}", f"the exporter writes {exporter.container!r}")
     begun = time.monotonic()
     out = Path(out).absolute()
-    with open_folder(plan, out, resume=resume, overwrite=overwrite) as folder:
+    with open_folder(plan, out, resume=resume, overwrite=overwrite, say=say) as folder:
         made_of: dict[str, Any] = {
             "plan": plan,
             "build_generator": build_generator,
@@ -127,11 +131,7 @@ def make_corpus(
         left = [s for s in plan.shards if s.number not in folder.records]
         with open_ledger(plan, folder, report) as ledger:
             resumed = ledger.settled
-            outcomes = (
-                _here(ShardWorker(**made_of), left)
-                if workers == (0, 0)
-                else _on_ray(made_of, left, workers, gpus_per_worker, address)
-            )
+            outcomes = make_shards(made_of, left, workers, gpus_per_worker, address)
             with closing(outcomes):  # before the folder is given up: nothing may write to it any more
                 for number, record in outcomes:
                     ledger.add(number, record)
@@ -148,18 +148,36 @@ def make_corpus(
     )
 
 
-def _check(plan: CorpusPlan, exporter: SceneExporter, workers: tuple[int, int], gpus: float) -> None:
+def check_execution(workers: tuple[int, int], gpus_per_worker: float) -> None:
+    """Raise InputError unless there can be so many workers with so many GPUs."""
     least, most = workers
     if workers != (0, 0) and not 1 <= least <= most:
         raise InputError("--workers", f"found {least}:{most}", "give N or MIN:MAX with 1 <= MIN <= MAX")
-    if not 0 <= gpus < float("inf"):
-        raise InputError("--gpus-per-worker", f"found {gpus}", "give a number from 0")
-    if exporter.container != plan.container:
-        raise InputError("--container", f"found {plan.container!r}", f"the exporter writes {exporter.container!r}")
+    if not 0 <= gpus_per_worker < float("inf"):
+        raise InputError("--gpus-per-worker", f"found {gpus_per_worker}", "give a number from 0")
+
+
+def make_shards(
+    made_of: dict[str, Any],
+    shards: Sequence[ShardRange],
+    workers: tuple[int, int],
+    gpus_per_worker: float,
+    address: str,
+) -> Generator[tuple[int, ShardRecord]]:
+    """Number and record of each shard as it is committed, in any order.
+
+    Args:
+        made_of: the arguments of ``ShardWorker``.
+        shards: what to make.
+        workers, gpus_per_worker, address: as for ``make_corpus``.
+    """
+    if workers == (0, 0):
+        return _here(ShardWorker(**made_of), shards)
+    return _on_ray(made_of, shards, workers, gpus_per_worker, address)
 
 
 def _here(worker: ShardWorker, shards: Sequence[ShardRange]) -> Generator[tuple[int, ShardRecord]]:
-    """Make the shards in this process: one is compressed and written while the next is sampled."""
+    """In this process: one is compressed and written while the next is sampled."""
     with ThreadPoolExecutor(2) as pool:
         try:
             waiting: deque[tuple[int, Future[ShardRecord]]] = deque()
@@ -201,7 +219,7 @@ def _on_ray(
     gpus_per_worker: float,
     address: str,
 ) -> Generator[tuple[int, ShardRecord]]:
-    """Make the shards by a pool of actors that Ray Data keeps alive and scales."""
+    """By a pool of actors that Ray Data keeps alive and scales."""
     if not shards:
         return
     least, most = (min(n, len(shards)) for n in workers)
@@ -295,7 +313,7 @@ def _finish(plan: CorpusPlan, folder: OpenFolder, preview: Preview | None) -> Ma
     """Preview, card and the manifest that digests them, all from what is in the shards."""
     sweep_leftovers(folder.out)  # of workers that died while they wrote
     write_manifest(folder.out, folder.manifest(plan))
-    sample = _sample(open_corpus(folder.out))
+    sample = card_sample(open_corpus(folder.out))
     picture = preview is not None and bool(sample)
     if picture and preview is not None:
         folder.replace("preview.png", lambda path: preview(sample[:PREVIEW_SCENES], path))
@@ -305,7 +323,7 @@ def _finish(plan: CorpusPlan, folder: OpenFolder, preview: Preview | None) -> Ma
     return manifest
 
 
-def _sample(corpus: Corpus) -> list[OccupancyScene]:
+def card_sample(corpus: Corpus) -> list[OccupancyScene]:
     """The first scenes, as many as the card and the picture look at."""
     sample: list[OccupancyScene] = []
     size = 0

@@ -17,13 +17,16 @@ from pathlib import Path
 from dyncity.config import config_json
 from dyncity.datasets.manifest import COMPANIONS, MANIFEST, Manifest, ShardRecord, read_manifest
 from dyncity.errors import InputError
-from exporters.manifest import LOCK, TEMPORARY, RunLock, digest, sweep_leftovers, write_manifest
+from exporters.manifest import LOCK, TEMPORARY, RunLock, digest, flush, sweep_leftovers, write_manifest
 from generators.plan import CorpusPlan, difference
+from generators.shard_worker import committed
 
 SHARDS = "shards"
 _JOURNALS = ".progress"
 _REPLACED = ".replaced"
-_OWN = {MANIFEST, *COMPANIONS, SHARDS}
+_OWN = (MANIFEST, *COMPANIONS, SHARDS)
+
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,7 @@ class OpenFolder:
         with disk_errors(self.out / name):
             try:
                 write(temporary)
+                flush(temporary)
                 temporary.replace(self.out / name)
             finally:
                 temporary.unlink(missing_ok=True)
@@ -73,7 +77,9 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def open_folder(plan: CorpusPlan, out: Path, *, resume: bool, overwrite: bool) -> Iterator[OpenFolder]:
+def open_folder(
+    plan: CorpusPlan, out: Path, *, resume: bool, overwrite: bool, say: Say | None = None
+) -> Iterator[OpenFolder]:
     """Open ``out`` for the shards of ``plan``.
 
     Args:
@@ -81,6 +87,7 @@ def open_folder(plan: CorpusPlan, out: Path, *, resume: bool, overwrite: bool) -
         out: the folder; it is made where it is missing or empty.
         resume: go on with what is there, under the same plan.
         overwrite: replace the corpus that is there.
+        say: told in one line what is going to be deleted, before anything is touched.
 
     Raises:
         InputError: something is there and neither is allowed, it is no corpus, it was begun under
@@ -95,7 +102,7 @@ def open_folder(plan: CorpusPlan, out: Path, *, resume: bool, overwrite: bool) -
         with RunLock(out):
             with disk_errors(out):
                 _check(out, resume, overwrite)  # again: another run may have ended in between
-            with _filled(plan, out, resume, overwrite) as folder:
+            with _filled(plan, out, resume, overwrite, say) as folder:
                 yield folder
     except BaseException:
         for path in reversed(created):
@@ -117,7 +124,9 @@ def _check(out: Path, resume: bool, overwrite: bool) -> None:
         return
     if not (resume or overwrite):
         raise InputError(out, "already exists", "use --resume or --overwrite")
-    foreign = [n for n in sorted(names - _OWN) if n not in (_JOURNALS, _REPLACED) and not n.startswith(TEMPORARY)]
+    foreign = [
+        n for n in sorted(names.difference(_OWN)) if n not in (_JOURNALS, _REPLACED) and not n.startswith(TEMPORARY)
+    ]
     if foreign and not _has_manifest(out):
         raise InputError(out, f"it is no corpus: it holds {foreign[0]}", "choose another folder")
     if (out / SHARDS).is_symlink():
@@ -146,16 +155,22 @@ def _create(out: Path) -> list[Path]:
 
 
 @contextmanager
-def _filled(plan: CorpusPlan, out: Path, resume: bool, overwrite: bool) -> Iterator[OpenFolder]:
+def _filled(plan: CorpusPlan, out: Path, resume: bool, overwrite: bool, say: Say | None) -> Iterator[OpenFolder]:
     """The folder with its plan written and its sound shards known; undone when the run ends before any."""
     with disk_errors(out):
+        if overwrite and say is not None and (line := _to_be_deleted(out)):
+            say(line)
         sweep_leftovers(out)
-        _remove(out / _JOURNALS)
-        _remove(out / _REPLACED)
         records = _sound_records(plan, out) if resume and (out / MANIFEST).exists() else {}
-        if overwrite:
+        folder = OpenFolder(out, out / _JOURNALS / secrets.token_hex(8), records)
+        if records:
+            write_manifest(out, folder.manifest(plan))  # before the journals go that some of them come from
+        _remove(out / _JOURNALS)
+        # A run that was killed while it replaced a corpus may have moved a part of it only.
+        half_replaced = (out / _REPLACED).exists() and not records
+        _remove(out / _REPLACED)
+        if overwrite or half_replaced:
             _move_aside(out)
-    folder = OpenFolder(out, out / _JOURNALS / secrets.token_hex(8), records)
     try:
         with disk_errors(out):
             folder.journals.mkdir(parents=True)
@@ -180,14 +195,38 @@ def _sound_records(plan: CorpusPlan, out: Path) -> dict[int, ShardRecord]:
         what = difference(manifest.plan, plan.to_dict()) or "its fingerprint is another one"
         raise InputError(out, f"it was begun under another plan: {what}", "ask for the same, or use --overwrite")
     numbers = {s.first: s.number for s in plan.shards}
+    known = {record.first_scene: record for record in manifest.shards}
+    known |= {r.first_scene: r for r in _noted_records(out, {numbers[first] for first in known})}
     records = {}
-    for record in manifest.shards:
+    for first, record in known.items():
         path = out / SHARDS / record.name
         if _is_sound(path, record):
-            records[numbers[record.first_scene]] = record
+            records[numbers[first]] = record
         else:
             _remove(path)
     return records
+
+
+def _noted_records(out: Path, known: set[int]) -> list[ShardRecord]:
+    """What the journals of a killed run say of shards that it had committed, besides the ``known`` ones."""
+    journals = [path for path in sorted((out / _JOURNALS).glob("*/*")) if path.name.isdigit()]
+    notes = [committed(path) for path in journals if int(path.name) not in known]
+    return [record for record in notes if record is not None]
+
+
+def _to_be_deleted(out: Path) -> str:
+    """What overwriting the corpus in ``out`` deletes, in one line; empty where there is nothing."""
+    found = [path for name in _OWN if (path := out / name).exists()]
+    files = [f for path in found for f in (path.rglob("*") if path.is_dir() else (path,)) if f.is_file()]
+    if not files:
+        return ""
+    size = f"{sum(f.stat().st_size for f in files)} bytes"
+    try:
+        manifest = read_manifest(out)
+    except InputError:
+        return f"--overwrite deletes {out}: {len(files)} files, {size}, without a manifest that can be read"
+    shards = sum(record.scenes > 0 for record in manifest.shards)
+    return f"--overwrite deletes {out}: {manifest.written} scenes in {shards} shards, {size}"
 
 
 def _is_sound(path: Path, record: ShardRecord) -> bool:
@@ -199,7 +238,7 @@ def _is_sound(path: Path, record: ShardRecord) -> bool:
 
 
 def _move_aside(out: Path) -> None:
-    """Move a corpus into a folder beside it, until the first shard of its successor is there."""
+    """Move a corpus into a folder inside it, manifest first, until the first shard of its successor is there."""
     aside = out / _REPLACED
     aside.mkdir()
     for name in _OWN:

@@ -72,6 +72,7 @@ class LatentDiffusion:
     """
 
     name = "diffusion"
+    sampled = True
     gives_voxels = False
 
     def __init__(self, checkpoint: Path, sampling: SamplingConfig | None = None) -> None:
@@ -100,7 +101,10 @@ class LatentDiffusion:
             "least_vehicle": self.sampling.least_vehicle,
             "sampler": f"{self.config.dit.objective}, {self.sampling.sampler}",
             "attention": self.dit.backend,
-            "device": torch.cuda.get_device_name() if self.device.type == "cuda" else "cpu",
+            # Vector instructions of another length add up in another order.
+            "device": torch.cuda.get_device_name()
+            if self.device.type == "cuda"
+            else f"cpu, {torch.backends.cpu.get_cpu_capability()}",
             "dtype": self.sampling.precision,
             "torch": torch.__version__,
             "licence": self._licence,
@@ -175,6 +179,9 @@ class LatentDiffusion:
         Args:
             specs: decide the noise.
             conditions: in full, as ``conditions`` makes them.
+
+        Raises:
+            FloatingPointError: a latent or a logit is not finite.
         """
         config = self.config
         shape = (config.vae.latent_channels, *rollout_shape(self._latent))
@@ -193,7 +200,9 @@ class LatentDiffusion:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
             denoiser = guided(self.dit, encoded, self.sampling.cfg_scale, self.sampling.cfg_interval)
             rollouts = self._solve(denoiser, torch.from_numpy(noise).to(self.device), specs).float()
-        planes = planes_of(rollouts * self._std + self._mean, self._latent)
+        latents = rollouts * self._std + self._mean
+        _check_finite(latents, specs)
+        planes = planes_of(latents, self._latent)
         volumes = [
             self.vae.decode({p: plane[i : i + 1] for p, plane in planes.items()})[0].cpu().numpy()
             for i in range(len(specs))
@@ -271,6 +280,14 @@ class LatentDiffusion:
             },
         )
         return ego_windows(scene, config.grid) if fixed else scene
+
+
+def _check_finite(latents: Tensor, specs: list[SceneSpec]) -> None:
+    """Raise FloatingPointError where the latents ``[b, c, h, w]`` of a scene hold NaN or infinity."""
+    odd = (~torch.isfinite(latents)).flatten(1).sum(1).tolist()
+    found = [f"{count} latents of scene {s.index} are not finite" for s, count in zip(specs, odd, strict=True) if count]
+    if found:
+        raise FloatingPointError(found[0])
 
 
 def _kept(volume: NDArray[np.uint8], given: NDArray[np.uint8] | None) -> NDArray[np.uint8]:

@@ -32,6 +32,7 @@ class _Edits:
     """
 
     name = "diffusion"
+    sampled = True
     gives_voxels = True
 
     def __init__(self, checkpoint: Path, sampling: SamplingConfig, corpus: Path) -> None:

@@ -51,6 +51,7 @@ class LongScenes:
     """
 
     name = "diffusion"
+    sampled = True
 
     def __init__(self, diffusion: LatentDiffusion, chunks: int) -> None:
         config = diffusion.config

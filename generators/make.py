@@ -6,6 +6,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from dyncity.config import Config, from_dict
+from dyncity.datasets.manifest import MANIFEST
+from dyncity.layout_file import read_layout
 from dyncity.terminal import ProgressLine, show_table
 from exporters.base import SceneExporter
 from generators.base import SceneGenerator
@@ -13,9 +16,11 @@ from generators.corpus import Preview, make_corpus
 from generators.dry_run import dry_run as estimate
 from generators.plan import CorpusPlan
 from generators.plan_check import check_plan
-from generators.sources import Source
+from generators.repair import repair_corpus, repairable
+from generators.sources import Source, of_plan
 
 _FAILURES_SHOWN = 5
+Exporters = Mapping[str, Callable[..., SceneExporter]]
 
 
 def make(
@@ -25,7 +30,7 @@ def make(
     request: Mapping[str, Any],
     execution: Mapping[str, Any],
     *,
-    exporters: Mapping[str, Callable[..., SceneExporter]],
+    exporters: Exporters,
     preview: Preview,
     dry_run: bool = False,
     strict: bool = False,
@@ -60,7 +65,13 @@ def make(
         show_table(list(rows.items()), title=f"would write {out}")
         return 0
     with ProgressLine(plan.generator, "scenes", plan.num_scenes) as progress:
-        result = make_corpus(plan, source.build, exporter, out, preview=preview, report=progress.update, **execution)
+        result = make_corpus(
+            *(plan, source.build, exporter, out),
+            preview=preview,
+            report=progress.update,
+            say=lambda line: print(line, flush=True),  # noqa: T201
+            **execution,
+        )
     table = [
         ("scenes", f"{result.written} written, {result.failed} failed of {result.requested}"),
         ("shards", f"{len(plan.shards)}, {result.bytes / 1e6:.1f} MB"),
@@ -70,3 +81,47 @@ def make(
     ]
     show_table(table, title=str(out))
     return result.failed
+
+
+def repair(
+    out: Path,
+    checkpoint: Path | None,
+    layout: Path | None,
+    execution: Mapping[str, Any],
+    *,
+    exporters: Exporters,
+    preview: Preview,
+) -> int:
+    """Make what is damaged in a corpus again and show what was; how much ``dyncity verify`` still finds.
+
+    Args:
+        out: the corpus.
+        checkpoint: that it was made with, where that is not the shipped one.
+        layout: the file of the layout that it was made with.
+        execution: workers, GPUs and address, as for ``make_corpus``.
+        exporters, preview: as for ``make``.
+
+    Raises:
+        InputError: as ``repair_corpus``, ``CorpusPlan.from_dict`` and ``of_plan``.
+    """
+    values, where = repairable(out).plan, str(out / MANIFEST)
+    config = from_dict(Config, values.get("config"), where, "plan.config")
+    plan = CorpusPlan.from_dict(values, where, read_layout(layout, config) if layout else None)
+    source = of_plan(plan, checkpoint)
+    exporter = exporters[plan.container](labels=plan.labels, columns=plan.columns)
+    with ProgressLine("repair", "scenes") as progress:
+        result = repair_corpus(
+            *(plan, source.build(), source.build, exporter, out),
+            preview=preview,
+            report=progress.update,
+            **execution,
+        )
+    table = [
+        ("shards", f"{len(result.shards)} of {len(plan.shards)} made again, {result.scenes} scenes"),
+        *(("shard", name) for name in result.shards),
+        *(("file", name) for name in result.files),
+        ("time", f"{result.seconds:.1f} s"),
+        *(("left", finding) for finding in result.left),
+    ]
+    show_table(table, title=str(out))
+    return len(result.left)

@@ -106,6 +106,7 @@ class Outpainting:
     """
 
     name = "diffusion"
+    sampled = True
 
     def __init__(self, checkpoint: Path, sampling: SamplingConfig, corpus: Path, margins: Margins) -> None:
         self.diffusion = LatentDiffusion(checkpoint, sampling)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from dyncity import __version__
 from dyncity.conditions import COMMANDS, LAYOUT_CLASSES, Conditions, Layout, check_trajectory, command_from_trajectory
-from dyncity.config import Config, to_dict
+from dyncity.config import Config, from_dict, to_dict
 from dyncity.errors import InputError
 from dyncity.grid import GridSpec
 from dyncity.scene import SceneSpec
@@ -160,14 +161,48 @@ class CorpusPlan:
             "trajectory": None if self.trajectory is None else self.trajectory.tolist(),
             **({} if self.layout is None else {"layout": _layout_facts(self.layout)}),
             "fingerprint_of_generator": dict(self.fingerprint_of_generator),
-            "versions": {"dyncity": __version__, "numpy": np.__version__, "pyarrow": version("pyarrow")},
+            "versions": _versions(self.container),
             "config": to_dict(self.config),
         }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any], where: str, layout: Layout | None = None) -> CorpusPlan:
+        """The plan that a manifest keeps, as ``to_dict`` wrote it; its versions are those that are installed now.
+
+        Args:
+            values: what ``to_dict`` returned.
+            where: the file that errors name.
+            layout: the one that it was made with, of which the manifest keeps a digest.
+
+        Raises:
+            InputError: it is no such plan, or it needs a layout.
+        """
+        if "layout" in values and layout is None:
+            raise InputError("--layout", "its manifest keeps a digest of the layout alone", "give the layout's file")
+        plain = ("generator", "num_scenes", "seed", "scenes_per_shard", "micro_batch", "threads", "labels", "container")
+        try:
+            return cls(
+                **{name: values[name] for name in plain},
+                columns=tuple(values["columns"]),
+                command=values["command"] if values["trajectory"] is None else None,
+                trajectory=None if values["trajectory"] is None else np.array(values["trajectory"], np.float64),
+                layout=layout,
+                fingerprint_of_generator=dict(values["fingerprint_of_generator"]),
+                config=from_dict(Config, values["config"], where, "plan.config"),
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise InputError(where, f"its plan is none of this version ({error})", "make the corpus anew") from None
 
     def fingerprint(self) -> str:
         """sha256 of ``to_dict()`` in canonical JSON: all that decides the bytes of the shards."""
         text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _versions(container: str) -> dict[str, str]:
+    """What decides bytes besides the source of the scenes; zlib compresses NumPy shards."""
+    versions = {"dyncity": __version__, "numpy": np.__version__, "pyarrow": version("pyarrow")}
+    return versions | ({"zlib": zlib.ZLIB_RUNTIME_VERSION} if container == "numpy" else {})
 
 
 def _layout_facts(layout: Layout) -> dict[str, Any]:

@@ -6,21 +6,25 @@ remembers what it died of, so that a scene that kills its worker ends as a recor
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from dyncity.datasets.manifest import FailedScene, ShardRecord
+from dyncity.config import to_dict
+from dyncity.datasets.manifest import FailedScene, ShardRecord, record_from_json
 from dyncity.errors import InputError
 from dyncity.scene import OccupancyScene, SceneSpec
 from exporters.base import SceneExporter
 from exporters.manifest import commit_shard
 from generators.base import SceneGenerator
+from generators.degenerate import degenerate
 from generators.plan import CorpusPlan, ShardRange, difference
 
 BuildGenerator = Callable[[], SceneGenerator]
@@ -30,6 +34,8 @@ BuildGenerator = Callable[[], SceneGenerator]
 BATCH_DEATHS = 2
 SCENE_DEATHS = 3
 COMMIT_DEATHS = 3
+
+_COMMITTED = "* "
 
 
 class Journal:
@@ -53,15 +59,14 @@ class Journal:
         return self._deaths[work]
 
     @contextmanager
-    def entry(self, work: str, scenes: int = 0) -> Iterator[None]:
-        """Note the begin and the end of a piece of work, which settles that many scenes.
+    def entry(self, work: str) -> Iterator[None]:
+        """Note the begin and the end of a piece of work.
 
         Work that loses the device has no end: the process is of no use any more, as if it had died.
         """
         self._file.write(f"+ {work}\n")
         try:
             yield
-            self.done += scenes
         except BaseException as error:
             if not is_device_lost(error):
                 self._file.write(f"- {work} {self.done}\n")
@@ -69,9 +74,13 @@ class Journal:
         self._file.write(f"- {work} {self.done}\n")
 
     def settle(self, scenes: int) -> None:
-        """Note scenes as settled that no more work is done for."""
+        """Note scenes as settled: made, or given up."""
         self.done += scenes
         self._file.write(f"= {self.done}\n")
+
+    def commit(self, record: ShardRecord) -> None:
+        """Note that the shard lies under its name, for a run after this one."""
+        self._file.write(f"{_COMMITTED}{json.dumps(to_dict(record))}\n")
 
     def close(self) -> None:
         """Close the file."""
@@ -90,12 +99,23 @@ def scenes_done(path: Path) -> int:
     """Scenes that the current attempt at a shard has settled, by its journal; 0 where there is none."""
     try:
         with path.open("rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - 128))
-            lines = file.read().decode().split("\n")[:-1]
+            begin = max(0, os.fstat(file.fileno()).st_size - 128)
+            file.seek(begin)
+            lines = file.read().decode().split("\n")[begin > 0 : -1]  # the first one may be cut
     except OSError:
         return 0
     ends = [line for line in lines if line.startswith(("- ", "= "))]
     return int(ends[-1].rpartition(" ")[2]) if ends else 0
+
+
+def committed(path: Path) -> ShardRecord | None:
+    """The record of the shard that a journal says was committed; None where it does not, or not in full."""
+    try:
+        lines = path.read_text().split("\n")[:-1]
+        notes = [line.removeprefix(_COMMITTED) for line in lines if line.startswith(_COMMITTED)]
+        return record_from_json(json.loads(notes[-1]), str(path)) if notes else None
+    except (OSError, ValueError):  # InputError is a ValueError
+        return None
 
 
 class ShardWorker:
@@ -181,7 +201,7 @@ class ShardWorker:
                 raise CancelledError
             made = self._batch(generator, specs, wanted, f"batch {number}", journal)
             for position, spec in enumerate(specs[:wanted]):
-                result = made[position] if made else self._alone(generator, spec, position, journal)
+                result = made[position] or self._alone(generator, spec, position, journal)
                 if isinstance(result, FailedScene):
                     failures.append(result)
                 else:
@@ -190,19 +210,27 @@ class ShardWorker:
 
     def _batch(
         self, generator: SceneGenerator, specs: list[SceneSpec], wanted: int, work: str, journal: Journal
-    ) -> list[OccupancyScene]:
-        """The wanted scenes of a micro-batch, or none where something in it fails."""
+    ) -> list[OccupancyScene | None]:
+        """The wanted scenes of a micro-batch; None for those that have to be tried alone, all where it fails."""
         if journal.deaths(work) >= BATCH_DEATHS:
-            return []
+            return [None] * wanted
         try:
-            with journal.entry(work, wanted):
-                return _generate(generator, specs)[:wanted]
+            with journal.entry(work):
+                made = _generate(generator, specs)[:wanted]
         except InputError:
             raise
         except Exception as error:  # a scene's own trouble: each is tried alone, and what fails is recorded
             if is_device_lost(error):
                 raise
-            return []
+            return [None] * wanted
+        sound = [None if self._fault(generator, scene) else scene for scene in made]
+        journal.settle(sum(scene is not None for scene in sound))
+        return sound
+
+    @staticmethod
+    def _fault(generator: SceneGenerator, scene: OccupancyScene) -> str | None:
+        """Why a scene of a network is none (``generators.degenerate``), or None."""
+        return degenerate(scene) if getattr(generator, "sampled", False) else None
 
     def _alone(
         self, generator: SceneGenerator, spec: SceneSpec, position: int, journal: Journal
@@ -215,7 +243,9 @@ class ShardWorker:
         scene: OccupancyScene | FailedScene
         try:
             with journal.entry(work):
-                scene = _generate(generator, [spec] * self._plan.micro_batch)[position]
+                made = _generate(generator, [spec] * self._plan.micro_batch)[position]
+            fault = self._fault(generator, made)
+            scene = made if fault is None else FailedScene(spec.index, spec.seed, f"degenerate: {fault}")
         except InputError:
             raise
         except Exception as error:
@@ -241,7 +271,39 @@ class ShardWorker:
         if not self._journals.exists():
             raise CancelledError(f"shard {shard.number}: another run has taken the folder over")
         with journal.entry("commit"):
+            record = self._written(shard, scenes, failures)
+            journal.commit(record)
+            return record
+
+    def _written(
+        self, shard: ShardRange, scenes: list[OccupancyScene], failures: tuple[FailedScene, ...]
+    ) -> ShardRecord:
+        """The shard, committed; without the scenes that the exporter refuses alone too, which are recorded."""
+        try:
             return commit_shard(self._out, shard.number, scenes, failures, self._exporter, shard.first)
+        except Exception as error:
+            if isinstance(error.__cause__, OSError):  # the disk, not a scene
+                raise
+            failed = {f.index for f in failures}
+            specs = [spec for spec in self._plan.specs(shard) if spec.index not in failed]
+            refused = {spec.index: self._refusal(scene) for spec, scene in zip(specs, scenes, strict=True)}
+            # Bad input that no scene is to blame for, or all of them, is the request's own.
+            if isinstance(error, InputError) and len({why is None for why in refused.values()}) < 2:
+                raise
+        more = [FailedScene(s.index, s.seed, why) for s in specs if (why := refused[s.index])]
+        kept = [scene for spec, scene in zip(specs, scenes, strict=True) if not refused[spec.index]]
+        return commit_shard(self._out, shard.number, kept, [*failures, *more], self._exporter, shard.first)
+
+    def _refusal(self, scene: OccupancyScene) -> str | None:
+        """Why the exporter does not write a scene by itself, or None."""
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                self._exporter.write([scene], Path(folder) / self._exporter.shard_name(0))
+            except OSError:
+                raise
+            except Exception as error:
+                return reason(error)
+        return None
 
 
 def _generate(generator: SceneGenerator, specs: list[SceneSpec]) -> list[OccupancyScene]:

@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 from dyncity.checkpoint import shipped_checkpoint
 from dyncity.config import Config, override, read_config
 from dyncity.errors import InputError
+from dyncity.options import not_for
 from dyncity.presets import preset as named
 from dyncity.regions import Region
 from dyncity.taxonomy import label_map
@@ -18,6 +19,7 @@ from generators.diffusion import LatentDiffusion, check_sampling
 from generators.edits import FromFrame, Inpainting
 from generators.long_scenes import lengthened, long_scenes
 from generators.outpainting import Margins, Outpainting
+from generators.plan import CorpusPlan
 from generators.procedural.city import ProceduralCity
 from generators.recorded import RecordedLogs
 from generators.recorded_trees import RecordedTrees
@@ -129,6 +131,31 @@ def diffusion(
     if chunks == 1:
         return Source(config, partial(LatentDiffusion, folder, sampling=config.sampling))
     return Source(lengthened(config, chunks), partial(long_scenes, folder, config.sampling, chunks))
+
+
+def of_plan(plan: CorpusPlan, checkpoint: Path | None) -> Source:
+    """The source that a corpus was made from, by its own plan.
+
+    Args:
+        plan: from the manifest.
+        checkpoint: of a corpus that a network drew, by default the shipped one.
+
+    Raises:
+        InputError: it was made from files that the manifest does not name; no such checkpoint.
+    """
+    said, config = plan.fingerprint_of_generator, plan.config
+    if plan.generator == "procedural":
+        not_for(plan.generator, {"--checkpoint": checkpoint})
+        frame = said.get("frame", "ego")
+        return Source(config, partial(ProceduralCity, config, frame=frame, micro_batch=plan.micro_batch))
+    if plan.generator == "diffusion" and "edited_corpus_sha256" not in said:
+        folder = (checkpoint or shipped_checkpoint()).absolute()
+        if "chunks" in said:
+            return Source(config, partial(long_scenes, folder, config.sampling, said["chunks"]))
+        return Source(config, partial(LatentDiffusion, folder, sampling=config.sampling))
+    verb = "edit" if "edited_corpus_sha256" in said else "import"
+    fix = f"repeat the dyncity {verb} that made it with --resume, which makes damaged shards anew"
+    raise InputError("--repair", f"the manifest does not say where its {plan.generator} scenes are from", fix)
 
 
 def _trained(

@@ -196,7 +196,7 @@ def _checked(values: dict[str, Any], where: str) -> Manifest:
         raise InputError(where, "its files are not README.md, config.json, preview.png", "restore the file")
     if not isinstance(shards, list):
         raise InputError(where, "its shards are not a list", "restore the file")
-    records = tuple(_record(value, f"{where}, shard {i}") for i, value in enumerate(shards))
+    records = tuple(record_from_json(value, f"{where}, shard {i}") for i, value in enumerate(shards))
     end = 0
     for record in records:
         if record.first_scene < end:
@@ -209,8 +209,12 @@ def _checked(values: dict[str, Any], where: str) -> Manifest:
     return Manifest(plan, values["fingerprint"], records, files)
 
 
-def _record(values: Any, where: str) -> ShardRecord:
-    """One shard record from plain values."""
+def record_from_json(values: Any, where: str) -> ShardRecord:
+    """One shard record from plain values, every one checked.
+
+    Raises:
+        InputError: it is none; the message begins with ``where``.
+    """
     failures = values.get("failures") if isinstance(values, dict) else None
     if not isinstance(failures, list):
         raise InputError(where, "it has no list of failures", "restore the file")

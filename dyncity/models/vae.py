@@ -330,12 +330,19 @@ class HexPlaneVAE(nn.Module):
         """Latent planes -> uint8 class ids ``[b, t, x, y, z]``, ``chunk`` frames at a time.
 
         The logits of a whole clip never exist at once.
+
+        Raises:
+            FloatingPointError: a logit is not finite, so that its class would mean nothing.
         """
         planes = self.decoder.expanded(latent)
         frames = torch.arange(self.shape[0], device=planes["xy"].device)
-        ids = [
-            self.decoder(planes, part)[:, :, : self.classes].argmax(2).to(torch.uint8) for part in frames.split(chunk)
-        ]
+        ids, total = [], torch.zeros((), device=planes["xy"].device)
+        for part in frames.split(chunk):
+            logits = self.decoder(planes, part)[:, :, : self.classes]
+            total += logits.sum(dtype=torch.float32)  # NaN and infinity stay in a sum
+            ids.append(logits.argmax(2).to(torch.uint8))
+        if not torch.isfinite(total):
+            raise FloatingPointError("the logits are not finite")
         return torch.cat(ids, dim=1)
 
 

@@ -78,6 +78,10 @@ CASES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "no corpus to edit": (("edit", "none", "--frame", "0", "--out", "out"), ("none",)),
     "no chunks": (("generate", "--chunks", "0", "--out", "out"), ("--chunks",)),
     "chunks of the other generator": ((*PROCEDURAL, "--chunks", "2"), ("--chunks",)),
+    "nothing to repair": (("generate", "--repair", "--out", "none"), ("none",)),
+    "an empty folder to repair": (("generate", "--repair", "--out", "empty"), ("empty",)),
+    "options beside a repair": ((*PROCEDURAL, "--repair"), ("--repair",)),
+    "a resume beside a repair": (("generate", "--repair", "--resume", "--out", "out"), ("--resume", "--repair")),
     "a parent that is a file": ((*PROCEDURAL[:-1], "file/out"), ("file",)),
     "a place where nothing can be written": ((*PROCEDURAL[:-1], "/proc/dyncity-out"), ("/proc/dyncity-out",)),
 }

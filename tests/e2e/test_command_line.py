@@ -15,8 +15,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import load_file, save_file
 
 import cli
+from dyncity.checkpoint import shipped_checkpoint
 from dyncity.datasets.corpus import open_corpus
 
 
@@ -66,6 +68,33 @@ def test_the_same_seed_gives_the_same_shards_and_another_seed_others(console, co
         assert done.returncode == 0, done.stderr
     assert digests(tmp_path / "again" / "shards") == digests(corpus / "shards")
     assert digests(tmp_path / "other" / "shards") != digests(corpus / "shards")
+
+
+def test_repair_makes_what_is_damaged_again_by_the_corpus_alone(dyncity, corpus, tmp_path) -> None:
+    damaged = tmp_path / "damaged"
+    shutil.copytree(corpus, damaged)
+    first, second, *_ = sorted((damaged / "shards").iterdir())
+    first.write_bytes(first.read_bytes()[:-100])
+    (damaged / "preview.png").unlink()
+    kept = second.stat().st_mtime_ns
+    done = dyncity("generate", "--repair", "--workers", 0, "--out", damaged)
+    assert done.returncode == 0, done.stderr
+    for expected in (f"1 of {len(list((damaged / 'shards').iterdir()))} made again", first.name, "preview.png"):
+        assert expected in done.stdout, expected
+    assert digests(damaged) == digests(corpus)
+    assert second.stat().st_mtime_ns == kept
+    assert dyncity("verify", "--bytes-only", damaged).returncode == 0
+
+
+def test_overwrite_names_what_goes(dyncity, corpus, tmp_path) -> None:
+    shutil.copytree(corpus, tmp_path / "c")
+    size = sum(p.stat().st_size for p in corpus.rglob("*") if p.is_file())
+    done = dyncity(
+        *("generate", "--generator", "procedural", "--num-scenes", 1, "--workers", 0, "--overwrite"),
+        *("--out", tmp_path / "c"),
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"--overwrite deletes {tmp_path / 'c'}: 4 scenes in 4 shards, {size} bytes\n" in done.stdout
 
 
 def test_info_tells_what_a_corpus_holds(dyncity, corpus) -> None:
@@ -123,6 +152,26 @@ def test_a_trajectory_from_a_file_is_followed(dyncity, tmp_path) -> None:
 
 
 QUICK = ("--set", "sampling.steps=2", "--set", "sampling.micro_batch=2", "--workers", 0)
+
+
+def test_a_network_that_draws_no_numbers_fails_scene_by_scene(dyncity, tmp_path) -> None:
+    """Exit 1; every scene is in the manifest and on the card, with its reason."""
+    broken = tmp_path / "broken"
+    shutil.copytree(shipped_checkpoint(), broken)
+    tensors = load_file(broken / "model.safetensors")
+    tensors["latent.std"] = np.full_like(tensors["latent.std"], np.nan)
+    save_file(tensors, broken / "model.safetensors")
+    done = dyncity("generate", "--checkpoint", broken, "--num-scenes", 2, *QUICK, "--out", tmp_path / "c")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "0 written, 2 failed of 2" in done.stdout
+    manifest = json.loads((tmp_path / "c" / "manifest.json").read_text())
+    failures = [failure for shard in manifest["shards"] for failure in shard["failures"]]
+    assert [failure["index"] for failure in failures] == [0, 1]
+    assert all("not finite" in failure["reason"] for failure in failures)
+    card = (tmp_path / "c" / "README.md").read_text()
+    assert "0 of 2 asked for, 2 failed" in card
+    assert "not finite" in card
+    assert dyncity("verify", tmp_path / "c").returncode == 0
 
 
 def test_an_edit_keeps_what_is_outside_its_region(dyncity, corpus, tmp_path) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+import random
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -43,6 +46,59 @@ def test_every_file_is_guarded_against_a_flipped_bit(corpus):
             assert verify_corpus(corpus), (path.name, place)
         path.write_bytes(data)
     assert verify_corpus(corpus) == []
+
+
+@pytest.mark.parametrize("decode", [True, False])
+def test_a_bit_flipped_at_any_of_256_places_is_found(make_scene, write_corpus, tmp_path, decode):
+    """Places are drawn over all bytes of all files, so that large files get most of them."""
+    folder = write_corpus(tmp_path / "c", [make_scene(i) for i in range(4)])
+    sizes = {path: path.stat().st_size for path in files(folder)}
+    draw = random.Random(0)
+    for path in draw.choices(list(sizes), list(sizes.values()), k=32 if decode else 256):
+        data, place = path.read_bytes(), draw.randrange(sizes[path])
+        path.write_bytes(data[:place] + bytes([data[place] ^ (1 << draw.randrange(8))]) + data[place + 1 :])
+        assert any(path.name in finding for finding in verify_corpus(folder, decode=decode)), (path.name, place)
+        path.write_bytes(data)
+    assert verify_corpus(folder, decode=decode) == []
+
+
+@pytest.mark.parametrize("change", ["scenes", "frames", "sha256", "first_scene", "drop", "files", "plan"])
+def test_a_manifest_edited_by_someone_who_knows_how_is_found(corpus, change):
+    """Its own digest is made to fit again: what it says is not what the files are."""
+    path = corpus / "manifest.json"
+    values = json.loads(path.read_text())
+    record = values["shards"][0]
+    if change == "drop":
+        del values["shards"][0]
+    elif change == "files":
+        values["files"]["config.json"] = "0" * 64
+    elif change == "plan":
+        values["plan"]["num_scenes"] += 1
+    elif change == "sha256":
+        record["sha256"] = hashlib.sha256(b"another").hexdigest()
+    else:
+        record[change] += 1
+    del values["sha256"]
+    canonical = json.dumps(values, sort_keys=True, separators=(",", ":"))
+    values["sha256"] = hashlib.sha256(canonical.encode()).hexdigest()
+    path.write_text(json.dumps(values, indent=1) + "\n")
+    assert verify_corpus(corpus)
+
+
+def test_a_swap_inside_a_shard_is_found(make_scene, write_corpus, tmp_path):
+    folder = write_corpus(tmp_path / "c", [make_scene(0), make_scene(1)], "numpy")
+    a, b = sorted((folder / "shards/00000").iterdir())
+    a.rename(folder / "x")
+    b.rename(a)
+    (folder / "x").rename(b)
+    assert any("shards/00000" in finding for finding in verify_corpus(folder, decode=False))
+
+
+def test_findings_come_in_the_order_of_the_shards(make_scene, write_corpus, tmp_path):
+    folder = write_corpus(tmp_path / "c", [make_scene(i) for i in range(9)], per_shard=1)
+    for number in (7, 1, 4):
+        (folder / f"shards/0000{number}.parquet").unlink()
+    assert [Path(f.split(": ")[0]).name for f in verify_corpus(folder)] == [f"0000{n}.parquet" for n in (1, 4, 7)]
 
 
 def test_every_bit_of_the_manifest_counts(make_scene, write_corpus, tmp_path):

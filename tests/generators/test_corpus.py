@@ -2,10 +2,14 @@
 
 import json
 import os
+import tempfile
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from numbered_scenes import NumberedScenes, contents, small_plan, source
 
 from dyncity.datasets.corpus import open_corpus, read_manifest
@@ -15,6 +19,7 @@ from exporters.numpy import NumpyExporter
 from exporters.parquet import ParquetExporter
 from generators.corpus import make_corpus
 from generators.dry_run import dry_run
+from generators.shard_worker import ShardWorker
 
 
 def make(out, plan=None, build=None, exporter=None, **options):
@@ -83,6 +88,60 @@ def test_scenes_that_fail_are_recorded_and_all_others_are_there(tmp_path):
     assert all((every[name].semantics == scene.semantics).all() for name, scene in some.items())
 
 
+class Picky(ParquetExporter):
+    """Refuses some scenes, always or the first time that it meets them."""
+
+    def __init__(self, always=(), once=(), error=ValueError):
+        super().__init__()
+        self.always, self.once, self.error = always, set(once), error
+
+    def write(self, scenes, path):
+        super().write(map(self.checked, scenes), path)
+
+    def checked(self, scene):
+        index = int(scene.scene_id[-6:])
+        if index in self.always or index in self.once:
+            self.once.discard(index)
+            raise self.error("a scene", "is odd", "drop it") if self.error is InputError else self.error("is odd")
+        return scene
+
+
+@pytest.mark.parametrize(("error", "once"), [(ValueError, (9,)), (InputError, ())])
+def test_a_scene_that_cannot_be_written_is_recorded_and_the_others_are_there(tmp_path, error, once):
+    make(tmp_path / "all")
+    result = make(tmp_path / "some", exporter=Picky((4, 17), once, error))
+    assert (result.requested, result.written, result.failed) == (19, 17, 2)
+    assert [(f.index, f.seed) for f in result.failures] == [(4, 5), (17, 5)]
+    assert "is odd" in result.failures[0].reason
+    assert "is odd" in (tmp_path / "some" / "README.md").read_text()
+    assert verify_corpus(tmp_path / "some") == []
+    every, some = contents(tmp_path / "all"), contents(tmp_path / "some")
+    assert every["shards/00001.parquet"] == some["shards/00001.parquet"]
+    names = {s.scene_id for s in open_corpus(tmp_path / "some").scenes()}
+    assert names == {f"scene-{i:06d}" for i in range(19) if i not in (4, 17)}
+
+
+def test_bad_input_that_holds_for_every_scene_ends_the_run(tmp_path):
+    with pytest.raises(InputError, match="is odd; drop it"):
+        make(tmp_path / "out", exporter=Picky(range(19), error=InputError))
+    with pytest.raises(InputError, match="has no instances"):
+        make(tmp_path / "out", exporter=ParquetExporter(columns=("instances",)))
+    assert list(tmp_path.iterdir()) == []
+
+
+@settings(deadline=None, max_examples=4, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(order=st.permutations(range(3)), workers=st.integers(1, 4))
+def test_the_order_of_the_shards_and_how_many_are_made_at_once_change_nothing(tmp_path, order, workers):
+    """Workers that share nothing, each a thread with a generator of its own, take shards in any order."""
+    plan, out = small_plan(), Path(tempfile.mkdtemp(dir=tmp_path))
+    (out / "journals").mkdir()
+    team = [ShardWorker(plan, source(), ParquetExporter(), out, out / "journals") for _ in range(workers)]
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(lambda i: team[i % workers].make(plan.shards[order[i]]), range(3)))
+    make(tmp_path / "one", plan, resume=True)
+    assert contents(out / "shards") == contents(tmp_path / "one" / "shards")
+
+
 def test_a_corpus_whose_scenes_all_fail_is_still_accounted_for(tmp_path):
     result = make(tmp_path / "out", small_plan(5), source(raises=tuple(range(8))), preview=draw)
     assert (result.written, result.failed) == (0, 5)
@@ -111,6 +170,24 @@ def test_overwrite_replaces_a_corpus_and_nothing_of_it_stays(tmp_path):
     make(tmp_path / "out", small_plan(3, seed=6), overwrite=True)
     make(tmp_path / "fresh", small_plan(3, seed=6))
     assert contents(tmp_path / "out") == contents(tmp_path / "fresh")
+
+
+def test_overwrite_says_what_it_deletes_before_it_does(tmp_path):
+    make(tmp_path / "out", small_plan(40), preview=draw)
+    before, said = contents(tmp_path / "out"), []
+
+    def say(line):
+        said.append(line)
+        assert {n: b for n, b in contents(tmp_path / "out").items() if n != ".lock"} == before
+
+    make(tmp_path / "out", small_plan(3, seed=6), overwrite=True, say=say)
+    size = sum(map(len, before.values()))
+    assert said == [f"--overwrite deletes {tmp_path / 'out'}: 40 scenes in 5 shards, {size} bytes"]
+    (tmp_path / "out" / "manifest.json").write_text("{}")
+    make(tmp_path / "out", small_plan(3, seed=6), overwrite=True, say=said.append)
+    assert said[1].endswith("without a manifest that can be read")
+    make(tmp_path / "new", small_plan(3), overwrite=True, say=said.append)
+    assert len(said) == 2
 
 
 @pytest.mark.parametrize("options", [{"overwrite": True}, {"resume": True}, {}])

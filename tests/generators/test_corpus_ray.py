@@ -37,12 +37,21 @@ def reference(tmp_path_factory):
     return contents(out)
 
 
-@pytest.mark.parametrize("workers", [(1, 1), (2, 2), (1, 3)])
-def test_any_number_of_workers_makes_the_same_bytes(tmp_path, reference, workers):
+def test_a_pool_of_workers_that_grows_makes_the_same_bytes(tmp_path, reference):
     seen = []
-    make(tmp_path / "out", workers=workers, report=lambda *values: seen.append(values))
+    make(tmp_path / "out", workers=(1, 3), report=lambda *values: seen.append(values))
     assert contents(tmp_path / "out") == reference
     assert seen[-1] == (19, 19, "3/3 shards")
+
+
+def test_a_run_of_one_process_is_resumed_by_four_workers(tmp_path):
+    plan = small_plan(60)
+    make(tmp_path / "whole", plan)
+    with pytest.raises(InputError, match="of another grid"):
+        make(tmp_path / "out", plan, source(refuses=30))
+    result = make(tmp_path / "out", plan, workers=(4, 4), resume=True)
+    assert 0 < result.resumed < 30
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
 def test_actors_killed_in_the_middle_change_nothing(tmp_path, reference):

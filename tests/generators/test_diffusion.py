@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from small_models import make_checkpoint, make_city, small_config
 
 from dyncity.anchoring import ego_windows
 from dyncity.conditions import Conditions, Layout, command_from_trajectory, poses_from_trajectory
 from dyncity.config import SamplingConfig
 from dyncity.errors import InputError
+from dyncity.hexplane import planes_of, rollout_shape
 from dyncity.scene import UNKNOWN, SceneSpec
 from generators.diffusion import LatentDiffusion
 
@@ -71,6 +73,14 @@ def test_given_voxels_stay_as_they_are_and_the_rest_is_generated(source: LatentD
     alone = source.generate([SceneSpec(1, 0, asked[1]), SceneSpec(0, 0, Conditions(trajectory=standing))])
     np.testing.assert_array_equal(alone[0].semantics, without.semantics)
     assert (alone[1].semantics[~kept] != with_given.semantics[~kept]).any()
+
+
+def test_logits_that_are_not_finite_are_an_error(source: LatentDiffusion) -> None:
+    latent = source.config.latent_shape
+    for value in (float("nan"), float("inf")):
+        square = torch.full((1, source.vae.latent_channels, *rollout_shape(latent)), value)
+        with pytest.raises(FloatingPointError, match="logits are not finite"):
+            source.vae.decode(planes_of(square, latent))
 
 
 def test_a_layout_reaches_the_model(source: LatentDiffusion) -> None:

@@ -100,6 +100,37 @@ def test_a_killed_driver_of_ray_workers_resumes_beside_its_orphans(tmp_path, ref
     assert contents(out) == reference
 
 
+def raylet_of(driver: int) -> int | None:
+    """The process of the raylet that a driver started."""
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((place / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == driver and (place / "cmdline").read_bytes().split(b"\0")[0].endswith(b"/raylet"):
+                return int(place.name)
+        except OSError:  # it has ended meanwhile
+            continue
+    return None
+
+
+@pytest.mark.slow
+def test_a_killed_raylet_ends_the_run_which_can_be_resumed(tmp_path, reference):
+    pytest.importorskip("ray")
+    out = tmp_path / "out"
+    driver = drive(tmp_path / "drive.py", out, 1.0, 2)
+    wait_for(lambda: len(shards_of(out)) >= 1, 300)
+    raylet = raylet_of(driver.pid)
+    assert raylet is not None
+    os.kill(raylet, signal.SIGKILL)
+    try:
+        driver.communicate(timeout=180)
+    finally:
+        driver.kill()
+    assert driver.returncode != 0
+    resume(out)
+    time.sleep(5)
+    assert contents(out) == reference
+
+
 def test_a_run_killed_while_it_replaces_a_corpus_can_be_overwritten_again(tmp_path, reference):
     out = tmp_path / "out"
     make_corpus(small_plan(60, seed=9), source(), ParquetExporter(), out)

@@ -1,0 +1,206 @@
+"""Repair: damaged shards of a finished corpus are made again, by the plan in its manifest; all else is left alone.
+
+Shards are made in a folder inside the corpus, compared with the manifest, and only then put in place: what a killed
+repair leaves can be repaired again.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+import uuid
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from dyncity.config import config_json
+from dyncity.datasets.corpus import open_corpus
+from dyncity.datasets.manifest import Manifest, ShardRecord, read_manifest
+from dyncity.errors import InputError
+from exporters.base import SceneExporter
+from exporters.manifest import TEMPORARY, RunLock, digest, flush, sweep_leftovers, write_file
+from exporters.verification import shard_findings, verify_corpus
+from generators.base import SceneGenerator
+from generators.card import card
+from generators.corpus import PREVIEW_SCENES, Preview, card_sample, check_execution, make_shards
+from generators.corpus_folder import SHARDS
+from generators.ledger import Report
+from generators.plan import CorpusPlan, difference
+from generators.shard_worker import BuildGenerator
+
+
+@dataclass(frozen=True, slots=True)
+class RepairResult:
+    """What a repair did.
+
+    Attributes:
+        shards: names of the shards that were made again.
+        scenes: how many scenes they hold.
+        files: which of README.md, config.json and preview.png were written again.
+        left: what ``dyncity verify`` still finds: files that do not belong there are not touched.
+        seconds: how long it took.
+    """
+
+    shards: tuple[str, ...]
+    scenes: int
+    files: tuple[str, ...]
+    left: tuple[str, ...]
+    seconds: float
+
+
+def repairable(out: Path) -> Manifest:
+    """The manifest of a corpus that can be repaired.
+
+    Raises:
+        InputError: no corpus, a damaged manifest, a run that did not end, a link for ``shards``.
+    """
+    manifest = read_manifest(out)
+    if not manifest.complete:
+        raise InputError(out, "its run did not end", "go on with --resume, which makes damaged shards anew as well")
+    if (out / SHARDS).is_symlink():
+        raise InputError(out / SHARDS, "it is a link", "put the folder itself there")
+    return manifest
+
+
+def repair_corpus(
+    plan: CorpusPlan,
+    generator: SceneGenerator,
+    build_generator: BuildGenerator,
+    exporter: SceneExporter,
+    out: Path,
+    *,
+    workers: tuple[int, int] = (0, 0),
+    gpus_per_worker: float = 0.0,
+    address: str = "local",
+    preview: Preview | None = None,
+    report: Report | None = None,
+) -> RepairResult:
+    """Make what is damaged or missing in a corpus again, to the bytes that its manifest records.
+
+    Args:
+        plan: as the manifest has it (``CorpusPlan.from_dict``).
+        generator: what ``build_generator`` builds, built here once.
+        build_generator, exporter, workers, gpus_per_worker, address, preview, report: as for ``make_corpus``.
+        out: the corpus.
+
+    Raises:
+        InputError: see ``repairable``; another run is at work there; what is installed or was given would make
+            other bytes than the corpus was made of.
+    """
+    check_execution(workers, gpus_per_worker)
+    begun = time.monotonic()
+    out = Path(out).absolute()
+    repairable(out)
+    with RunLock(out):
+        manifest = repairable(out)  # again: another run may have ended in between
+        _check_same(plan, generator, manifest, out)
+        sweep_leftovers(out)
+        damaged = [record for record, _ in shard_findings(out, manifest, decode=False)]
+        staging = out / f"{TEMPORARY}{uuid.uuid4().hex}"
+        try:
+            if damaged:
+                _make(
+                    plan, build_generator, exporter, out, damaged, staging, (workers, gpus_per_worker, address), report
+                )
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+        files = _restore(plan, manifest, out, preview)
+    scenes = sum(record.scenes for record in damaged)
+    left = tuple(verify_corpus(out, decode=False))
+    return RepairResult(tuple(r.name for r in damaged), scenes, files, left, time.monotonic() - begun)
+
+
+def _check_same(plan: CorpusPlan, generator: SceneGenerator, manifest: Manifest, out: Path) -> None:
+    """Raise InputError unless plan and generator, as they are here and now, promise the bytes of the manifest."""
+    now = replace(
+        plan,
+        config=generator.config,
+        micro_batch=generator.micro_batch,
+        fingerprint_of_generator=generator.fingerprint(),
+    )
+    if now.fingerprint() != manifest.fingerprint:
+        what = difference(manifest.plan, now.to_dict()) or "its fingerprint is another one"
+        fix = "use the same checkpoint, versions and kind of device, or make it anew with --overwrite"
+        raise InputError(out, f"it cannot be repaired here: {what}", fix)
+
+
+def _make(
+    plan: CorpusPlan,
+    build_generator: BuildGenerator,
+    exporter: SceneExporter,
+    out: Path,
+    damaged: list[ShardRecord],
+    staging: Path,
+    execution: tuple[tuple[int, int], float, str],
+    report: Report | None,
+) -> None:
+    """Make the damaged shards in ``staging``, and put each in place that has the bytes of its record."""
+    (staging / "journals").mkdir(parents=True)
+    (out / SHARDS).mkdir(exist_ok=True)
+    wanted = {record.first_scene: record for record in damaged}
+    shards = [shard for shard in plan.shards if shard.first in wanted]
+    if len(shards) != len(damaged):
+        raise InputError(out, "its shards are not those of its plan", "make it anew with --overwrite")
+    made_of: dict[str, Any] = {
+        "plan": plan,
+        "build_generator": build_generator,
+        "exporter": exporter,
+        "out": staging,
+        "journals": staging / "journals",
+    }
+    done, total = 0, sum(shard.scenes for shard in shards)
+    with closing(make_shards(made_of, shards, *execution)) as outcomes:
+        for number, (_, made) in enumerate(outcomes):
+            record = wanted[made.first_scene]
+            if made != record:
+                found = f"made again it has other bytes (sha256 {made.sha256[:12]}, recorded {record.sha256[:12]})"
+                raise InputError(out / SHARDS / record.name, found, "make the corpus anew with --overwrite")
+            _put(staging / SHARDS / record.name, out / SHARDS / record.name, staging)
+            done += made.end - made.first_scene
+            if report is not None:
+                report(done, total, f"{number + 1}/{len(shards)} shards")
+
+
+def _put(new: Path, target: Path, staging: Path) -> None:
+    """Put a shard in the place of a damaged one: a file in one step, a folder in two."""
+    if (new.is_dir() or target.is_dir()) and os.path.lexists(target):
+        target.rename(staging / f"damaged-{target.name}")
+    os.replace(new, target)
+    flush(target.parent)
+
+
+def _restore(plan: CorpusPlan, manifest: Manifest, out: Path, preview: Preview | None) -> tuple[str, ...]:
+    """Write card, configuration and preview again where they are not what the manifest digests; which of them.
+
+    What comes out with other bytes now, say a picture by another version of Pillow, is not put in place.
+    """
+    damaged = [name for name, sha256 in manifest.files.items() if not _has(out / name, sha256)]
+    if not damaged:
+        return ()
+    sample = card_sample(open_corpus(out))
+    restored = []
+    for name in damaged:
+        temporary = out / f"{TEMPORARY}{uuid.uuid4().hex}{Path(name).suffix}"
+        try:
+            if name == "config.json":
+                temporary.write_text(config_json(plan.config))
+            elif name == "README.md":
+                temporary.write_text(card(plan, manifest, sample, "preview.png" in manifest.files))
+            elif preview is not None:
+                preview(sample[:PREVIEW_SCENES], temporary)
+            if _has(temporary, manifest.files[name]):
+                write_file(out / name, temporary.read_bytes())
+                restored.append(name)
+        finally:
+            temporary.unlink(missing_ok=True)
+    return tuple(restored)
+
+
+def _has(path: Path, sha256: str) -> bool:
+    """Whether a file is there and has that digest."""
+    try:
+        return digest(path) == sha256
+    except OSError:
+        return False
