@@ -33,7 +33,7 @@ def without_fragments(volume: NDArray[np.uint8], grid: GridSpec, labels: str, le
     for frame, voxels in zip(cleaned, volume, strict=True):
         open_ended = np.ones(np.add(frame.shape[:2], 2), bool)
         open_ended[1:-1, 1:-1] = (voxels == UNKNOWN).any(axis=2)
-        beside = np.lib.stride_tricks.sliding_window_view(open_ended, (3, 3)).any(axis=(2, 3))
+        beside = np.logical_or.reduce(np.lib.stride_tricks.sliding_window_view(open_ended, (3, 3)), axis=(2, 3))
         for part in components(np.isin(voxels, ids)):
             if len(part) < fewest and not beside[part[:, 0], part[:, 1]].any():
                 frame[tuple(part.T)] = space.free

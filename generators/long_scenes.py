@@ -109,8 +109,8 @@ class LongScenes:
             drawn = [s if chunk == 0 else SceneSpec(s.index, int(k[chunk])) for s, k in zip(specs, seeds, strict=True)]
             before, places = self.diffusion.volumes(drawn, asked), now
             for number, part in enumerate(parts):
-                if chunk:
-                    before[number] = self._standing(before[number], asked[number].given)
+                if (known := asked[number].given) is not None:
+                    before[number] = self._standing(before[number], known)
                 steps = np.linalg.inv(places[number]) @ part
                 new = range(self.shared if chunk else 0, length)
                 windows[number] += [frame_on(before[number][t], grid, inner.grid, steps[t]) for t in new]
