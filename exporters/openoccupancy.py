@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from dyncity.grid import GridSpec
 from dyncity.scene import UNKNOWN, OccupancyScene
-from dyncity.taxonomy import OCC3D_NUSCENES
-from exporters.labels import to_grid, to_labels
+from dyncity.taxonomy import OCC3D_NUSCENES, label_map
+from exporters.compiled import compiled
+from exporters.labels import frames_on_grid
 from exporters.native_tree import Finished, SceneRecord, TreeFormat, TreeOptions
 from exporters.occ3d import frame_token
 from exporters.sensors import HDL_32E
@@ -38,11 +39,10 @@ class OpenOccupancyTree:
         folder = f"scene_{frame_token(scene.scene_id, -1)}"
         (out / folder / "occupancy").mkdir(parents=True)
         bare = dataclasses.replace(scene, boxes=None, instances=None, mask_lidar=None, mask_camera=None)
-        sampled = to_labels(to_grid(bare, ego_grid(scene.grid.frame_rate)), "occ3d-nuscenes")
-        for frame in range(scene.frames):
-            rows = voxel_rows(sampled.semantics[frame])
+        table = label_map(scene.taxonomy, OCC3D_NUSCENES.name)
+        for frame, voxels in enumerate(frames_on_grid(bare, ego_grid(scene.grid.frame_rate))):
             path = out / folder / "occupancy" / f"{frame_token(scene.scene_id, frame)}.npy"
-            np.save(path, rows, allow_pickle=False)
+            np.save(path, voxel_rows(table[voxels["semantics"]]), allow_pickle=False)
         return {"folder": folder}
 
     def finish(self, out: Path, records: Iterable[SceneRecord]) -> Finished:
@@ -63,9 +63,35 @@ def voxel_rows(semantics: NDArray[np.uint8]) -> NDArray[np.uint16]:
     nuScenes' LiDAR looks along its y, with x to the right. Objects outside the classes are 0, which
     readers ignore; free and unknown voxels have no row.
     """
-    turned = semantics[:, ::-1].transpose(2, 0, 1)  # [z, y, x] of the LiDAR
-    occupied = (turned != OCC3D_NUSCENES.free) & (turned != UNKNOWN)
-    return np.concatenate([np.argwhere(occupied), turned[occupied][:, None]], axis=1).astype(np.uint16)
+    occupied = (semantics != OCC3D_NUSCENES.free) & (semantics != UNKNOWN)
+    rows = np.empty((np.count_nonzero(occupied), 4), np.uint16)
+    _fill_rows(semantics, OCC3D_NUSCENES.free, rows)
+    return rows
+
+
+@compiled
+def _fill_rows(semantics: NDArray[np.uint8], free: int, rows: NDArray[np.uint16]) -> None:
+    """Fill ``rows`` of ``voxel_rows``. Voxels are read in the order they lie in, each row goes to its own place."""
+    nx, ny, nz = semantics.shape
+    # By z and the LiDAR's y, which is our x, how many rows come before.
+    before = np.zeros((nz, nx + 1), np.int64)
+    for x in range(nx):
+        for y in range(ny):
+            for z in range(nz):
+                before[z, x + 1] += (semantics[x, y, z] != free) & (semantics[x, y, z] != UNKNOWN)
+    total = 0
+    for z in range(nz):
+        for x in range(nx + 1):
+            total += before[z, x]
+            before[z, x] = total
+    for x in range(nx):
+        for y in range(ny - 1, -1, -1):  # the LiDAR's x counts down from our y
+            for z in range(nz):
+                label = semantics[x, y, z]
+                if label != free and label != UNKNOWN:
+                    at = before[z, x]
+                    rows[at, 0], rows[at, 1], rows[at, 2], rows[at, 3] = z, x, ny - 1 - y, label
+                    before[z, x] = at + 1
 
 
 TREE = TreeFormat("occ3d-nuscenes", r"scene_[0-9a-f]{32}", OpenOccupancyTree)
