@@ -42,7 +42,7 @@ class OpenOccupancyTree:
         table = label_map(scene.taxonomy, OCC3D_NUSCENES.name)
         for frame, voxels in enumerate(frames_on_grid(bare, ego_grid(scene.grid.frame_rate))):
             path = out / folder / "occupancy" / f"{frame_token(scene.scene_id, frame)}.npy"
-            np.save(path, voxel_rows(table[voxels["semantics"]]), allow_pickle=False)
+            np.save(path, voxel_rows(voxels["semantics"], table), allow_pickle=False)
         return {"folder": folder}
 
     def finish(self, out: Path, records: Iterable[SceneRecord]) -> Finished:
@@ -57,41 +57,42 @@ def ego_grid(frame_rate: float) -> GridSpec:
     return GridSpec(SHAPE, (VOXEL_SIZE,) * 3, (LOWER[1] + x, LOWER[0] + y, LOWER[2] + z), frame_rate)
 
 
-def voxel_rows(semantics: NDArray[np.uint8]) -> NDArray[np.uint16]:
+def voxel_rows(semantics: NDArray[np.uint8], table: NDArray[np.uint8]) -> NDArray[np.uint16]:
     """uint8 ``[512, 512, 40]`` on ``ego_grid`` -> uint16 ``[n, 4]`` rows (z, y, x, class), sorted.
 
     nuScenes' LiDAR looks along its y, with x to the right. Objects outside the classes are 0, which
     readers ignore; free and unknown voxels have no row.
+
+    Args:
+        table: uint8 ``[256]``, of ``label_map``: class ids to those of Occ3D-nuScenes.
     """
-    occupied = (semantics != OCC3D_NUSCENES.free) & (semantics != UNKNOWN)
-    rows = np.empty((np.count_nonzero(occupied), 4), np.uint16)
-    _fill_rows(semantics, OCC3D_NUSCENES.free, rows)
-    return rows
+    return _rows(semantics, np.where(table == OCC3D_NUSCENES.free, np.uint8(UNKNOWN), table))
 
 
 @compiled
-def _fill_rows(semantics: NDArray[np.uint8], free: int, rows: NDArray[np.uint16]) -> None:
-    """Fill ``rows`` of ``voxel_rows``. Voxels are read in the order they lie in, each row goes to its own place."""
+def _rows(semantics: NDArray[np.uint8], table: NDArray[np.uint8]) -> NDArray[np.uint16]:
+    """``voxel_rows``, without those of class 255. Voxels are read as they lie, each row goes to its own place."""
     nx, ny, nz = semantics.shape
-    # By z and the LiDAR's y, which is our x, how many rows come before.
-    before = np.zeros((nz, nx + 1), np.int64)
+    # By z and the LiDAR's y, which is our x: how many rows there are, then how many come before.
+    before = np.zeros((nz, nx), np.int64)
     for x in range(nx):
         for y in range(ny):
             for z in range(nz):
-                before[z, x + 1] += (semantics[x, y, z] != free) & (semantics[x, y, z] != UNKNOWN)
+                before[z, x] += table[semantics[x, y, z]] != UNKNOWN
     total = 0
     for z in range(nz):
-        for x in range(nx + 1):
-            total += before[z, x]
-            before[z, x] = total
+        for x in range(nx):
+            before[z, x], total = total, total + before[z, x]
+    rows = np.empty((total, 4), np.uint16)
     for x in range(nx):
         for y in range(ny - 1, -1, -1):  # the LiDAR's x counts down from our y
             for z in range(nz):
-                label = semantics[x, y, z]
-                if label != free and label != UNKNOWN:
+                label = table[semantics[x, y, z]]
+                if label != UNKNOWN:
                     at = before[z, x]
                     rows[at, 0], rows[at, 1], rows[at, 2], rows[at, 3] = z, x, ny - 1 - y, label
                     before[z, x] = at + 1
+    return rows
 
 
 TREE = TreeFormat("occ3d-nuscenes", r"scene_[0-9a-f]{32}", OpenOccupancyTree)

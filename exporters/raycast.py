@@ -70,7 +70,8 @@ def cast_rays(
     distance, points, inward = np.empty(len(rays)), np.empty(rays.shape), np.empty(rays.shape)
     ends = (ray, voxel, distance, points, inward)
     hits = _march(cells, lower, size, starts, rays, min_range, max_range, ends)
-    return RayHits(*(part[:hits] for part in ends), seen=(inner & _SEEN) > 0)
+    seen = (inner & _SEEN) > 0
+    return RayHits(ray[:hits], voxel[:hits], distance[:hits], points[:hits], inward[:hits], seen)
 
 
 @numba.njit(error_model="numpy")

@@ -159,7 +159,7 @@ def write_sequence(scene: OccupancyScene, folder: Path, *, scans: bool = True, i
         labels, flags = voxels["instances"], voxels["mask_lidar"]
         scanned = voxelise(turn.points) & (labels > 0)
         stem = folder / "voxels" / f"{frame:06d}"
-        stem.with_suffix(".label").write_bytes(labels.astype("<u2", copy=False))
+        stem.with_suffix(".label").write_bytes(labels.astype("<u2", copy=False).data)
         stem.with_suffix(".bin").write_bytes(pack(scanned))
         stem.with_suffix(".invalid").write_bytes(pack((flags == 0) & ~scanned))
         stem.with_suffix(".occluded").write_bytes(pack((flags < _IN_SIGHT) & ~scanned))

@@ -32,6 +32,7 @@ def seen_over_time(
     merged = np.empty(seen.shape, np.bool_)
     sources = np.unique(np.linspace(0, scene.frames - 1, min(scene.frames, _MOST_POSES)).round().astype(int))
     to_source, centers = np.linalg.inv(poses[sources]), [scene.grid.axis(axis) for axis in range(3)]
+    keys: NDArray[np.integer]
     if scene.instances is None:  # without tracks: all classes that can move
         moving, keys = np.isin(np.arange(256), taxonomy(scene.taxonomy).movers), scene.semantics
     else:

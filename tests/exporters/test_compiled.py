@@ -25,7 +25,7 @@ def test_a_loop_runs_whether_or_not_there_is_a_folder_to_keep_it_in(tmp_path, fo
     """Only the user's own folder may be used here: where it is not named, there is none, as in a sealed container."""
     script = tmp_path / "script.py"
     script.write_text(TWICE)
-    environment = {**os.environ, "NUMBA_CACHE_LOCATOR_CLASSES": "_UserProvidedCacheLocator", "NUMBA_CACHE_DIR": ""}
+    environment = {**os.environ, "NUMBA_CACHE_LOCATOR_CLASSES": "UserProvidedCacheLocator", "NUMBA_CACHE_DIR": ""}
     environment["PYTHONPATH"] = str(Path(__file__).parents[2])
     if folder is not None:
         environment["NUMBA_CACHE_DIR"] = str(tmp_path / folder)
