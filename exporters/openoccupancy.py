@@ -38,11 +38,15 @@ class OpenOccupancyTree:
         """Write the frames of one scene."""
         folder = f"scene_{frame_token(scene.scene_id, -1)}"
         (out / folder / "occupancy").mkdir(parents=True)
-        bare = dataclasses.replace(scene, boxes=None, instances=None, mask_lidar=None, mask_camera=None)
+        # Classes from 1, 0 where there is no row, are carried as a mask: most voxels are mapped before there are many.
         table = label_map(scene.taxonomy, OCC3D_NUSCENES.name)
-        for frame, voxels in enumerate(frames_on_grid(bare, ego_grid(scene.grid.frame_rate))):
+        table = np.where((table == OCC3D_NUSCENES.free) | (table == UNKNOWN), np.uint8(0), table + np.uint8(1))
+        carrier = dataclasses.replace(
+            scene, boxes=None, instances=None, mask_lidar=table[scene.semantics], mask_camera=None
+        )
+        for frame, voxels in enumerate(frames_on_grid(carrier, ego_grid(scene.grid.frame_rate))):
             path = out / folder / "occupancy" / f"{frame_token(scene.scene_id, frame)}.npy"
-            np.save(path, voxel_rows(voxels["semantics"], table), allow_pickle=False)
+            np.save(path, voxel_rows(voxels["mask_lidar"]), allow_pickle=False)
         return {"folder": folder}
 
     def finish(self, out: Path, records: Iterable[SceneRecord]) -> Finished:
@@ -57,41 +61,33 @@ def ego_grid(frame_rate: float) -> GridSpec:
     return GridSpec(SHAPE, (VOXEL_SIZE,) * 3, (LOWER[1] + x, LOWER[0] + y, LOWER[2] + z), frame_rate)
 
 
-def voxel_rows(semantics: NDArray[np.uint8], table: NDArray[np.uint8]) -> NDArray[np.uint16]:
-    """uint8 ``[512, 512, 40]`` on ``ego_grid`` -> uint16 ``[n, 4]`` rows (z, y, x, class), sorted.
-
-    nuScenes' LiDAR looks along its y, with x to the right. Objects outside the classes are 0, which
-    readers ignore; free and unknown voxels have no row.
-
-    Args:
-        table: uint8 ``[256]``, of ``label_map``: class ids to those of Occ3D-nuScenes.
-    """
-    return _rows(semantics, np.where(table == OCC3D_NUSCENES.free, np.uint8(UNKNOWN), table))
-
-
 @compiled
-def _rows(semantics: NDArray[np.uint8], table: NDArray[np.uint8]) -> NDArray[np.uint16]:
-    """``voxel_rows``, without those of class 255. Voxels are read as they lie, each row goes to its own place."""
-    nx, ny, nz = semantics.shape
-    # By z and the LiDAR's y, which is our x: how many rows there are, then how many come before.
-    before = np.zeros((nz, nx), np.int64)
+def voxel_rows(classes: NDArray[np.uint8]) -> NDArray[np.uint16]:
+    """uint8 ``[512, 512, 40]`` on ``ego_grid``, class + 1, 0 for no row -> uint16 ``[n, 4]`` rows (z, y, x, class).
+
+    They are sorted. nuScenes' LiDAR looks along its y, with x to the right. Objects outside the classes are 0,
+    which readers ignore. Voxels are read as they lie; each row goes to its own place.
+    """
+    nx, ny, nz = classes.shape
+    # By the LiDAR's y, which is our x, and z: how many rows there are, then how many come before.
+    before = np.zeros((nx, nz), np.int64)
     for x in range(nx):
         for y in range(ny):
             for z in range(nz):
-                before[z, x] += table[semantics[x, y, z]] != UNKNOWN
+                before[x, z] += classes[x, y, z] != 0
     total = 0
     for z in range(nz):
         for x in range(nx):
-            before[z, x], total = total, total + before[z, x]
+            before[x, z], total = total, total + before[x, z]
     rows = np.empty((total, 4), np.uint16)
     for x in range(nx):
         for y in range(ny - 1, -1, -1):  # the LiDAR's x counts down from our y
             for z in range(nz):
-                label = table[semantics[x, y, z]]
-                if label != UNKNOWN:
-                    at = before[z, x]
-                    rows[at, 0], rows[at, 1], rows[at, 2], rows[at, 3] = z, x, ny - 1 - y, label
-                    before[z, x] = at + 1
+                label = classes[x, y, z]
+                if label != 0:
+                    at = before[x, z]
+                    rows[at, 0], rows[at, 1], rows[at, 2], rows[at, 3] = z, x, ny - 1 - y, label - 1
+                    before[x, z] = at + 1
     return rows
 
 
