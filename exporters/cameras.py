@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -195,7 +196,17 @@ def camera_mask(
     """What some camera sees in one frame: bool ``[x, y, z]`` on the scene's grid, unknown voxels left out."""
     pose = np.linalg.inv(scene.grid_poses()[frame]) @ scene.poses[frame]
     # One cast for all cameras: rays that see the same voxels share the work.
-    origins = np.concatenate([np.tile(c.position, (len(c.directions(stride)), 1)) for c in cameras])
-    directions = np.concatenate([camera.directions(stride) for camera in cameras])
+    origins, directions = _rig_rays(tuple(cameras), stride)
     seen = cast_scene(scene, frame, pose, origins, directions, _NEAREST, np.inf).seen
     return seen & (scene.semantics[frame] != UNKNOWN)
+
+
+@lru_cache(maxsize=4)
+def _rig_rays(cameras: tuple[Camera, ...], stride: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Origins and directions ``[n, 3]`` of the rays of a rig, the same in every frame; not to be written to."""
+    parts = [camera.directions(stride) for camera in cameras]
+    origins = np.concatenate([np.tile(camera.position, (len(p), 1)) for camera, p in zip(cameras, parts, strict=True)])
+    directions = np.concatenate(parts)
+    for array in (origins, directions):
+        array.setflags(write=False)
+    return origins, directions

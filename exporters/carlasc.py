@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from dyncity.grid import GridSpec
 from dyncity.scene import UNKNOWN, OccupancyScene
 from dyncity.taxonomy import NATIVE, label_map
-from exporters.labels import to_grid
+from exporters.labels import frames_on_grid
 from exporters.motion import track_poses
 from exporters.native_tree import Finished, SceneRecord, TreeFormat, TreeOptions, held_out
 from exporters.sensors import CARLA_LIDAR, Scan, scan
@@ -84,15 +84,11 @@ def write_town(scene: OccupancyScene, folder: Path) -> None:
     lower = (LOWER[0], LOWER[1], LOWER[2] + LIDAR_HEIGHT)
     grid = GridSpec(SHAPE, _SIZE, lower, scene.grid.frame_rate)
     masked = dataclasses.replace(scene, instances=None, boxes=None, mask_camera=None, mask_lidar=observed)
-    sampled = to_grid(masked, grid)
-    if sampled.mask_lidar is None:
-        raise RuntimeError("resampling dropped the mask")
     for name in ("evaluation", "velodyne", "labels", "predictions"):
         (folder / name).mkdir(parents=True)
-    for frame, turn in enumerate(turns):
-        name = f"{frame:06d}"
-        semantics = sampled.semantics[frame]
-        counts = hit_counts(turn, (sampled.mask_lidar[frame] > 0) & (semantics != UNKNOWN))
+    for frame, (turn, voxels) in enumerate(zip(turns, frames_on_grid(masked, grid), strict=True)):
+        name, semantics = f"{frame:06d}", voxels["semantics"]
+        counts = hit_counts(turn, (voxels["mask_lidar"] > 0) & (semantics != UNKNOWN))
         (folder / "evaluation" / f"{name}.label").write_bytes(raw[semantics].astype("<u4").tobytes())
         (folder / "evaluation" / f"{name}.bin").write_bytes(counts.astype("<f4").tobytes())
         semantic = raw[scene.semantics[frame][tuple(turn.voxel.T)]]
@@ -119,10 +115,10 @@ def hit_counts(turn: Scan, observed: NDArray[np.bool_]) -> NDArray[np.float32]:
 
     Readers take 0 as invalid and anything else as valid, so a voxel that rays only passed counts 1.
     """
-    counts = np.zeros(SHAPE, np.float32)
     index, inside = GridSpec(SHAPE, _SIZE, LOWER, 10.0).index(turn.points)
-    np.add.at(counts, tuple(index[inside].T), 1)
-    return np.where(observed, np.maximum(counts, 1), 0).astype(np.float32)
+    flat = np.ravel_multi_index(tuple(index[inside].T), SHAPE)
+    counts = np.bincount(flat, minlength=observed.size).reshape(SHAPE).astype(np.float32)
+    return np.where(observed, np.maximum(counts, np.float32(1)), np.float32(0))
 
 
 def params_text() -> str:
@@ -148,12 +144,14 @@ def point_flow(
     if scene.instances is None or frame + 1 == scene.frames:
         return flow
     tracks = scene.instances[frame][tuple(turn.voxel.T)]
+    tracked = np.flatnonzero(tracks)
+    tracks = tracks[tracked]
     pose = scene.poses[frame].copy()
     pose[:3, 3] += pose[:3, :3] @ CARLA_LIDAR.position
-    for track in np.unique(tracks[tracks > 0]).tolist():
+    for track in np.unique(tracks).tolist():
         path = paths[track][[frame, frame + 1]]
         if np.isfinite(path).all():
-            which = tracks == track
+            which = tracked[tracks == track]
             world = turn.points[which] @ pose[:3, :3].T + pose[:3, 3]
             step = path[1] @ np.linalg.inv(path[0])
             moved = world @ step[:3, :3].T + step[:3, 3]

@@ -56,7 +56,7 @@ class KittiBoxesTree:
         for name in ("label_2", "calib", *(("velodyne",) if self.scans else ())):
             (out / "training" / name).mkdir(parents=True, exist_ok=True)
         boxes = boxes_from_instances(scene) if scene.boxes is None else scene.boxes
-        native = kitti_types(scene.taxonomy)
+        native, calib = kitti_types(scene.taxonomy), object_calib_text()
         for frame in range(scene.frames):
             name, rows = f"{first + frame:06d}", boxes.frame == frame
             lines = [
@@ -67,11 +67,12 @@ class KittiBoxesTree:
                 if (line := box_line(native.get(int(label)), center, size, float(yaw), scene.poses[frame]))
             ]
             (out / "training/label_2" / f"{name}.txt").write_text("".join(lines), encoding="ascii")
-            (out / "training/calib" / f"{name}.txt").write_text(object_calib_text(), encoding="ascii")
+            (out / "training/calib" / f"{name}.txt").write_text(calib, encoding="ascii")
             if self.scans:
                 points = scan(scene, frame, HDL_64E).points
-                points = np.c_[points, np.full(len(points), 0.3)].astype("<f4")
-                (out / "training/velodyne" / f"{name}.bin").write_bytes(points.tobytes())
+                rows = np.full((len(points), 4), 0.3, "<f4")
+                rows[:, :3] = points
+                (out / "training/velodyne" / f"{name}.bin").write_bytes(rows.tobytes())
         return {"folder": "training", "estimated": scene.boxes is None}
 
     def finish(self, out: Path, records: Iterable[SceneRecord]) -> Finished:

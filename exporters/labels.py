@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,6 +14,7 @@ from dyncity.anchoring import ego_windows
 from dyncity.grid import GridSpec
 from dyncity.scene import UNKNOWN, OccupancyScene
 from dyncity.taxonomy import Taxonomy, label_map, taxonomy
+from exporters.compiled import compiled
 
 # Narrower than a coarse voxel: outvoted by whatever they stand next to, they would be gone. In all label spaces.
 THIN = frozenset(
@@ -63,70 +66,131 @@ def to_grid(scene: OccupancyScene, grid: GridSpec) -> OccupancyScene:
     A world-fixed scene (``anchor`` set) is first cut into ego windows at its own voxel size.
     """
     grid = replace(grid, frame_rate=scene.grid.frame_rate)
-    if scene.anchor is not None:
-        fine = tuple(min(s, t) for s, t in zip(scene.grid.voxel_size, grid.voxel_size, strict=True))
-        counts = [max(1, round((u - o) / s)) for u, o, s in zip(grid.upper, grid.origin, fine, strict=True)]
-        window = GridSpec((counts[0], counts[1], counts[2]), (fine[0], fine[1], fine[2]), grid.origin, 1.0)
-        scene = ego_windows(scene, window if fine != grid.voxel_size else grid)
+    scene = _windows(scene, grid)
     if scene.grid == grid:
         return scene
-    looked_at = [_looked_at(scene.grid, grid, axis) for axis in range(3)]
     names = [name for name in _OUTSIDE if getattr(scene, name) is not None]
     resampled: dict[str, Any] = {
-        name: np.full((scene.frames, *grid.shape), _OUTSIDE[name], getattr(scene, name).dtype) for name in names
+        name: np.empty((scene.frames, *grid.shape), getattr(scene, name).dtype) for name in names
     }
-    for t in range(scene.frames):
-        target, source = _winners(scene.semantics[t], taxonomy(scene.taxonomy), looked_at, grid)
+    for t, frame in enumerate(frames_on_grid(scene, grid)):
         for name in names:
-            resampled[name][t].reshape(-1)[target] = getattr(scene, name)[t].reshape(-1)[source]
+            resampled[name][t] = frame[name]
     return replace(scene, grid=grid, **resampled)
 
 
+def frames_on_grid(scene: OccupancyScene, grid: GridSpec) -> Iterator[dict[str, NDArray[Any]]]:
+    """The voxels of each frame as ``to_grid`` has them, by name; a frame at a time takes less memory."""
+    scene = _windows(scene, grid)
+    names = [name for name in _OUTSIDE if getattr(scene, name) is not None]
+    looked_at = [_looked_at(scene.grid, grid, axis) for axis in range(3)]
+    alone = all((first + 1 >= end).all() for first, end in looked_at)  # each looks at one voxel: nothing to vote on
+    for t in range(scene.frames):
+        arrays = {name: getattr(scene, name)[t] for name in names}
+        if scene.grid == replace(grid, frame_rate=scene.grid.frame_rate):
+            yield arrays
+        elif alone:
+            yield {name: _repeated(array, looked_at, _OUTSIDE[name]) for name, array in arrays.items()}
+        else:
+            winners = _winners(arrays["semantics"], taxonomy(scene.taxonomy), looked_at)
+            yield {
+                name: np.where(winners >= 0, array.reshape(-1)[winners], array.dtype.type(_OUTSIDE[name]))
+                for name, array in arrays.items()
+            }
+
+
+def _windows(scene: OccupancyScene, grid: GridSpec) -> OccupancyScene:
+    """A world-fixed scene as ego windows of ``grid``'s range at its own voxel size; any other as it is."""
+    if scene.anchor is None:
+        return scene
+    fine = tuple(min(s, t) for s, t in zip(scene.grid.voxel_size, grid.voxel_size, strict=True))
+    counts = [max(1, round((u - o) / s)) for u, o, s in zip(grid.upper, grid.origin, fine, strict=True)]
+    window = GridSpec((counts[0], counts[1], counts[2]), (fine[0], fine[1], fine[2]), grid.origin, 1.0)
+    return ego_windows(scene, window if fine != grid.voxel_size else grid)
+
+
 def _looked_at(source: GridSpec, target: GridSpec, axis: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Pairs (target index, source index) along one axis: which source voxels a target voxel looks at."""
+    """Along one axis the first source voxel that each target voxel looks at, and the one after the last."""
 
     def holding(grid: GridSpec, centers: NDArray[np.float64]) -> NDArray[np.int64]:
         # A centre on an edge belongs to the upper voxel whatever the rounding.
         return np.floor((centers - grid.origin[axis]) / grid.voxel_size[axis] + 1e-6).astype(np.int64)
 
-    inner = np.arange(source.shape[axis])
     outer = holding(target, source.axis(axis))
-    within = (outer >= 0) & (outer < target.shape[axis])
-    inner, outer = inner[within], outer[within]
-    alone = np.setdiff1d(np.arange(target.shape[axis]), outer)
-    nearest = holding(source, target.axis(axis)[alone])
-    covered = (nearest >= 0) & (nearest < source.shape[axis])
-    return np.concatenate([outer, alone[covered]]), np.concatenate([inner, nearest[covered]])
+    steps = np.arange(target.shape[axis])
+    first, end = np.searchsorted(outer, steps, "left"), np.searchsorted(outer, steps, "right")
+    nearest = holding(source, target.axis(axis))
+    alone = first == end
+    covered = alone & (nearest >= 0) & (nearest < source.shape[axis])
+    return np.where(alone, nearest, first), np.where(alone, nearest + covered, end)
+
+
+def _repeated(
+    array: NDArray[Any], looked_at: list[tuple[NDArray[np.int64], NDArray[np.int64]]], outside: int
+) -> NDArray[Any]:
+    """One frame ``[x, y, z]`` where every target voxel looks at one source voxel, or at none: ``outside``."""
+    covered = [np.flatnonzero(end > first) for first, end in looked_at]
+    for axis in (2, 1, 0):  # along z first: the other two then copy whole rows
+        array = array.take(looked_at[axis][0][covered[axis]], axis)
+    shape = tuple(len(first) for first, _ in looked_at)
+    if array.shape == shape:
+        return array
+    frame = np.full(shape, outside, array.dtype)
+    # What is covered lies in one piece.
+    frame[tuple(slice(c[0], c[-1] + 1) if len(c) else slice(0) for c in covered)] = array
+    return frame
 
 
 def _winners(
-    semantics: NDArray[np.uint8],
-    space: Taxonomy,
-    looked_at: list[tuple[NDArray[np.int64], NDArray[np.int64]]],
-    grid: GridSpec,
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Flat target voxels of one frame and, for each, the flat source voxel it takes its values from."""
-    (tx, sx), (ty, sy), (tz, sz) = looked_at
-    target = np.ravel_multi_index(np.ix_(tx, ty, tz), grid.shape).reshape(-1)
-    source = np.ravel_multi_index(np.ix_(sx, sy, sz), semantics.shape).reshape(-1)
-    if all(len(np.unique(t)) == len(t) for t in (tx, ty, tz)):  # each looks at one voxel: nothing to vote on
-        return target, source
-    labels = semantics.reshape(-1)[source]
-    pick = np.full((2, grid.voxels), -1)
-    count = np.zeros((2, grid.voxels), np.int64)
-    for k, label in enumerate((UNKNOWN, space.free)):
-        found = labels == label
-        count[k] = np.bincount(target[found], minlength=grid.voxels)
-        pick[k, target[found][::-1]] = source[found][::-1]  # backwards: the first one stays
-    best = np.where(count[1] > count[0], pick[1], pick[0])
+    semantics: NDArray[np.uint8], space: Taxonomy, looked_at: list[tuple[NDArray[np.int64], NDArray[np.int64]]]
+) -> NDArray[np.int64]:
+    """int64 ``[x, y, z]`` of the target: the flat source voxel that each takes its values from; -1 for none."""
+    thin = np.isin(np.arange(256), [i for i, name in enumerate(space.classes) if name in THIN])
+    first, end = (tuple(np.ascontiguousarray(axis[n]) for axis in looked_at) for n in (0, 1))
+    winners = np.full(tuple(map(len, first)), -1)
+    _vote(np.ascontiguousarray(semantics), first, end, space.free, thin, winners)
+    return winners
 
-    occupied = np.flatnonzero((labels != UNKNOWN) & (labels != space.free))
-    keys, first, votes = np.unique(target[occupied] * 256 + labels[occupied], return_index=True, return_counts=True)
-    voxel = keys // 256
-    thin = np.isin(keys % 256, [i for i, name in enumerate(space.classes) if name in THIN])
-    # Within a voxel the winner comes last: thin, then most votes, then the lower id.
-    order = np.lexsort((-keys, votes, thin, voxel))
-    last = order[np.flatnonzero(np.diff(voxel[order], append=-1))]
-    best[voxel[last]] = source[occupied[first[last]]]
-    covered = np.flatnonzero(best >= 0)
-    return covered, best[covered]
+
+@compiled
+def _vote(
+    semantics: NDArray[np.uint8],
+    first: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]],
+    end: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]],
+    free: int,
+    thin: NDArray[np.bool_],
+    winners: NDArray[np.int64],
+) -> None:
+    """Fill ``winners``: for each target voxel the first source voxel of the class that wins among those it looks at."""
+    ny, nz = semantics.shape[1], semantics.shape[2]
+    votes, where = np.zeros(256, np.int64), np.zeros(256, np.int64)
+    for i, j, k in np.ndindex(winners.shape):
+        best = -1
+        for x in range(first[0][i], end[0][i]):
+            for y in range(first[1][j], end[1][j]):
+                for z in range(first[2][k], end[2][k]):
+                    label = int(semantics[x, y, z])
+                    if votes[label] == 0:
+                        where[label] = (x * ny + y) * nz + z
+                    votes[label] += 1
+                    if best < 0 or (label != best and _beats(label, best, votes, free, thin)):
+                        best = label
+        if best >= 0:
+            winners[i, j, k] = where[best]
+        for x in range(first[0][i], end[0][i]):
+            for y in range(first[1][j], end[1][j]):
+                for z in range(first[2][k], end[2][k]):
+                    votes[semantics[x, y, z]] = 0  # for the next voxel
+
+
+@numba.njit(error_model="numpy")
+def _beats(label: int, other: int, votes: NDArray[np.int64], free: int, thin: NDArray[np.bool_]) -> bool:
+    """Whether a class wins over another one: occupied, thin, more frequent, the lower id; on a tie not free."""
+    occupied, rival = label != free and label != UNKNOWN, other != free and other != UNKNOWN
+    if occupied != rival:
+        return occupied
+    if not occupied:
+        return votes[label] > votes[other] if label == free else votes[label] >= votes[other]
+    if thin[label] != thin[other]:
+        return thin[label]
+    return votes[label] > votes[other] or (votes[label] == votes[other] and label < other)

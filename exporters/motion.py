@@ -28,11 +28,11 @@ def track_poses(scene: OccupancyScene) -> dict[int, NDArray[np.float64]]:
             pose[:3, 3] = center
             poses.setdefault(int(track), nowhere.copy())[int(frame)] = pose
     if scene.instances is not None:
+        boxed = np.zeros(65536, np.bool_)
+        boxed[[track for track in poses if 0 <= track < 65536]] = True
         for frame, grid_pose in enumerate(scene.grid_poses()):
-            tracks, middles = _middles(scene, frame)
+            tracks, middles = _middles(scene, frame, boxed)
             for track, middle in zip(tracks.tolist(), middles @ grid_pose[:3, :3].T + grid_pose[:3, 3], strict=True):
-                if track in poses and scene.boxes is not None and (scene.boxes.track == track).any():
-                    continue
                 pose = np.eye(4)
                 pose[:3, 3] = middle
                 poses.setdefault(track, nowhere.copy())[frame] = pose
@@ -58,12 +58,21 @@ def moving_tracks(scene: OccupancyScene, poses: dict[int, NDArray[np.float64]] |
     return moving
 
 
-def _middles(scene: OccupancyScene, frame: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Track numbers ``[n]`` present in one frame and the middle ``[n, 3]`` of their voxels, in the grid's frame."""
+def _middles(
+    scene: OccupancyScene, frame: int, boxed: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Track numbers ``[n]`` present in one frame and the middle ``[n, 3]`` of their voxels, in the grid's frame.
+
+    Args:
+        boxed: bool ``[65536]`` by track number: leave it out.
+    """
     assert scene.instances is not None
-    voxels = np.argwhere(scene.instances[frame])
-    tracks, which = np.unique(scene.instances[frame][tuple(voxels.T)], return_inverse=True)
+    numbers = scene.instances[frame].reshape(-1)
+    flat = np.flatnonzero(numbers)
+    flat = flat[~boxed[numbers[flat]]]
+    tracks, which = np.unique(numbers[flat], return_inverse=True)
     counts = np.bincount(which, minlength=len(tracks))
-    sums = [np.bincount(which, weights=voxels[:, axis], minlength=len(tracks)) for axis in range(3)]
+    voxels = np.unravel_index(flat, scene.grid.shape)
+    sums = [np.bincount(which, weights=along, minlength=len(tracks)) for along in voxels]
     middles = (np.stack(sums, axis=1) / np.maximum(counts, 1)[:, None] + 0.5) * scene.grid.voxel_size
     return tracks.astype(np.int64), middles + scene.grid.origin

@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 
 from dyncity.grid import GridSpec
 from dyncity.scene import UNKNOWN, OccupancyScene
-from dyncity.taxonomy import taxonomy
+from dyncity.taxonomy import label_map, taxonomy
 from exporters.cameras import NUSCENES_CAMERAS, Camera, camera_mask
-from exporters.labels import to_grid, to_labels
+from exporters.labels import frames_on_grid
 from exporters.native_tree import Finished, SceneRecord, TreeFormat, TreeOptions, held_out, scene_names
+from exporters.npz import write_npz
 from exporters.sensors import HDL_32E, Lidar, scan
 from exporters.visibility import seen_over_time
 
@@ -62,17 +63,20 @@ def occ3d_frames(scene: OccupancyScene, labels: str, lidar: Lidar, cameras: Sequ
         # Occ3D counts as visible only what the LiDAR observed as well.
         mask_camera = views.astype(np.uint8) & (mask_lidar > 0)
     masked = dataclasses.replace(scene, boxes=None, mask_lidar=mask_lidar, mask_camera=mask_camera)
+    table, free = label_map(scene.taxonomy, labels), taxonomy(labels).free
+    shape = (scene.frames, *SHAPE)
+    semantics, lidar_seen, camera_seen = (np.empty(shape, np.uint8) for _ in range(3))
+    instances = None if scene.instances is None else np.empty(shape, np.uint16)
     grid = GridSpec(SHAPE, (VOXEL_SIZE,) * 3, LOWER, scene.grid.frame_rate)
-    sampled = to_labels(to_grid(masked, grid), labels)  # thin classes first, while they have a name
-    if sampled.mask_lidar is None or sampled.mask_camera is None:
-        raise RuntimeError("resampling dropped the masks")
-    known = sampled.semantics != UNKNOWN
-    return Occ3DFrames(
-        semantics=np.where(known, sampled.semantics, np.uint8(taxonomy(labels).free)),
-        mask_lidar=((sampled.mask_lidar > 0) & known).astype(np.uint8),
-        mask_camera=((sampled.mask_camera > 0) & known).astype(np.uint8),
-        instances=sampled.instances,
-    )
+    for frame, voxels in enumerate(frames_on_grid(masked, grid)):
+        classes = table.take(voxels["semantics"])  # thin classes came first, while they had a name
+        known = classes != UNKNOWN
+        semantics[frame] = np.where(known, classes, np.uint8(free))
+        lidar_seen[frame] = (voxels["mask_lidar"] > 0) & known
+        camera_seen[frame] = (voxels["mask_camera"] > 0) & known
+        if instances is not None:
+            instances[frame] = voxels["instances"]
+    return Occ3DFrames(semantics, lidar_seen, camera_seen, instances)
 
 
 class Occ3DNuScenesTree:
@@ -106,12 +110,8 @@ class Occ3DNuScenesTree:
         for frame, token in enumerate(tokens):
             path = f"gts/{name}/{token}/labels.npz"
             (out / path).parent.mkdir(parents=True)
-            np.savez_compressed(
-                out / path,
-                semantics=frames.semantics[frame],
-                mask_lidar=frames.mask_lidar[frame],
-                mask_camera=frames.mask_camera[frame],
-            )
+            arrays = {name: getattr(frames, name)[frame] for name in ("semantics", "mask_lidar", "mask_camera")}
+            write_npz(out / path, arrays)
             pose, time = scene.poses[frame], str(scene.timestamps_us[frame])
             infos[token] = {
                 "timestamp": time,

@@ -15,6 +15,7 @@ from dyncity.scene import OccupancyScene
 from dyncity.taxonomy import taxonomy
 from exporters.cameras import WAYMO_CAMERAS
 from exporters.native_tree import Finished, SceneRecord, TreeFormat, TreeOptions, held_out
+from exporters.npz import write_npz
 from exporters.occ3d import LOWER, SHAPE, VOXEL_SIZE, occ3d_frames
 from exporters.pickles import portable_pickle
 from exporters.sensors import WAYMO_TOP
@@ -61,13 +62,13 @@ class Occ3DWaymoTree:
         on_disk = np.where(free, np.uint8(FREE_ON_DISK), frames.semantics)
         infov = in_view(self.cameras)
         for frame in range(scene.frames):
-            np.savez_compressed(
-                out / folder / f"{frame:03d}_04.npz",
-                voxel_label=on_disk[frame],
-                origin_voxel_state=frames.mask_lidar[frame],
-                final_voxel_state=frames.mask_camera[frame],
-                infov=infov,
-            )
+            arrays = {
+                "voxel_label": on_disk[frame],
+                "origin_voxel_state": frames.mask_lidar[frame],
+                "final_voxel_state": frames.mask_camera[frame],
+                "infov": infov,
+            }
+            write_npz(out / folder / f"{frame:03d}_04.npz", arrays)
         return {"folder": folder, "poses": scene.poses.tolist(), "times": scene.timestamps_us.tolist()}
 
     def _place(self, number: int) -> tuple[int, int]:

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from dyncity.grid import GridSpec
 from dyncity.scene import UNKNOWN, OccupancyScene
-from dyncity.taxonomy import OCC3D_NUSCENES
-from exporters.labels import to_grid, to_labels
+from dyncity.taxonomy import OCC3D_NUSCENES, label_map
+from exporters.compiled import compiled
+from exporters.labels import frames_on_grid
 from exporters.native_tree import Finished, SceneRecord, TreeFormat, TreeOptions
 from exporters.occ3d import frame_token
 from exporters.sensors import HDL_32E
@@ -37,12 +38,15 @@ class OpenOccupancyTree:
         """Write the frames of one scene."""
         folder = f"scene_{frame_token(scene.scene_id, -1)}"
         (out / folder / "occupancy").mkdir(parents=True)
-        bare = dataclasses.replace(scene, boxes=None, instances=None, mask_lidar=None, mask_camera=None)
-        sampled = to_labels(to_grid(bare, ego_grid(scene.grid.frame_rate)), "occ3d-nuscenes")
-        for frame in range(scene.frames):
-            rows = voxel_rows(sampled.semantics[frame])
+        # Classes from 1, 0 where there is no row, are carried as a mask: most voxels are mapped before there are many.
+        table = label_map(scene.taxonomy, OCC3D_NUSCENES.name)
+        table = np.where((table == OCC3D_NUSCENES.free) | (table == UNKNOWN), np.uint8(0), table + np.uint8(1))
+        carrier = dataclasses.replace(
+            scene, boxes=None, instances=None, mask_lidar=table[scene.semantics], mask_camera=None
+        )
+        for frame, voxels in enumerate(frames_on_grid(carrier, ego_grid(scene.grid.frame_rate))):
             path = out / folder / "occupancy" / f"{frame_token(scene.scene_id, frame)}.npy"
-            np.save(path, rows, allow_pickle=False)
+            np.save(path, voxel_rows(voxels["mask_lidar"]), allow_pickle=False)
         return {"folder": folder}
 
     def finish(self, out: Path, records: Iterable[SceneRecord]) -> Finished:
@@ -57,15 +61,34 @@ def ego_grid(frame_rate: float) -> GridSpec:
     return GridSpec(SHAPE, (VOXEL_SIZE,) * 3, (LOWER[1] + x, LOWER[0] + y, LOWER[2] + z), frame_rate)
 
 
-def voxel_rows(semantics: NDArray[np.uint8]) -> NDArray[np.uint16]:
-    """uint8 ``[512, 512, 40]`` on ``ego_grid`` -> uint16 ``[n, 4]`` rows (z, y, x, class), sorted.
+@compiled
+def voxel_rows(classes: NDArray[np.uint8]) -> NDArray[np.uint16]:
+    """uint8 ``[512, 512, 40]`` on ``ego_grid``, class + 1, 0 for no row -> uint16 ``[n, 4]`` rows (z, y, x, class).
 
-    nuScenes' LiDAR looks along its y, with x to the right. Objects outside the classes are 0, which
-    readers ignore; free and unknown voxels have no row.
+    They are sorted. nuScenes' LiDAR looks along its y, with x to the right. Objects outside the classes are 0,
+    which readers ignore. Voxels are read as they lie; each row goes to its own place.
     """
-    turned = semantics[:, ::-1].transpose(2, 0, 1)  # [z, y, x] of the LiDAR
-    occupied = (turned != OCC3D_NUSCENES.free) & (turned != UNKNOWN)
-    return np.concatenate([np.argwhere(occupied), turned[occupied][:, None]], axis=1).astype(np.uint16)
+    nx, ny, nz = classes.shape
+    # By the LiDAR's y, which is our x, and z: how many rows there are, then how many come before.
+    before = np.zeros((nx, nz), np.int64)
+    for x in range(nx):
+        for y in range(ny):
+            for z in range(nz):
+                before[x, z] += classes[x, y, z] != 0
+    total = 0
+    for z in range(nz):
+        for x in range(nx):
+            before[x, z], total = total, total + before[x, z]
+    rows = np.empty((total, 4), np.uint16)
+    for x in range(nx):
+        for y in range(ny - 1, -1, -1):  # the LiDAR's x counts down from our y
+            for z in range(nz):
+                label = classes[x, y, z]
+                if label != 0:
+                    at = before[x, z]
+                    rows[at, 0], rows[at, 1], rows[at, 2], rows[at, 3] = z, x, ny - 1 - y, label - 1
+                    before[x, z] = at + 1
+    return rows
 
 
 TREE = TreeFormat("occ3d-nuscenes", r"scene_[0-9a-f]{32}", OpenOccupancyTree)

@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dyncity.grid import GridSpec
+from exporters.compiled import compiled
 
-_NOTHING = -1
+# What a ray finds in a cell of the padded grid that it marches through, bit by bit.
+_OCCUPIED, _BORDER, _SEEN = 1, 2, 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,21 +58,23 @@ def cast_rays(
         directions: ``[n, 3]``, any length above 0.
         min_range, max_range: metres along the ray.
     """
-    unit = np.asarray(directions, np.float64)
-    unit = unit / np.sqrt((unit * unit).sum(axis=1, keepdims=True))
-    origins = np.broadcast_to(np.asarray(origin, np.float64), unit.shape)
-    start, speed = (origins - grid.origin) / grid.voxel_size, unit / grid.voxel_size
-    seen = np.zeros(grid.shape, np.bool_)
-    ended = _march(np.ascontiguousarray(occupied), start, speed, min_range, max_range, seen)
-    ray = np.flatnonzero(ended[0] >= 0)
-    flat, axis, distance = (part[ray] for part in ended)
-    inward = np.zeros((len(ray), 3))
-    inward[np.arange(len(ray)), axis] = np.sign(unit[ray, axis])
-    points = origins[ray] + unit[ray] * distance[:, None]
-    return RayHits(ray, np.stack(np.unravel_index(flat, grid.shape), axis=1), distance, points, inward, seen)
+    # Writable or not is a type of its own to numba, which would compile for it once more.
+    rays = np.require(directions, np.float64, ["C", "W"])
+    starts = np.require(np.atleast_2d(origin), np.float64, ["C", "W"])
+    # A border around the grid, so that a step needs no look at the bounds.
+    cells = np.full(tuple(n + 2 for n in grid.shape), _BORDER, np.uint8)
+    inner = cells[1:-1, 1:-1, 1:-1]
+    inner[...] = occupied
+    lower, size = np.array(grid.origin, np.float64), np.array(grid.voxel_size, np.float64)
+    ray, voxel = np.empty(len(rays), np.int64), np.empty(rays.shape, np.int64)
+    distance, points, inward = np.empty(len(rays)), np.empty(rays.shape), np.empty(rays.shape)
+    ends = (ray, voxel, distance, points, inward)
+    hits = _march(cells, lower, size, starts, rays, min_range, max_range, ends)
+    seen = (inner & _SEEN) > 0
+    return RayHits(ray[:hits], voxel[:hits], distance[:hits], points[:hits], inward[:hits], seen)
 
 
-@numba.njit(error_model="numpy", inline="always")
+@numba.njit(error_model="numpy")
 def _inside(start: float, speed: float, size: int) -> tuple[float, float]:
     """Metres at which a ray enters and leaves the grid along one axis."""
     if speed == 0.0:
@@ -79,42 +83,43 @@ def _inside(start: float, speed: float, size: int) -> tuple[float, float]:
     return (first, last) if first < last else (last, first)
 
 
-@numba.njit(error_model="numpy", inline="always")
+@numba.njit(error_model="numpy")
 def _at(place: float, size: int) -> int:
     """The voxel that holds a coordinate, the nearest one for what rounding has put outside."""
     return min(max(int(np.floor(place)), 0), size - 1)
 
 
-@numba.njit(error_model="numpy", inline="always")
-def _face(voxel: int, start: float, speed: float) -> float:
-    """Metres at which a ray leaves a voxel along one axis."""
-    return (voxel + (speed > 0.0) - start) / speed if speed != 0.0 else np.inf
-
-
-@numba.njit(error_model="numpy", cache=True, nogil=True)
+@compiled
 def _march(
-    occupied: NDArray[np.bool_],
-    start: NDArray[np.float64],
-    speed: NDArray[np.float64],
+    cells: NDArray[np.uint8],
+    lower: NDArray[np.float64],
+    size: NDArray[np.float64],
+    starts: NDArray[np.float64],
+    rays: NDArray[np.float64],
     min_range: float,
     max_range: float,
-    seen: NDArray[np.bool_],
-) -> tuple[NDArray[np.int64], NDArray[np.int8], NDArray[np.float64]]:
-    """Of each ray the flat voxel that it ends in (-1: none), the axis whose face it enters that by, metres to there.
+    ends: tuple[NDArray, NDArray, NDArray, NDArray, NDArray],
+) -> int:
+    """How many rays end in a voxel; where, in the arrays of ``ends``, which are those of ``RayHits``.
 
     Args:
-        occupied: ``[x, y, z]``.
-        start, speed: ``[n, 3]`` in voxels, and voxels a metre.
+        cells: ``[x + 2, y + 2, z + 2]`` what is occupied, and the border; what is seen is added to it.
+        lower, size: ``[3]`` lower corner of the grid and edges of a voxel, metres.
+        starts: ``[n, 3]`` or ``[1, 3]`` metres.
+        rays: ``[n, 3]`` directions.
         min_range, max_range: metres.
-        seen: ``[x, y, z]``, written to.
     """
-    nx, ny, nz = occupied.shape
-    solid, passed = occupied.reshape(-1), seen.reshape(-1)
-    hit = np.full(len(start), _NOTHING, np.int64)
-    entered, distance = np.zeros(len(start), np.int8), np.zeros(len(start))
-    for ray in range(len(start)):
-        sx, sy, sz = start[ray, 0], start[ray, 1], start[ray, 2]
-        vx, vy, vz = speed[ray, 0], speed[ray, 1], speed[ray, 2]
+    ray_of, voxel_of, distance_of, points, inward = ends
+    wide, deep = cells.shape[1] * cells.shape[2], cells.shape[2]
+    nx, ny, nz = cells.shape[0] - 2, cells.shape[1] - 2, cells.shape[2] - 2
+    cell, hits = cells.reshape(-1), 0
+    for ray in range(len(rays)):
+        start = starts[ray if len(starts) > 1 else 0]
+        ux, uy, uz = rays[ray, 0], rays[ray, 1], rays[ray, 2]
+        length = np.sqrt(ux * ux + uy * uy + uz * uz)
+        ux, uy, uz = ux / length, uy / length, uz / length
+        vx, vy, vz = ux / size[0], uy / size[1], uz / size[2]
+        sx, sy, sz = (start[0] - lower[0]) / size[0], (start[1] - lower[1]) / size[1], (start[2] - lower[2]) / size[2]
         in_x, out_x = _inside(sx, vx, nx)
         in_y, out_y = _inside(sy, vy, ny)
         in_z, out_z = _inside(sz, vz, nz)
@@ -123,29 +128,41 @@ def _march(
             continue
         axis = -1 if metres == 0.0 else 0 if metres == in_x else 1 if metres == in_y else 2
         x, y, z = _at(sx + vx * metres, nx), _at(sy + vy * metres, ny), _at(sz + vz * metres, nz)
-        step_x, step_y, step_z = 1 if vx > 0 else -1, 1 if vy > 0 else -1, 1 if vz > 0 else -1
-        face_x, face_y, face_z = _face(x, sx, vx), _face(y, sy, vy), _face(z, sz, vz)
-        while True:
-            flat = (x * ny + y) * nz + z
-            passed[flat] = True
-            if solid[flat] and metres >= min_range and axis >= 0:
-                hit[ray], entered[ray], distance[ray] = flat, axis, metres
-                break
+        at = ((x + 1) * (ny + 2) + y + 1) * deep + z + 1
+        step_x, step_y, step_z = 1.0 if vx > 0 else -1.0, 1.0 if vy > 0 else -1.0, 1.0 if vz > 0 else -1.0
+        jump_x, jump_y, jump_z = wide if vx > 0 else -wide, deep if vy > 0 else -deep, 1 if vz > 0 else -1
+        # Metres a voxel along each axis; what runs along a face never gets to one: it is infinitely far.
+        per_x, per_y, per_z = 1 / vx if vx != 0 else 1.0, 1 / vy if vy != 0 else 1.0, 1 / vz if vz != 0 else 1.0
+        from_x, from_y, from_z = sx if vx != 0 else -np.inf, sy if vy != 0 else -np.inf, sz if vz != 0 else -np.inf
+        next_x, next_y, next_z = x + (vx > 0) + 0.0, y + (vy > 0) + 0.0, z + (vz > 0) + 0.0
+        face_x, face_y, face_z = (next_x - from_x) * per_x, (next_y - from_y) * per_y, (next_z - from_z) * per_z
+        while metres <= max_range:
+            found = cell[at]
+            if found & (_OCCUPIED | _BORDER):
+                if found & _BORDER:
+                    break
+                cell[at] = found | _SEEN
+                if metres >= min_range and axis >= 0:
+                    ray_of[hits], distance_of[hits] = ray, metres
+                    voxel_of[hits, 0] = at // wide - 1
+                    voxel_of[hits, 1] = at // deep % (ny + 2) - 1
+                    voxel_of[hits, 2] = at % deep - 1
+                    points[hits, 0] = start[0] + ux * metres
+                    points[hits, 1] = start[1] + uy * metres
+                    points[hits, 2] = start[2] + uz * metres
+                    inward[hits, 0] = step_x if axis == 0 else 0.0
+                    inward[hits, 1] = step_y if axis == 1 else 0.0
+                    inward[hits, 2] = step_z if axis == 2 else 0.0
+                    hits += 1
+                    break
+            cell[at] = found | _SEEN
             if face_x <= face_y and face_x <= face_z:
-                axis, metres, x = 0, face_x, x + step_x
-                if not 0 <= x < nx:
-                    break
-                face_x = _face(x, sx, vx)
+                axis, metres, at, next_x = 0, face_x, at + jump_x, next_x + step_x
+                face_x = (next_x - from_x) * per_x
             elif face_y <= face_z:
-                axis, metres, y = 1, face_y, y + step_y
-                if not 0 <= y < ny:
-                    break
-                face_y = _face(y, sy, vy)
+                axis, metres, at, next_y = 1, face_y, at + jump_y, next_y + step_y
+                face_y = (next_y - from_y) * per_y
             else:
-                axis, metres, z = 2, face_z, z + step_z
-                if not 0 <= z < nz:
-                    break
-                face_z = _face(z, sz, vz)
-            if metres > max_range:
-                break
-    return hit, entered, distance
+                axis, metres, at, next_z = 2, face_z, at + jump_z, next_z + step_z
+                face_z = (next_z - from_z) * per_z
+    return hits

@@ -18,7 +18,7 @@ from PIL import Image
 from dyncity.errors import InputError
 from dyncity.grid import GridSpec
 from dyncity.scene import UNKNOWN, OccupancyScene
-from exporters.labels import to_grid
+from exporters.labels import frames_on_grid
 from exporters.motion import moving_tracks
 from exporters.native_tree import Finished, SceneRecord, TreeFormat, TreeOptions, chosen_numbers
 from exporters.semantickitti_ids import OTHER_OBJECT, REMISSION, configuration, raw_table
@@ -34,6 +34,8 @@ SHAPE = (256, 256, 32)
 
 # Sequences by what they add to a small root: one to train on, the one to validate on, then the others.
 _ROOT = (0, 8, 1, 2, 3, 4, 5, 6, 7, 9, 10)
+# What is carried for each voxel while it is resampled; 0 is invalid.
+_VALID, _IN_SIGHT = np.uint8(1), np.uint8(2)
 # A loader finds masks and scans by replacing these words anywhere in a path.
 _REPLACED = ("label", "velodyne", "voxels")
 
@@ -148,33 +150,19 @@ def write_sequence(scene: OccupancyScene, folder: Path, *, scans: bool = True, i
     raw = raw_table(scene.taxonomy)
     moving = moving_tracks(scene)
     turns = [scan(scene, frame, HDL_64E, inset=VOXEL_SIZE / 2) for frame in range(scene.frames)]
-    seen = np.stack([turn.seen for turn in turns])
-    given = scene.mask_lidar  # what was observed, where the scene says it
-    observed = seen_over_time(scene, seen).astype(np.uint8) if given is None else given
-    sampled = to_grid(
-        dataclasses.replace(scene, boxes=None, mask_lidar=seen.astype(np.uint8), mask_camera=observed),
-        kitti_grid(scene.grid.frame_rate),
-    )
-    if sampled.mask_lidar is None or sampled.mask_camera is None:
-        raise RuntimeError("resampling dropped the masks")
+    carrier = _carrier(scene, [turn.seen for turn in turns], raw, moving)
     for name in ("voxels", *(("velodyne", "labels") if scans else ()), *(("image_2",) if images else ())):
         (folder / name).mkdir(parents=True)
     content: Counter[int] = Counter()
-    for frame, turn in enumerate(turns):
-        tracks = 0 if sampled.instances is None else sampled.instances[frame]
-        labels = raw[moving[tracks].astype(np.int64), sampled.semantics[frame]]
-        unseen, unknown = sampled.mask_camera[frame] == 0, sampled.semantics[frame] == UNKNOWN
-        if given is None:
-            unseen |= unknown
-        else:  # observed and without a class: what the benchmark ignores
-            labels = np.where(unknown & ~unseen, np.uint16(OTHER_OBJECT), labels)
+    sampled = frames_on_grid(carrier, kitti_grid(scene.grid.frame_rate))
+    for frame, (turn, voxels) in enumerate(zip(turns, sampled, strict=True)):
+        labels, flags = voxels["instances"], voxels["mask_lidar"]
         scanned = voxelise(turn.points) & (labels > 0)
-        occluded = (sampled.mask_lidar[frame] == 0) | unseen
         stem = folder / "voxels" / f"{frame:06d}"
-        stem.with_suffix(".label").write_bytes(labels.astype("<u2").tobytes())
+        stem.with_suffix(".label").write_bytes(labels.astype("<u2", copy=False).data)
         stem.with_suffix(".bin").write_bytes(pack(scanned))
-        stem.with_suffix(".invalid").write_bytes(pack(unseen & ~scanned))
-        stem.with_suffix(".occluded").write_bytes(pack(occluded & ~scanned))
+        stem.with_suffix(".invalid").write_bytes(pack((flags == 0) & ~scanned))
+        stem.with_suffix(".occluded").write_bytes(pack((flags < _IN_SIGHT) & ~scanned))
         semantic = _write_scan(scene, frame, turn, raw, moving, folder) if scans else labels[labels > 0]
         content.update(dict(enumerate(np.bincount(semantic.astype(np.int64)).tolist())))
         if images:
@@ -184,6 +172,35 @@ def write_sequence(scene: OccupancyScene, folder: Path, *, scans: bool = True, i
     seconds = (scene.timestamps_us - scene.timestamps_us[0]) / 1e6
     (folder / "times.txt").write_text("".join(f"{s:.6e}\n" for s in seconds), encoding="ascii")
     return content
+
+
+def _carrier(
+    scene: OccupancyScene, seen: Sequence[NDArray[np.bool_]], raw: NDArray[np.uint16], moving: NDArray[np.bool_]
+) -> OccupancyScene:
+    """The scene with what a voxel becomes on disk in place of tracks and masks, to be resampled as they are.
+
+    ``instances`` holds raw ids, ``mask_lidar`` 0 where invalid, ``_VALID`` where not, ``_IN_SIGHT`` where neither
+    invalid nor occluded. All of that is decided on the grid of the scene, which has a quarter of the voxels and less.
+
+    Args:
+        seen: bool ``[x, y, z]`` of each frame, on the scene's grid.
+    """
+    given, tracks = scene.mask_lidar, scene.instances  # the mask: what was observed, where the scene says it
+    merged = seen_over_time(scene, np.stack(seen), moving) if given is None else None
+    labels, flags = np.empty(scene.semantics.shape, np.uint16), np.empty(scene.semantics.shape, np.uint8)
+    for frame, semantics in enumerate(scene.semantics):
+        labels[frame] = raw[0].take(semantics)
+        if tracks is not None:
+            moves = moving.take(tracks[frame])
+            labels[frame, moves] = raw[1].take(semantics[moves])
+        unknown = semantics == UNKNOWN
+        if merged is not None:
+            valid = merged[frame] & ~unknown
+        elif given is not None:  # observed and without a class: what the benchmark ignores
+            valid = given[frame] != 0
+            labels[frame, unknown & valid] = OTHER_OBJECT
+        flags[frame] = valid * _VALID + (valid & seen[frame]) * (_IN_SIGHT - _VALID)
+    return dataclasses.replace(scene, boxes=None, instances=labels, mask_lidar=flags, mask_camera=None)
 
 
 def voxelise(points: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,14 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dyncity.grid import GridSpec
 from dyncity.scene import OccupancyScene
 from dyncity.taxonomy import NATIVE
 from exporters.cameras import NUSCENES_CAMERAS
+from exporters.compiled import compiled
 from exporters.motion import track_poses
 from exporters.native_tree import Finished, SceneRecord, TreeFormat, TreeOptions, scene_names
+from exporters.npz import write_npz
 from exporters.occ3d import LOWER, SHAPE, VOXEL_SIZE, Occ3DFrames, occ3d_frames
-from exporters.pickles import object_array, portable_pickle
+from exporters.pickles import portable_pickle
 from exporters.sensors import HDL_32E
 
 FREE = 10
@@ -113,26 +113,45 @@ def voxel_flow(
     flow = np.zeros((*SHAPE, 3), np.float32)
     if not 0 <= other < scene.frames:
         return flow
-    occupied = np.flatnonzero(frames.semantics[frame].reshape(-1) != NATIVE.free)
-    grid = GridSpec(SHAPE, (VOXEL_SIZE,) * 3, LOWER, scene.grid.frame_rate)
-    index = np.stack(np.unravel_index(occupied, SHAPE), axis=1)
-    points = (index + 0.5) * VOXEL_SIZE + grid.origin
+
     world_to_other = np.linalg.inv(scene.poses[other])
 
-    def moved(step: NDArray[np.float64], which: NDArray[np.bool_] | slice) -> NDArray[np.float64]:
-        to_other = world_to_other @ step @ scene.poses[frame]
-        return points[which] @ to_other[:3, :3].T + to_other[:3, 3] - points[which]
+    def to_other(step: NDArray[np.float64]) -> NDArray[np.float64]:
+        return world_to_other @ step @ scene.poses[frame]
 
-    metres = moved(np.eye(4), slice(None))
-    if frames.instances is not None:
-        tracks = frames.instances[frame].reshape(-1)[occupied]
-        for track in np.unique(tracks[tracks > 0]).tolist():
-            which = tracks == track
-            path = paths.get(track, np.full((scene.frames, 4, 4), np.nan))[[frame, other]]
-            known = np.isfinite(path).all()
-            metres[which] = moved(path[1] @ np.linalg.inv(path[0]), which) if known else 0.0
-    flow.reshape(-1, 3)[occupied] = metres / VOXEL_SIZE
+    tracks = np.zeros(SHAPE, np.uint16) if frames.instances is None else frames.instances[frame]
+    steps, number = [to_other(np.eye(4))], np.zeros(65536, np.int64)  # of each track, which step is its own
+    for track in np.unique(tracks[tracks > 0]).tolist():
+        path = paths.get(track, np.full((scene.frames, 4, 4), np.nan))[[frame, other]]
+        number[track] = len(steps)
+        known = np.isfinite(path).all()
+        steps.append(to_other(path[1] @ np.linalg.inv(path[0])) if known else np.eye(4))
+    occupied = frames.semantics[frame] != NATIVE.free
+    _fill_flow(occupied, tracks, number, np.array(steps), np.array(LOWER), VOXEL_SIZE, flow)
     return flow
+
+
+@compiled
+def _fill_flow(
+    occupied: NDArray[np.bool_],
+    tracks: NDArray[np.uint16],
+    number: NDArray[np.int64],
+    steps: NDArray[np.float64],
+    lower: NDArray[np.float64],
+    size: float,
+    flow: NDArray[np.float32],
+) -> None:
+    """Fill ``flow`` ``[x, y, z, 3]`` where occupied: how many voxels the step (4x4) of its track moves a centre."""
+    nx, ny, nz = occupied.shape
+    for i in range(nx):
+        for j in range(ny):
+            for k in range(nz):
+                if occupied[i, j, k]:
+                    step = steps[number[tracks[i, j, k]]]
+                    x, y, z = (i + 0.5) * size + lower[0], (j + 0.5) * size + lower[1], (k + 0.5) * size + lower[2]
+                    flow[i, j, k, 0] = (step[0, 0] * x + step[0, 1] * y + step[0, 2] * z + step[0, 3] - x) / size
+                    flow[i, j, k, 1] = (step[1, 0] * x + step[1, 1] * y + step[1, 2] * z + step[1, 3] - y) / size
+                    flow[i, j, k, 2] = (step[2, 0] * x + step[2, 1] * y + step[2, 2] * z + step[2, 3] - z) / size
 
 
 def box_annotations(scene: OccupancyScene, frame: int, table: NDArray[np.uint8]) -> list[dict[str, Any]]:
@@ -155,20 +174,6 @@ def box_annotations(scene: OccupancyScene, frame: int, table: NDArray[np.uint8])
             }
         )
     return rows
-
-
-def write_npz(path: Path, arrays: dict[str, Any]) -> None:
-    """A compressed npz; lists become arrays of objects, as the readers of this format expect them."""
-    with zipfile.ZipFile(path, "x", zipfile.ZIP_DEFLATED) as archive:
-        for name, value in arrays.items():
-            # Stamped with 1980-01-01, as numpy does: the same arrays give the same bytes.
-            member = zipfile.ZipInfo(f"{name}.npy")
-            member.compress_type = zipfile.ZIP_DEFLATED
-            with archive.open(member, "w", force_zip64=True) as file:
-                if isinstance(value, list):
-                    file.write(object_array(value))
-                else:
-                    np.lib.format.write_array(file, np.ascontiguousarray(value), allow_pickle=False)
 
 
 TREE = TreeFormat("native", r"scene-\d{4,}|scene_infos\.pkl", UniOccTree, ("sequences", "cameras"))

@@ -8,13 +8,16 @@ from numpy.typing import NDArray
 from dyncity.grid import GridSpec
 from dyncity.scene import UNKNOWN, OccupancyScene
 from dyncity.taxonomy import taxonomy
+from exporters.compiled import compiled
 from exporters.motion import moving_tracks
 
 # More poses add little to what the nearer ones saw, and each costs a look-up of the whole grid a frame.
 _MOST_POSES = 8
 
 
-def seen_over_time(scene: OccupancyScene, seen: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def seen_over_time(
+    scene: OccupancyScene, seen: NDArray[np.bool_], moving: NDArray[np.bool_] | None = None
+) -> NDArray[np.bool_]:
     """What was seen from any pose of the scene: as data sets do that merge the scans of a drive.
 
     A voxel counts as seen in a frame when its centre lay in a seen voxel in some frame (at most 8
@@ -23,37 +26,73 @@ def seen_over_time(scene: OccupancyScene, seen: NDArray[np.bool_]) -> NDArray[np
 
     Args:
         seen: bool ``[t, x, y, z]`` seen in each frame, on the scene's grid.
+        moving: of ``moving_tracks``, if at hand.
     """
-    poses, merged, stands = scene.grid_poses(), seen.copy(), ~_moves(scene)
+    seen, poses = np.ascontiguousarray(seen), scene.grid_poses()
+    merged = np.empty(seen.shape, np.bool_)
     sources = np.unique(np.linspace(0, scene.frames - 1, min(scene.frames, _MOST_POSES)).round().astype(int))
+    to_source, centers = np.linalg.inv(poses[sources]), [scene.grid.axis(axis) for axis in range(3)]
+    keys: NDArray[np.integer]
+    if scene.instances is None:  # without tracks: all classes that can move
+        moving, keys = np.isin(np.arange(256), taxonomy(scene.taxonomy).movers), scene.semantics
+    else:
+        moving, keys = moving_tracks(scene) if moving is None else moving, scene.instances
     for frame in range(scene.frames):
-        for source in sources:
+        known = scene.semantics[frame] != UNKNOWN
+        np.logical_and(seen[frame], known, out=merged[frame])
+        wanted = known & ~moving.take(keys[frame])
+        for source, world_to_source in zip(sources.tolist(), to_source, strict=True):
             if source != frame:
-                relative = np.linalg.inv(poses[source]) @ poses[frame]
-                merged[frame] |= _moved(seen[source], scene.grid, relative) & stands[frame]
-    return merged & (scene.semantics != UNKNOWN)
+                rows, shares = _index_parts(scene.grid, world_to_source @ poses[frame], centers[2])
+                _look_up(
+                    np.ascontiguousarray(seen[source]), rows, shares, centers[0], centers[1], wanted, merged[frame]
+                )
+    return merged
 
 
-def _moves(scene: OccupancyScene) -> NDArray[np.bool_]:
-    """Bool ``[t, x, y, z]``: voxels of moving tracks; of all classes that can move where there are no tracks."""
-    if scene.instances is not None:
-        return moving_tracks(scene)[scene.instances]
-    return np.isin(scene.semantics, taxonomy(scene.taxonomy).movers)
+def _index_parts(
+    grid: GridSpec, relative: NDArray[np.float64], z: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Where ``relative`` (4x4, metres) takes voxel centres: ``[3, 2]`` factors of x and y, ``[3, z]`` the rest.
+
+    The index along axis a of the voxel that a centre falls into is the floor of ``rows[a] @ (x, y) + shares[a, z]``.
+    """
+    size, origin = np.array(grid.voxel_size), np.array(grid.origin)
+    rows = relative[:3] / size[:, None]
+    return rows[:, :2].copy(), rows[:, 2:3] * z + (rows[:, 3:] - (origin / size)[:, None])
 
 
-def _moved(mask: NDArray[np.bool_], grid: GridSpec, relative: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """A mask ``[x, y, z]`` looked up where ``relative`` (4x4, metres) takes each voxel centre; False outside."""
-    if np.array_equal(relative, np.eye(4)):
-        return mask
-    size = np.asarray(grid.voxel_size)
-    x, y, z = np.ix_(*(grid.axis(axis) for axis in range(3)))
-    flat, inside = np.zeros(mask.shape, np.int64), np.ones(mask.shape, np.bool_)
-    for axis in range(3):
-        # One axis at a time, in place of all centres as points: a third of the memory, several times faster.
-        row = relative[axis] / size[axis]
-        shifted = row[3] - grid.origin[axis] / size[axis]
-        index = np.floor(row[0] * x + row[1] * y + (row[2] * z + shifted)).astype(np.int32)
-        inside &= (index >= 0) & (index < grid.shape[axis])
-        flat *= grid.shape[axis]
-        flat += index
-    return mask.reshape(-1)[np.where(inside, flat, 0)] & inside
+@compiled
+def _look_up(
+    seen: NDArray[np.bool_],
+    rows: NDArray[np.float64],
+    shares: NDArray[np.float64],
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    wanted: NDArray[np.bool_],
+    merged: NDArray[np.bool_],
+) -> None:
+    """Add to ``merged`` those ``wanted`` voxels whose centres fall into ``seen`` ones; all bool ``[x, y, z]``.
+
+    Args:
+        rows, shares: of ``_index_parts``.
+        x, y: centres, metres.
+    """
+    nx, ny, nz = seen.shape
+    # Between upright poses a whole column falls into one column.
+    upright = shares[0].min() == shares[0].max() and shares[1].min() == shares[1].max()
+    for i in range(nx):
+        for j in range(ny):
+            at_x = rows[0, 0] * x[i] + rows[0, 1] * y[j]
+            at_y = rows[1, 0] * x[i] + rows[1, 1] * y[j]
+            at_z = rows[2, 0] * x[i] + rows[2, 1] * y[j]
+            u, v = int(np.floor(at_x + shares[0, 0])), int(np.floor(at_y + shares[1, 0]))
+            if upright and not (0 <= u < nx and 0 <= v < ny):
+                continue
+            for k in range(nz):
+                if wanted[i, j, k] and not merged[i, j, k]:
+                    if not upright:
+                        u, v = int(np.floor(at_x + shares[0, k])), int(np.floor(at_y + shares[1, k]))
+                    w = int(np.floor(at_z + shares[2, k]))
+                    if 0 <= w < nz and 0 <= u < nx and 0 <= v < ny:
+                        merged[i, j, k] = seen[u, v, w]

@@ -28,6 +28,8 @@ from dyncity.scene import Boxes, OccupancyScene
 
 # What a row may hold besides voxels: names, poses, provenance, some thousand boxes.
 _MAX_OTHER_BYTES = 2**18
+# A row group of up to the first is decoded at once, so that a scene that fills it need not be copied.
+_WHOLE_BYTES = 64 * 2**20
 _BATCH_BYTES = 4 * 2**20
 
 
@@ -111,19 +113,19 @@ class ParquetShard:
         return entries
 
     def read(self, group: int) -> Iterator[OccupancyScene]:
-        """The scenes of a row group, one at a time."""
+        """The scenes of a row group, one at a time; voxels of a scene that fills it are where they were decoded to."""
         self._check_group(group)
         gathered: list[pa.RecordBatch] = []
+        last = None
         for rows in self._rows(group, None):
-            ids = rows.column("scene_id")
-            start = 0
-            for k in range(rows.num_rows):
-                before = ids[k - 1] if k else (gathered[-1].column("scene_id")[-1] if gathered else ids[0])
-                if ids[k] != before:
+            ids, start = rows.column("scene_id").to_pylist(), 0
+            for k, scene_id in enumerate(ids):
+                if (gathered or k) and scene_id != last:
                     if k > start:
                         gathered.append(rows.slice(start, k - start))
                     yield self._scene(gathered)
                     gathered, start = [], k
+                last = scene_id
             gathered.append(rows.slice(start))
         if gathered:
             yield self._scene(gathered)
@@ -131,9 +133,10 @@ class ParquetShard:
     def _rows(self, group: int, columns: list[str] | None) -> Iterator[pa.RecordBatch]:
         """The rows of a group, a few MB at a time; every voxel column is checked before it is used."""
         frame_bytes = self.layout.frame_bytes + self.layout.packed_bytes if columns is None else 64
-        batches = self._file.iter_batches(
-            max(1, _BATCH_BYTES // frame_bytes), row_groups=[group], columns=columns, use_threads=False
-        )
+        count = self._file.metadata.row_group(group).num_rows
+        if count * frame_bytes > _WHOLE_BYTES:
+            count = max(1, _BATCH_BYTES // frame_bytes)
+        batches = self._file.iter_batches(count, row_groups=[group], columns=columns, use_threads=False)
         with self._damage():
             for rows in batches:
                 yield from [rows] if rows.num_rows else []
@@ -161,20 +164,26 @@ class ParquetShard:
 
     def _voxels(self, name: str, batches: list[pa.RecordBatch], frames: int) -> NDArray[Any]:
         """A voxel column of one scene, ``[t, x, y, z]``."""
-        dtype = VOXEL_DTYPES[name]
-        item = self.layout.grid.voxels * dtype.itemsize
-        array, done = np.empty((frames, *self.layout.grid.shape), dtype.newbyteorder("=")), 0
+        dtype, shape = VOXEL_DTYPES[name], (frames, *self.layout.grid.shape)
+        parts = [self._values(name, batch) for batch in batches]
+        whole = len(parts) == 1 and parts[0].nbytes == batches[0].column(name).buffers()[2].size
+        if whole and parts[0].flags.writeable:  # a part of a larger buffer would keep all of it in memory
+            return parts[0].reshape(shape).astype(dtype.newbyteorder("="), copy=False)
+        array, done = np.empty(shape, dtype.newbyteorder("=")), 0
         flat = array.reshape(-1)
-        for batch in batches:
-            column = batch.column(name)
-            offsets = np.frombuffer(column.buffers()[1], np.int32)
-            offsets = offsets[column.offset : column.offset + len(column) + 1]
-            if column.null_count or (np.diff(offsets) != item).any():
-                raise InputError(self.path, f"a frame's {name} does not have {item} bytes", "restore the file")
-            part = np.frombuffer(memoryview(column.buffers()[2])[int(offsets[0]) : int(offsets[-1])], dtype)
+        for part in parts:
             flat[done : done + len(part)] = part
             done += len(part)
         return array
+
+    def _values(self, name: str, batch: pa.RecordBatch) -> NDArray[Any]:
+        """The values of a voxel column in some rows, where they were decoded to; each row has to have all of them."""
+        dtype, column = VOXEL_DTYPES[name], batch.column(name)
+        item = self.layout.grid.voxels * dtype.itemsize
+        offsets = np.frombuffer(column.buffers()[1], np.int32)[column.offset : column.offset + len(column) + 1]
+        if column.null_count or (np.diff(offsets) != item).any():
+            raise InputError(self.path, f"a frame's {name} does not have {item} bytes", "restore the file")
+        return np.frombuffer(memoryview(column.buffers()[2])[int(offsets[0]) : int(offsets[-1])], dtype)
 
     def _scene(self, batches: list[pa.RecordBatch]) -> OccupancyScene:
         """One scene from its rows."""
@@ -186,18 +195,17 @@ class ParquetShard:
                 raise InputError(self.path, "the frames of a scene are not 0, 1, 2 ...", "restore the file")
             layout = self.layout
             voxels = {name: self._voxels(name, batches, frames) for name in layout.voxel_columns}
-            poses = np.array(small.column("ego_to_world").to_pylist(), np.float64).reshape(frames, 4, 4)
-            trajectory = small.column("trajectory")
+            poses, trajectory = _numbers(small.column("ego_to_world")), small.column("trajectory")
             scene_id = check_scene_id(small.column("scene_id")[0].as_py(), str(self.path))
             return OccupancyScene(
                 scene_id=scene_id,
-                poses=poses,
+                poses=poses.reshape(frames, 4, 4),
                 grid=layout.grid,
                 taxonomy=layout.taxonomy,
                 timestamps_us=small.column("timestamp_us").to_numpy().astype(np.int64),
                 conditions=Conditions(
                     small.column("command")[0].as_py(),
-                    None if trajectory.null_count else np.array(trajectory.to_pylist(), np.float64),
+                    None if trajectory.null_count else _numbers(trajectory).reshape(frames, 3),
                     self._maps(small),
                 ),
                 anchor=layout.anchor,
@@ -221,6 +229,11 @@ class ParquetShard:
             raise InputError(self.path, found, "restore the file")
         values = np.frombuffer(b"".join(packed), np.uint8).reshape(len(packed), -1)
         return unpack_layout(values, given.pop(), grid, self.layout.maps_anchor)
+
+
+def _numbers(column: pa.ChunkedArray) -> NDArray[np.float64]:
+    """All numbers of a column of fixed-size lists, in an array of its own; NaN for a null among them."""
+    return np.array(column.combine_chunks().flatten().to_numpy(zero_copy_only=False), np.float64)
 
 
 def _boxes(rows: list[list[dict[str, Any]]]) -> Boxes:

@@ -22,9 +22,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from dyncity.conditions import Conditions
+from dyncity.datasets import parquet_shard
 from dyncity.datasets.corpus import FailedScene, open_corpus, read_manifest
 from dyncity.errors import InputError
 from dyncity.grid import GridSpec
+from exporters.parquet import ParquetExporter
 
 COLUMNS = ("mask_lidar", "mask_camera", "instances", "boxes")
 CONTAINERS = ("parquet", "numpy")
@@ -380,3 +382,23 @@ def test_shards_of_different_grids_are_not_one_corpus(make_scene, write_corpus, 
     assert corpus.grid == make_scene(0).grid
     with pytest.raises(InputError, match=r"00001\.parquet.*not those of the others"):
         list(corpus.scenes())
+
+
+def test_a_scene_is_the_same_whether_its_group_is_decoded_at_once_or_in_pieces(make_scene, tmp_path, monkeypatch):
+    scenes = [make_scene(0, frames=5, columns=COLUMNS), make_scene(1, frames=3, columns=COLUMNS)]
+    path = tmp_path / "00000.parquet"
+    ParquetExporter(columns=COLUMNS).write(scenes, path)
+    for whole, batch in ((2**20, 1), (0, 1), (0, 2000)):
+        monkeypatch.setattr(parquet_shard, "_WHOLE_BYTES", whole)
+        monkeypatch.setattr(parquet_shard, "_BATCH_BYTES", batch)
+        for found, expected in zip(parquet_shard.ParquetShard(path).read(0), scenes, strict=True):
+            assert_same(found, expected, COLUMNS)
+
+
+def test_the_voxels_of_a_scene_that_fills_its_group_are_not_copied_and_can_be_changed(make_scene, tmp_path):
+    path = tmp_path / "00000.parquet"
+    ParquetExporter().write([make_scene(0)], path)
+    first, second = (next(parquet_shard.ParquetShard(path).read(0)).semantics for _ in range(2))
+    assert first.base is not None
+    first += 1
+    assert not (first == second).any()

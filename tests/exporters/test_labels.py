@@ -118,6 +118,25 @@ def test_a_coarser_voxel_is_the_documented_vote_of_its_eight(make_scene, seed, f
         assert coarse[index] == expected
 
 
+@pytest.mark.parametrize("height", [0.375, 0.55, 1.1])
+def test_grids_that_do_not_divide_each_other_look_at_the_centres_within_or_at_the_one_that_holds_them(
+    make_scene, height
+):
+    """Every layer of the scene is of a class of its own, none of them thin: among equals the lowest id wins."""
+    thick = [i for i, name in enumerate(NATIVE.classes) if i and name not in THIN]
+    semantics = np.broadcast_to(np.array(thick[:4], np.uint8), (1, *FINE.shape))
+    grid = GridSpec((4, 4, 3), (0.8, 0.4, height), (-1.6, -2.4, -1.0), 5.0)
+    found = to_grid(make_scene(0, frames=1, grid=FINE, semantics=semantics.copy()), grid).semantics[0]
+    for k in range(3):
+        lower = -1.0 + k * height
+        within = [i for i, z in enumerate(FINE.axis(2)) if lower <= z < lower + height]
+        own = int(np.floor((lower + height / 2 + 0.8) / 0.4))
+        looked_at = within or ([own] if 0 <= own < 4 else [])
+        expected = thick[looked_at[0]] if looked_at else 255
+        assert (found[:, 2:, k] == expected).all()
+        assert (found[:, :2, k] == 255).all()  # beyond the scene
+
+
 def test_instances_of_a_coarser_voxel_belong_to_its_class(make_scene):
     scene = make_scene(5, grid=FINE)
     scene = replace(scene, instances=scene.semantics.astype(np.uint16) * 7)

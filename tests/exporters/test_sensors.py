@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import time
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dyncity.conditions import poses_from_trajectory
 from dyncity.errors import InputError
@@ -99,6 +102,27 @@ def test_what_one_pose_saw_counts_as_seen_in_every_frame_that_covers_it():
     unknown = scene.semantics.copy()
     unknown[1, 14, 6, 3] = 255
     assert not seen_over_time(dataclasses.replace(scene, semantics=unknown), seen)[1].any()
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), tilt=st.sampled_from([0.0, 0.2]))
+def test_merged_voxels_are_those_whose_centres_fall_into_seen_ones(seed, tilt):
+    """Looked up one by one, level and tilted; unknown and moving voxels keep what their own frame saw of them."""
+    rng = np.random.default_rng(seed)
+    grid = GridSpec((7, 5, 3), (0.5, 0.4, 0.3), (-1.7, -1.0, -0.4), 5.0)
+    semantics = rng.choice([0, BUILDING, 17, 255], (3, *grid.shape)).astype(np.uint8)
+    poses = poses_from_trajectory(np.concatenate([np.zeros((1, 3)), rng.uniform(-1, 1, (2, 3))]))
+    for pose, angle in zip(poses[1:], rng.uniform(-tilt, tilt, 2), strict=True):
+        pose[:3, :3] = pose[:3, :3] @ [[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]]
+    seen = rng.random(semantics.shape) < 0.3
+    expected = seen & (semantics != 255)
+    for frame, source in itertools.permutations(range(3), 2):
+        world = grid.centers() @ poses[frame, :3, :3].T + poses[frame, :3, 3]
+        index, inside = grid.index((world - poses[source, :3, 3]) @ poses[source, :3, :3])
+        stands = (semantics[frame] != 17) & (semantics[frame] != 255)
+        expected[frame] |= seen[source][tuple(np.moveaxis(index, -1, 0))] & inside & stands
+    merged = seen_over_time(scene_of(semantics, grid, poses=poses), seen)
+    np.testing.assert_array_equal(merged, expected)
 
 
 def test_the_lidar_looks_all_round_between_its_lowest_and_highest_beam():
