@@ -40,6 +40,7 @@ from exporters.verbs import export, verify, view
 if TYPE_CHECKING:
     from exporters.base import SceneExporter
     from generators.base import SceneGenerator
+    from generators.cost import Prices
     from generators.sources import Source
 
 # Plain help: it is quick, and readable in a pipe.
@@ -85,6 +86,11 @@ def generate(
     resume: Resume = False,
     overwrite: Overwrite = False,
     dry_run: DryRun = False,
+    price_per_gpu_hour: Annotated[float | None, typer.Option(metavar="P", help="--dry-run: of one GPU.")] = None,
+    price_per_cpu_hour: Annotated[float | None, typer.Option(metavar="P", help="--dry-run: of one CPU.")] = None,
+    scenes_per_second: Annotated[
+        float | None, typer.Option(metavar="R", help="--dry-run: of one worker; else measured.")
+    ] = None,
 ) -> None:
     """Make a corpus of labelled scenes.
 
@@ -93,11 +99,14 @@ def generate(
       dyncity generate --num-scenes 16 --out corpus
       dyncity generate --command left --num-scenes 4 --labels semantickitti --out left-turns
       dyncity generate --generator procedural --num-scenes 100 --out city
+      dyncity generate --num-scenes 1000000 --dry-run --price-per-cpu-hour 0.05 --out corpus
     """
     from dyncity.layout_file import read_layout
     from dyncity.trajectory_file import read_trajectory
     from generators import sources
+    from generators.cost import Prices
 
+    prices = Prices(price_per_gpu_hour, price_per_cpu_hour, scenes_per_second)
     if generator == "diffusion":
         if layout is not None and chunks != 1:
             raise InputError("--layout", "was given beside --chunks", "ask for a layout of one clip, or for chunks")
@@ -140,6 +149,7 @@ def generate(
         execution=_execution(workers, gpus_per_worker, address, resume, overwrite),
         dry_run=dry_run,
         strict=strict,
+        prices=prices,
     )
 
 
@@ -303,6 +313,7 @@ def _make(
     execution: dict[str, Any],
     dry_run: bool,
     strict: bool = False,
+    prices: Prices | None = None,
 ) -> None:
     """Make a corpus; leaves with exit code 1 where scenes failed."""
     from exporters.numpy import NumpyExporter
@@ -321,6 +332,7 @@ def _make(
         preview=contact_sheet,
         dry_run=dry_run,
         strict=strict,
+        prices=prices,
     )
     if not dry_run:
         closing(f"dyncity view {out} --out {out.name}.gif")
