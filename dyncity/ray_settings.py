@@ -35,11 +35,9 @@ def settle_environment(address: str) -> None:
 
 def not_joined(address: str, error: Exception) -> InputError:
     """Why Ray did not start here, or no cluster could be joined, on one line."""
-    said = " ".join(str(error).split())
+    said = " ".join(str(error).split())[:200]
     if address == "local":
         fix = "try again when the machine is less busy"
-    elif "authentic" in said.lower():
-        fix = "set RAY_AUTH_MODE=token and put the cluster's token into ~/.ray/auth_token"
-    else:
-        fix = "start one, or use local"
-    return InputError("--address", f"no Ray at {address!r} ({said[:200]})", fix)
+    else:  # Ray answers to a wrong token as to no answer
+        fix = "check the address and, where the cluster wants one, the token (RAY_AUTH_MODE=token), or use local"
+    return InputError("--address", f"no Ray at {address!r} ({said})", fix)
