@@ -27,23 +27,28 @@ HEAD_TYPE, HEAD_ID = "ray.head.default", "f" * 51 + "00000"  # the names that Ra
 IDLE_MINUTES = 0.1
 # A busy machine may take minutes for what Ray gives seconds: a node must not count as lost for that.
 PATIENT = {
-    "RAY_raylet_start_wait_time_s": "300",
-    "RAY_agent_register_timeout_ms": "300000",
-    "RAY_worker_register_timeout_seconds": "300",
+    "RAY_raylet_start_wait_time_s": "900",
+    "RAY_agent_register_timeout_ms": "900000",
+    "RAY_worker_register_timeout_seconds": "900",
     "RAY_health_check_timeout_ms": "60000",
     "RAY_health_check_failure_threshold": "30",
     "RAY_gcs_rpc_server_connect_timeout_s": "60",
 }
-# As many idle Python processes as a node has CPUs are of no use here.
-FRUGAL = {"RAY_prestart_worker_first_driver": "0", "RAY_enable_worker_prestart": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+# As many idle Python processes as a node has CPUs are of no use here, nor workers that wait for all others.
+FRUGAL = {
+    "RAY_prestart_worker_first_driver": "0",
+    "RAY_enable_worker_prestart": "0",
+    "RAY_worker_niceness": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
 
 
-def wait_for(condition: Callable[[], Any], what: str, seconds: float = 500.0) -> None:
+def wait_for(condition: Callable[[], Any], what: str, seconds: float = 1500.0) -> None:
     """Wait until something is so."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, f"it did not come to that: {what}"
-        time.sleep(0.05)
+        time.sleep(0.3)  # looking at all processes is work as well
 
 
 def arguments(pid: int) -> list[str]:
@@ -197,7 +202,8 @@ def cloud() -> Iterator[Cloud]:
         with suppress(subprocess.TimeoutExpired):
             head.wait(60)
         head.kill()
-        for node in raylets(port):  # their workers and agents end with them
-            with suppress(ProcessLookupError):
-                os.kill(node, signal.SIGKILL)
+        for pid, words in processes().items():  # nodes, and what a killed one left behind
+            if any(str(folder) in word for word in words):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
         shutil.rmtree(folder, ignore_errors=True)

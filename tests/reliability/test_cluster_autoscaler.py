@@ -66,7 +66,7 @@ def test_nodes_come_for_the_work_and_go_when_it_is_done(running: Cloud, tmp_path
 def test_another_token_than_the_clusters_is_one_line(running: Cloud, tmp_path: Path) -> None:
     asked = [*CITY, "--address", running.address, "--workers", 1, "--out", tmp_path / "out"]
     job = running.dyncity(*asked, RAY_AUTH_TOKEN="another")
-    _, said = job.communicate(timeout=500)
+    _, said = job.communicate(timeout=1500)
     assert job.returncode == 2, said
     assert said.count("\n") == 1
     assert said.startswith("error: --address: no Ray at ")
