@@ -6,6 +6,9 @@ Ray itself is not imported here. Authentication: docs/cluster.md.
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from dyncity.errors import InputError
 
@@ -31,6 +34,23 @@ def settle_environment(address: str) -> None:
         os.environ.setdefault(name, value)
     if address == "local":
         os.environ["RAY_AUTH_MODE"] = "disabled"
+
+
+@contextmanager
+def attempts_unsaid(address: str) -> Iterator[None]:
+    """Keep from stderr what Ray writes there of each attempt at joining a cluster, whatever its log level is."""
+    if address == "local":
+        yield
+        return
+    sys.stderr.flush()
+    stderr = os.dup(2)  # the file itself: these lines come from compiled code
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
 
 
 def not_joined(address: str, error: Exception) -> InputError:

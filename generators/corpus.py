@@ -25,7 +25,7 @@ from dyncity.config import to_dict
 from dyncity.datasets.corpus import Corpus, open_corpus
 from dyncity.datasets.manifest import FailedScene, Manifest, ShardRecord
 from dyncity.errors import InputError
-from dyncity.ray_settings import not_joined, settle_environment
+from dyncity.ray_settings import attempts_unsaid, not_joined, settle_environment
 from dyncity.scene import OccupancyScene
 from exporters.base import SceneExporter
 from exporters.manifest import sweep_leftovers, write_manifest
@@ -303,7 +303,8 @@ def _start(ray: Any, address: str, cpus: int) -> None:
         options["num_cpus"] = max(os.cpu_count() or 1, cpus)
         options["object_store_memory"] = _OBJECT_STORE_BYTES
     try:
-        ray.init(address=address, **options)
+        with attempts_unsaid(address):
+            ray.init(address=address, **options)
     except Exception as error:  # Ray raises a bare Exception when it does not start in time
         raise not_joined(address, error) from error
 

@@ -17,7 +17,7 @@ import torch
 
 from dyncity.config import Config, config_json, from_dict
 from dyncity.errors import InputError
-from dyncity.ray_settings import not_joined, settle_environment
+from dyncity.ray_settings import attempts_unsaid, not_joined, settle_environment
 from dyncity.training.clips import Clips
 from dyncity.training.dit_loop import fit_dit
 from dyncity.training.latents import open_latents
@@ -155,10 +155,11 @@ def _fit_on_ray(
     cpus = os.cpu_count() or 1
     local = {"num_cpus": max(cpus, most)} if address == "local" else {}
     try:
-        ray.init(
-            address=address, include_dashboard=False if address == "local" else None, log_to_driver=False,
-            logging_level="ERROR", ignore_reinit_error=True, **local,
-        )  # fmt: skip
+        with attempts_unsaid(address):
+            ray.init(
+                address=address, include_dashboard=False if address == "local" else None, log_to_driver=False,
+                logging_level="ERROR", ignore_reinit_error=True, **local,
+            )  # fmt: skip
     except Exception as error:  # Ray raises a bare Exception when it does not start in time
         raise not_joined(address, error) from error
     storage = tempfile.mkdtemp(prefix="dyncity-train-") if address == "local" else str(out / ".ray")

@@ -18,8 +18,8 @@ from exporters.manifest import verify_corpus
 pytest.importorskip("ray")
 
 CITY = [
-    *("generate", "--generator", "procedural", "--scenes-per-shard", 1, "--set", "clip.frames=2"),
-    *("--set", "grid.shape=[16,16,8]", "--set", "grid.origin=[-6.4,-6.4,-1.2]"),
+    *("generate", "--generator", "procedural", "--scenes-per-shard", 1, "--command", "forward"),
+    *("--set", "clip.frames=2", "--set", "grid.shape=[16,16,8]", "--set", "grid.origin=[-6.4,-6.4,-1.2]"),
 ]
 DIFFUSION = ["generate", "--num-scenes", 4, "--micro-batch", 2, "--steps", 2, "--scenes-per-shard", 2]
 GPUS = ["--gpus-per-worker", 1]
@@ -63,6 +63,7 @@ def test_nodes_come_for_the_work_and_go_when_it_is_done(running: Cloud, tmp_path
     assert contents(tmp_path / "out") == local(tmp_path / "local", *asked)
 
 
+@pytest.mark.slow
 def test_another_token_than_the_clusters_is_one_line(running: Cloud, tmp_path: Path) -> None:
     asked = [*CITY, "--address", running.address, "--workers", 1, "--out", tmp_path / "out"]
     job = running.dyncity(*asked, RAY_AUTH_TOKEN="another")
