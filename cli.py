@@ -88,6 +88,11 @@ def generate(
         bool, typer.Option("--repair", help="Make what is damaged in DIR again, by its own manifest.")
     ] = False,
     dry_run: DryRun = False,
+    price_per_gpu_hour: Annotated[float | None, typer.Option(metavar="P", help="--dry-run: of one GPU.")] = None,
+    price_per_cpu_hour: Annotated[float | None, typer.Option(metavar="P", help="--dry-run: of one CPU.")] = None,
+    scenes_per_second: Annotated[
+        float | None, typer.Option(metavar="R", help="--dry-run: of one worker; else measured.")
+    ] = None,
 ) -> None:
     """Make a corpus of labelled scenes.
 
@@ -97,6 +102,7 @@ def generate(
       dyncity generate --command left --num-scenes 4 --labels semantickitti --out left-turns
       dyncity generate --generator procedural --num-scenes 100 --out city
       dyncity generate --repair --out city
+      dyncity generate --num-scenes 1000000 --dry-run --price-per-cpu-hour 0.05 --out corpus
     """
     if repair:
         only_with(
@@ -107,7 +113,9 @@ def generate(
     from dyncity.layout_file import read_layout
     from dyncity.trajectory_file import read_trajectory
     from generators import sources
+    from generators.cost import Prices
 
+    prices = Prices(price_per_gpu_hour, price_per_cpu_hour, scenes_per_second)
     if generator == "diffusion":
         if layout is not None and chunks != 1:
             raise InputError("--layout", "was given beside --chunks", "ask for a layout of one clip, or for chunks")
@@ -150,6 +158,7 @@ def generate(
         execution=_execution(workers, gpus_per_worker, address, resume=resume, overwrite=overwrite),
         dry_run=dry_run,
         strict=strict,
+        prices=prices,
     )
 
 

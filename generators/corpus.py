@@ -17,7 +17,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from dyncity.config import to_dict
 from dyncity.datasets.corpus import Corpus, open_corpus
 from dyncity.datasets.manifest import FailedScene, Manifest, ShardRecord
 from dyncity.errors import InputError
+from dyncity.ray_settings import attempts_unsaid, not_joined, settle_environment
 from dyncity.scene import OccupancyScene
 from exporters.base import SceneExporter
 from exporters.manifest import sweep_leftovers, write_manifest
@@ -34,22 +35,15 @@ from generators.ledger import Report, open_ledger
 from generators.plan import CorpusPlan, ShardRange
 from generators.shard_worker import BuildGenerator, ShardWorker, is_device_lost
 
-__all__ = ["CorpusPlan", "CorpusResult", "make_corpus", "ray_session"]
+__all__ = ["CorpusPlan", "CorpusResult", "make_corpus", "on_worker", "ray_session"]
 
 Preview = Callable[[list[OccupancyScene], Path], None]
+Answer = TypeVar("Answer")
 
 PREVIEW_SCENES = 16
 CARD_SCENES = 64  # read back for the class shares of the card
 _CARD_BYTES = 2**28  # no more of them than so many bytes of labels, but one: whole drives are long
 _OBJECT_STORE_BYTES = 150 * 2**20  # no voxels pass through it
-_QUIET = {
-    "RAY_BACKEND_LOG_LEVEL": "fatal",
-    "RAY_DATA_LOG_LEVEL": "CRITICAL",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
-    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +250,37 @@ def _record(answer: dict[str, Any]) -> ShardRecord:
     return ShardRecord(**values, failures=failures)
 
 
+def on_worker(work: Callable[[], Answer], address: str, *, cpus: int = 1, gpus: float = 0.0) -> Answer:
+    """Call ``work`` in a process like those of the workers, on a node that has what they are given.
+
+    The head of a cluster, where a driver runs, has no GPU: what decides the bytes there, and how fast scenes
+    are made, only a worker can say. Waits until the cluster has such a node.
+
+    Args:
+        work: picklable, and what it returns as well.
+        address: the cluster's, as ``make_corpus`` takes it.
+        cpus, gpus: what a worker is given.
+
+    Raises:
+        InputError: no such cluster, or ``work`` raises it.
+    """
+    with ray_session(address, cpus, gpus) as ray:
+        # A preempted node is no fault of the work: it is called again on another one.
+        task = ray.remote(num_cpus=cpus, num_gpus=gpus or None, max_retries=-1)(_answer)
+        answer = ray.get(task.remote(work))
+    if isinstance(answer, InputError):
+        raise answer
+    return answer
+
+
+def _answer(work: Callable[[], Answer]) -> Answer | InputError:
+    """What the work returns, or the InputError that it raises."""
+    try:
+        return work()
+    except InputError as error:
+        return error
+
+
 @contextmanager
 def ray_session(address: str, cpus: int, gpus: float = 0.0) -> Iterator[Any]:
     """Ray, quiet: the one that runs in this process already, a cluster's, or a local one that ends here.
@@ -266,15 +291,9 @@ def ray_session(address: str, cpus: int, gpus: float = 0.0) -> Iterator[Any]:
         gpus: GPUs that a local Ray has to have.
 
     Raises:
-        InputError: no cluster at that address, Ray does not start, too few GPUs.
+        InputError: no cluster at that address, one that wants another token, Ray does not start, too few GPUs.
     """
-    for name, value in _QUIET.items():
-        os.environ.setdefault(name, value)
-    # Token authentication is a cluster's choice; a local Ray must not ask for a token left from one.
-    if address == "local":
-        os.environ["RAY_AUTH_MODE"] = "disabled"
-    else:
-        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    settle_environment(address)
     import ray
     import ray.data
 
@@ -302,11 +321,10 @@ def _start(ray: Any, address: str, cpus: int) -> None:
         options["num_cpus"] = max(os.cpu_count() or 1, cpus)
         options["object_store_memory"] = _OBJECT_STORE_BYTES
     try:
-        ray.init(address=address, **options)
+        with attempts_unsaid(address):
+            ray.init(address=address, **options)
     except Exception as error:  # Ray raises a bare Exception when it does not start in time
-        line = " ".join(str(error).split())[:200]
-        fix = "try again when the machine is less busy" if address == "local" else "start one, or use local"
-        raise InputError("--address", f"no Ray at {address!r} ({line})", fix) from error
+        raise not_joined(address, error) from error
 
 
 def _finish(plan: CorpusPlan, folder: OpenFolder, preview: Preview | None) -> Manifest:

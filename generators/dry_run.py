@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dyncity.errors import InputError
 from exporters.base import SceneExporter
+from generators.cost import Prices, run_cost
 from generators.plan import CorpusPlan
 from generators.shard_worker import BuildGenerator, reason
 
@@ -15,16 +16,27 @@ Rows = dict[str, str | int | float]
 
 
 def dry_run(
-    plan: CorpusPlan, build_generator: BuildGenerator, exporter: SceneExporter, workers: tuple[int, int] = (0, 0)
+    plan: CorpusPlan,
+    build_generator: BuildGenerator,
+    exporter: SceneExporter,
+    workers: tuple[int, int] = (0, 0),
+    gpus_per_worker: float = 0.0,
+    prices: Prices | None = None,
 ) -> Rows:
-    """Counts of a plan, and estimates of its size and time.
+    """Counts of a plan, and estimates of its size, its time and its cost.
 
     The estimates extrapolate the first micro-batch, sampled here and written to a temporary folder. Time
     is that of the fewest workers, each as fast as this process, without starting them.
 
+    Args:
+        plan, build_generator, exporter, workers, gpus_per_worker: as ``make_corpus`` takes them.
+        prices: what an hour costs; a rate in it is taken instead of the measured one.
+
     Raises:
-        InputError: the generator cannot be built or refuses the request.
+        InputError: the generator cannot be built or refuses the request; a price of what workers do not have.
     """
+    prices = prices or Prices()
+    hourly = prices.of_worker(plan.threads, gpus_per_worker)
     wanted = min(plan.micro_batch, plan.num_scenes)
     rows: Rows = {
         "generator": plan.generator,
@@ -52,9 +64,14 @@ def dry_run(
         files = list(path.iterdir()) if path.is_dir() else [path]
         size = sum(f.stat().st_size for f in files)
     batches = -(-plan.num_scenes // plan.micro_batch)
-    return rows | {
+    if (rate := prices.scenes_per_second) is None:
+        rate, settling = wanted / seconds, seconds * batches
+    else:
+        settling = plan.num_scenes / rate
+    rows |= {
         "frames": sum(s.frames for s in scenes) * plan.num_scenes // wanted,
         "MB, about": round(size / wanted * plan.num_scenes / 1e6, 1),
-        "seconds, about": round(seconds * batches / max(1, workers[0]), 1),
-        "scenes a second and worker, about": round(wanted / seconds, 2),
+        "seconds, about": round(settling / max(1, workers[0]), 1),
+        "scenes a second and worker, about": round(rate, 2),
     }
+    return rows | ({} if hourly is None else run_cost(plan.num_scenes, rate, workers, hourly))

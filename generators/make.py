@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from dyncity.config import Config, from_dict
 from dyncity.datasets.manifest import MANIFEST
+from dyncity.errors import InputError
 from dyncity.layout_file import read_layout
 from dyncity.terminal import ProgressLine, show_table
 from exporters.base import SceneExporter
 from generators.base import SceneGenerator
-from generators.corpus import Preview, make_corpus
+from generators.corpus import Preview, make_corpus, on_worker
+from generators.cost import Prices
 from generators.dry_run import dry_run as estimate
 from generators.plan import CorpusPlan
 from generators.plan_check import check_plan
 from generators.repair import repair_corpus, repairable
+from generators.shard_worker import BuildGenerator
 from generators.sources import Source, of_plan
 
 _FAILURES_SHOWN = 5
@@ -34,6 +38,7 @@ def make(
     preview: Preview,
     dry_run: bool = False,
     strict: bool = False,
+    prices: Prices | None = None,
 ) -> int:
     """Make the corpus and show what came of it; the number of scenes that failed.
 
@@ -47,23 +52,34 @@ def make(
         preview: draws scenes into a file.
         dry_run: show what it would come to, and write nothing.
         strict: conditions that contradict themselves are refused, not warned of.
+        prices: for a dry run, what an hour costs.
 
     Raises:
         InputError: as ``make_corpus``, and as ``check_plan``.
     """
+    address, gpus = execution["address"], execution["gpus_per_worker"]
+    on_cluster = address != "local" and execution["workers"] != (0, 0)
+    fingerprint = generator.fingerprint()
+    if on_cluster and "device" in fingerprint:
+        # The head has no GPU, the workers may: they say what decides the bytes.
+        show_table([("device", "asking a worker of the cluster, which may have to start one")])
+        fingerprint = on_worker(partial(_fingerprint, source.build), address, gpus=gpus)
     plan = CorpusPlan(
         generator=generator.name,
         config=generator.config,
         micro_batch=generator.micro_batch,
-        fingerprint_of_generator=generator.fingerprint(),
+        fingerprint_of_generator=fingerprint,
         **request,
     )
     exporter = exporters[plan.container](labels=plan.labels, columns=plan.columns)
     check_plan(plan, generator, strict)
     if dry_run:
-        rows = estimate(plan, source.build, exporter, execution["workers"])
+        measure = partial(estimate, plan, source.build, exporter, execution["workers"], gpus, prices)
+        rows = on_worker(measure, address, cpus=plan.threads, gpus=gpus) if on_cluster else measure()
         show_table(list(rows.items()), title=f"would write {out}")
         return 0
+    if prices is not None and prices != Prices():
+        raise InputError("--dry-run", "it is missing", "prices and rates are for estimates alone")
     with ProgressLine(plan.generator, "scenes", plan.num_scenes) as progress:
         result = make_corpus(
             *(plan, source.build, exporter, out),
@@ -125,3 +141,8 @@ def repair(
     ]
     show_table(table, title=str(out))
     return len(result.left)
+
+
+def _fingerprint(build: BuildGenerator) -> dict[str, str | int | float]:
+    """What decides the bytes in this process."""
+    return build().fingerprint()

@@ -17,6 +17,7 @@ import torch
 
 from dyncity.config import Config, config_json, from_dict
 from dyncity.errors import InputError
+from dyncity.ray_settings import attempts_unsaid, not_joined, settle_environment
 from dyncity.training.clips import Clips
 from dyncity.training.dit_loop import fit_dit
 from dyncity.training.latents import open_latents
@@ -25,13 +26,6 @@ from dyncity.training.run_folder import prepare_run, sole_writer
 from dyncity.training.vae_loop import fit_vae
 
 Report = Callable[[Metrics], None]
-_QUIET = {
-    "RAY_BACKEND_LOG_LEVEL": "fatal",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
-    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
-}
 _MAX_FAILURES = 8
 
 
@@ -149,9 +143,7 @@ def _fit_on_ray(
     State lives in ``out``, not in Ray's own checkpoints: those count only once the controller has polled
     them, ours once they are renamed. A worker that dies is replaced and the group goes on from there.
     """
-    os.environ.update({k: v for k, v in _QUIET.items() if k not in os.environ})
-    if address == "local":
-        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    settle_environment(address)
     if workers[0] == workers[1]:
         # A busy machine can take minutes to start a group; an elastic one has to give up sooner and shrink.
         os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "300")
@@ -162,10 +154,14 @@ def _fit_on_ray(
     least, most = workers
     cpus = os.cpu_count() or 1
     local = {"num_cpus": max(cpus, most)} if address == "local" else {}
-    ray.init(
-        address=address, include_dashboard=False if address == "local" else None, log_to_driver=False,
-        logging_level="ERROR", ignore_reinit_error=True, **local,
-    )  # fmt: skip
+    try:
+        with attempts_unsaid(address):
+            ray.init(
+                address=address, include_dashboard=False if address == "local" else None, log_to_driver=False,
+                logging_level="ERROR", ignore_reinit_error=True, **local,
+            )  # fmt: skip
+    except Exception as error:  # Ray raises a bare Exception when it does not start in time
+        raise not_joined(address, error) from error
     storage = tempfile.mkdtemp(prefix="dyncity-train-") if address == "local" else str(out / ".ray")
     threads = max(1, cpus // most)
     trainer = TorchTrainer(

@@ -1,0 +1,63 @@
+"""What Ray reads from the environment before it is imported, and one line for a cluster that cannot be joined.
+
+Ray itself is not imported here. Authentication: docs/cluster.md.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from dyncity.errors import InputError
+
+_QUIET = {
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+    "RAY_DATA_LOG_LEVEL": "CRITICAL",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+}
+
+
+def settle_environment(address: str) -> None:
+    """Set what Ray is to find in the environment; to be called before Ray is imported.
+
+    Args:
+        address: "local", "auto" or HOST:PORT. A local Ray is this process's own, on this machine alone: it never
+            asks for the token of a cluster that this machine may know. For a cluster ``RAY_AUTH_MODE`` stays as
+            it is: its nodes have it set, whoever joins from elsewhere sets it.
+    """
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    if address == "local":
+        os.environ["RAY_AUTH_MODE"] = "disabled"
+
+
+@contextmanager
+def attempts_unsaid(address: str) -> Iterator[None]:
+    """Keep from stderr what Ray writes there of each attempt at joining a cluster, whatever its log level is."""
+    if address == "local":
+        yield
+        return
+    sys.stderr.flush()
+    stderr = os.dup(2)  # the file itself: these lines come from compiled code
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+
+
+def not_joined(address: str, error: Exception) -> InputError:
+    """Why Ray did not start here, or no cluster could be joined, on one line."""
+    said = " ".join(str(error).split())[:200]
+    if address == "local":
+        fix = "try again when the machine is less busy"
+    else:  # Ray answers to a wrong token as to no answer
+        fix = "check the address and, where the cluster wants one, the token (RAY_AUTH_MODE=token), or use local"
+    return InputError("--address", f"no Ray at {address!r} ({said})", fix)
