@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import json
 import re
 import types
@@ -272,6 +273,12 @@ def _convert(kind: Any, value: Any, key: str, where: str) -> Any:
     raise InputError(where, f"{key} is {value!r}", f"give {name}")
 
 
+@functools.cache  # a manifest has a record a shard, and resolving annotations takes longer than all the rest
+def _fields(kind: Any) -> tuple[dict[str, dataclasses.Field[Any]], dict[str, Any]]:
+    """The fields of a dataclass and their types, by name."""
+    return {f.name: f for f in dataclasses.fields(kind)}, typing.get_type_hints(kind)
+
+
 def from_dict(kind: Any, values: Any, where: str, prefix: str = "") -> Any:
     """A configuration dataclass from plain values, strictly.
 
@@ -286,8 +293,7 @@ def from_dict(kind: Any, values: Any, where: str, prefix: str = "") -> Any:
     """
     if not isinstance(values, dict):
         raise InputError(where, f"{prefix or 'the whole'} is {type(values).__name__}", "give a mapping of keys")
-    fields = {f.name: f for f in dataclasses.fields(kind)}
-    hints = typing.get_type_hints(kind)
+    fields, hints = _fields(kind)
     for key in values:
         if key not in fields:
             close = difflib.get_close_matches(str(key), fields, n=1)

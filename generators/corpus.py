@@ -11,18 +11,18 @@ import json
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, replace
+from itertools import accumulate, islice, takewhile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dyncity.config import to_dict
-from dyncity.datasets.corpus import Corpus, open_corpus
+from dyncity.datasets.corpus import Corpus
 from dyncity.datasets.manifest import FailedScene, Manifest, ShardRecord
 from dyncity.errors import InputError
 from dyncity.scene import OccupancyScene
@@ -124,11 +124,11 @@ def make_corpus(
             "out": out,
             "journals": folder.journals,
         }
-        left = [s for s in plan.shards if s.number not in folder.records]
+        left = [n for n in range(len(plan.shards)) if n not in folder.records]
         with open_ledger(plan, folder, report) as ledger:
             resumed = ledger.settled
             outcomes = (
-                _here(ShardWorker(**made_of), left)
+                _here(ShardWorker(**made_of), map(plan.shards.__getitem__, left))
                 if workers == (0, 0)
                 else _on_ray(made_of, left, workers, gpus_per_worker, address)
             )
@@ -158,7 +158,7 @@ def _check(plan: CorpusPlan, exporter: SceneExporter, workers: tuple[int, int], 
         raise InputError("--container", f"found {plan.container!r}", f"the exporter writes {exporter.container!r}")
 
 
-def _here(worker: ShardWorker, shards: Sequence[ShardRange]) -> Generator[tuple[int, ShardRecord]]:
+def _here(worker: ShardWorker, shards: Iterable[ShardRange]) -> Generator[tuple[int, ShardRecord]]:
     """Make the shards in this process: one is compressed and written while the next is sampled."""
     with ThreadPoolExecutor(2) as pool:
         try:
@@ -295,7 +295,7 @@ def _finish(plan: CorpusPlan, folder: OpenFolder, preview: Preview | None) -> Ma
     """Preview, card and the manifest that digests them, all from what is in the shards."""
     sweep_leftovers(folder.out)  # of workers that died while they wrote
     write_manifest(folder.out, folder.manifest(plan))
-    sample = _sample(open_corpus(folder.out))
+    sample = _sample(Corpus(folder.out, _head(folder.manifest(plan))))
     picture = preview is not None and bool(sample)
     if picture and preview is not None:
         folder.replace("preview.png", lambda path: preview(sample[:PREVIEW_SCENES], path))
@@ -303,6 +303,13 @@ def _finish(plan: CorpusPlan, folder: OpenFolder, preview: Preview | None) -> Ma
     folder.replace("README.md", lambda path: path.write_text(card(plan, manifest, sample, picture)))
     write_manifest(folder.out, manifest)
     return manifest
+
+
+def _head(manifest: Manifest) -> Manifest:
+    """The manifest of the first shards alone, with the scenes that card and picture look at: all take long to open."""
+    before = accumulate((s.scenes for s in manifest.shards), initial=0)
+    head = takewhile(lambda pair: pair[0] < CARD_SCENES, zip(before, manifest.shards, strict=False))
+    return replace(manifest, shards=tuple(record for _, record in head))
 
 
 def _sample(corpus: Corpus) -> list[OccupancyScene]:
