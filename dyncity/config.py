@@ -165,6 +165,8 @@ class TrainConfig:
     Attributes:
         steps: optimiser steps.
         batch: clips a step over all workers.
+        micro_batch: clips that a worker takes through the network at once; the gradients of the rest of its
+            share of the batch are accumulated, which changes a result by rounding alone. 0: its whole share.
         lr: peak learning rate, warmed up over ``warmup`` steps, then cosine to a tenth.
         ema: decay of the averaged weights, which are what a run ships.
         decoded_frames: VAE only: frames of a clip that are decoded in a step (0: all).
@@ -178,6 +180,7 @@ class TrainConfig:
     steps: int
     batch: int
     lr: float
+    micro_batch: int = 0
     warmup: int = 100
     ema: float = 0.999
     weight_decay: float = 0.0
