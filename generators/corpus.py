@@ -41,6 +41,8 @@ Preview = Callable[[list[OccupancyScene], Path], None]
 PREVIEW_SCENES = 16
 CARD_SCENES = 64  # read back for the class shares of the card
 _CARD_BYTES = 2**28  # no more of them than so many bytes of labels, but one: whole drives are long
+# Ray Data keeps every block of a data set in this process's memory from its beginning to its end.
+POOL_SHARDS = 10_000
 _OBJECT_STORE_BYTES = 150 * 2**20  # no voxels pass through it
 _QUIET = {
     "RAY_BACKEND_LOG_LEVEL": "fatal",
@@ -175,13 +177,13 @@ def _here(worker: ShardWorker, shards: Iterable[ShardRange]) -> Generator[tuple[
 
 
 class _ShardActor:
-    """A ShardWorker as Ray Data calls it: a shard a row in; its record, or an InputError, as JSON out."""
+    """A ShardWorker as Ray Data calls it: a shard's number a row in; its record, or an InputError, as JSON out."""
 
     def __init__(self, **made_of: Any) -> None:
-        self._worker = ShardWorker(**made_of)
+        self._worker, self._shards = ShardWorker(**made_of), made_of["plan"].shards
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[Any]]:
-        shard = ShardRange(*(int(batch[name][0]) for name in ("number", "first", "scenes")))
+        shard = self._shards[int(batch["number"][0])]
         answer: dict[str, Any]
         try:
             answer = {"record": to_dict(self._worker.make(shard))}
@@ -196,37 +198,36 @@ class _ShardActor:
 
 def _on_ray(
     made_of: dict[str, Any],
-    shards: Sequence[ShardRange],
+    numbers: Sequence[int],
     workers: tuple[int, int],
     gpus_per_worker: float,
     address: str,
 ) -> Generator[tuple[int, ShardRecord]]:
-    """Make the shards by a pool of actors that Ray Data keeps alive and scales."""
-    if not shards:
+    """Make the shards of these numbers by pools of actors that Ray Data keeps alive and scales."""
+    if not numbers:
         return
-    least, most = (min(n, len(shards)) for n in workers)
+    least, most = (min(n, len(numbers)) for n in workers)
     cpus = made_of["plan"].threads
     with ray_session(address, cpus * most, gpus_per_worker * least) as ray:
-        # One operator and no read task: actors that hold every CPU would wait for ever for a second one.
-        dataset = ray.data.from_items(
-            [{"number": s.number, "first": s.first, "scenes": s.scenes} for s in shards],
-            override_num_blocks=len(shards),
-        ).map_batches(
-            _ShardActor,
-            batch_size=1,
-            compute=ray.data.ActorPoolStrategy(
-                min_size=least,
-                max_size=most,
-                # A second call compresses and writes its shard while the first one samples.
-                max_concurrent_calls_per_actor=2,
-                enable_true_multi_threading=True,
-            ),
-            num_cpus=cpus,
-            num_gpus=gpus_per_worker or None,
-            fn_constructor_kwargs=made_of,
-        )
-        for row in dataset.iter_rows():
-            yield int(row["number"]), _record(json.loads(row["answer"]))
+        for first in range(0, len(numbers), POOL_SHARDS):
+            some = numbers[first : first + POOL_SHARDS]
+            # One operator and no read task: actors that hold every CPU would wait for ever for a second one.
+            dataset = ray.data.from_items([{"number": n} for n in some], override_num_blocks=len(some)).map_batches(
+                _ShardActor,
+                batch_size=1,
+                compute=ray.data.ActorPoolStrategy(
+                    min_size=min(least, len(some)),
+                    max_size=min(most, len(some)),
+                    # A second call compresses and writes its shard while the first one samples.
+                    max_concurrent_calls_per_actor=2,
+                    enable_true_multi_threading=True,
+                ),
+                num_cpus=cpus,
+                num_gpus=gpus_per_worker or None,
+                fn_constructor_kwargs=made_of,
+            )
+            for row in dataset.iter_rows():
+                yield int(row["number"]), _record(json.loads(row["answer"]))
 
 
 def _record(answer: dict[str, Any]) -> ShardRecord:

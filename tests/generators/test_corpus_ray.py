@@ -45,6 +45,12 @@ def test_any_number_of_workers_makes_the_same_bytes(tmp_path, reference, workers
     assert seen[-1] == (19, 19, "3/3 shards")
 
 
+def test_more_shards_than_a_pool_takes_are_made_by_several(tmp_path, reference, monkeypatch):
+    monkeypatch.setattr("generators.corpus.POOL_SHARDS", 2)
+    make(tmp_path / "out", workers=(2, 2))
+    assert contents(tmp_path / "out") == reference
+
+
 def test_actors_killed_in_the_middle_change_nothing(tmp_path, reference):
     build = source(dies_at=10, deaths=1, diary=tmp_path / "diary")
     result = make(tmp_path / "out", build=build, workers=(2, 2))
