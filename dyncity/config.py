@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import json
 import re
 import types
@@ -166,6 +167,8 @@ class TrainConfig:
     Attributes:
         steps: optimiser steps.
         batch: clips a step over all workers.
+        micro_batch: clips that a worker takes through the network at once; the gradients of the rest of its
+            share of the batch are accumulated, which changes a result by rounding alone. 0: its whole share.
         lr: peak learning rate, warmed up over ``warmup`` steps, then cosine to a tenth.
         ema: decay of the averaged weights, which are what a run ships.
         decoded_frames: VAE only: frames of a clip that are decoded in a step (0: all).
@@ -179,6 +182,7 @@ class TrainConfig:
     steps: int
     batch: int
     lr: float
+    micro_batch: int = 0
     warmup: int = 100
     ema: float = 0.999
     weight_decay: float = 0.0
@@ -274,6 +278,12 @@ def _convert(kind: Any, value: Any, key: str, where: str) -> Any:
     raise InputError(where, f"{key} is {value!r}", f"give {name}")
 
 
+@functools.cache  # a manifest has a record a shard, and resolving annotations takes longer than all the rest
+def _fields(kind: Any) -> tuple[dict[str, dataclasses.Field[Any]], dict[str, Any]]:
+    """The fields of a dataclass and their types, by name."""
+    return {f.name: f for f in dataclasses.fields(kind)}, typing.get_type_hints(kind)
+
+
 def from_dict(kind: Any, values: Any, where: str, prefix: str = "") -> Any:
     """A configuration dataclass from plain values, strictly.
 
@@ -288,8 +298,7 @@ def from_dict(kind: Any, values: Any, where: str, prefix: str = "") -> Any:
     """
     if not isinstance(values, dict):
         raise InputError(where, f"{prefix or 'the whole'} is {type(values).__name__}", "give a mapping of keys")
-    fields = {f.name: f for f in dataclasses.fields(kind)}
-    hints = typing.get_type_hints(kind)
+    fields, hints = _fields(kind)
     for key in values:
         if key not in fields:
             close = difflib.get_close_matches(str(key), fields, n=1)

@@ -11,18 +11,18 @@ import json
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, replace
+from itertools import accumulate, islice, takewhile
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
 from dyncity.config import to_dict
-from dyncity.datasets.corpus import Corpus, open_corpus
+from dyncity.datasets.corpus import Corpus
 from dyncity.datasets.manifest import FailedScene, Manifest, ShardRecord
 from dyncity.errors import InputError
 from dyncity.ray_settings import attempts_unsaid, not_joined, settle_environment
@@ -43,6 +43,8 @@ Answer = TypeVar("Answer")
 PREVIEW_SCENES = 16
 CARD_SCENES = 64  # read back for the class shares of the card
 _CARD_BYTES = 2**28  # no more of them than so many bytes of labels, but one: whole drives are long
+# Ray Data keeps every block of a data set in this process's memory from its beginning to its end.
+POOL_SHARDS = 10_000
 _OBJECT_STORE_BYTES = 150 * 2**20  # no voxels pass through it
 
 
@@ -122,7 +124,7 @@ def make_corpus(
             "out": out,
             "journals": folder.journals,
         }
-        left = [s for s in plan.shards if s.number not in folder.records]
+        left = [n for n in range(len(plan.shards)) if n not in folder.records]
         with open_ledger(plan, folder, report) as ledger:
             resumed = ledger.settled
             outcomes = make_shards(made_of, left, workers, gpus_per_worker, address)
@@ -153,7 +155,7 @@ def check_execution(workers: tuple[int, int], gpus_per_worker: float) -> None:
 
 def make_shards(
     made_of: dict[str, Any],
-    shards: Sequence[ShardRange],
+    numbers: Sequence[int],
     workers: tuple[int, int],
     gpus_per_worker: float,
     address: str,
@@ -162,15 +164,15 @@ def make_shards(
 
     Args:
         made_of: the arguments of ``ShardWorker``.
-        shards: what to make.
+        numbers: of the shards to make.
         workers, gpus_per_worker, address: as for ``make_corpus``.
     """
     if workers == (0, 0):
-        return _here(ShardWorker(**made_of), shards)
-    return _on_ray(made_of, shards, workers, gpus_per_worker, address)
+        return _here(ShardWorker(**made_of), map(made_of["plan"].shards.__getitem__, numbers))
+    return _on_ray(made_of, numbers, workers, gpus_per_worker, address)
 
 
-def _here(worker: ShardWorker, shards: Sequence[ShardRange]) -> Generator[tuple[int, ShardRecord]]:
+def _here(worker: ShardWorker, shards: Iterable[ShardRange]) -> Generator[tuple[int, ShardRecord]]:
     """In this process: one is compressed and written while the next is sampled."""
     with ThreadPoolExecutor(2) as pool:
         try:
@@ -187,13 +189,13 @@ def _here(worker: ShardWorker, shards: Sequence[ShardRange]) -> Generator[tuple[
 
 
 class _ShardActor:
-    """A ShardWorker as Ray Data calls it: a shard a row in; its record, or an InputError, as JSON out."""
+    """A ShardWorker as Ray Data calls it: a shard's number a row in; its record, or an InputError, as JSON out."""
 
     def __init__(self, **made_of: Any) -> None:
-        self._worker = ShardWorker(**made_of)
+        self._worker, self._shards = ShardWorker(**made_of), made_of["plan"].shards
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[Any]]:
-        shard = ShardRange(*(int(batch[name][0]) for name in ("number", "first", "scenes")))
+        shard = self._shards[int(batch["number"][0])]
         answer: dict[str, Any]
         try:
             answer = {"record": to_dict(self._worker.make(shard))}
@@ -208,37 +210,36 @@ class _ShardActor:
 
 def _on_ray(
     made_of: dict[str, Any],
-    shards: Sequence[ShardRange],
+    numbers: Sequence[int],
     workers: tuple[int, int],
     gpus_per_worker: float,
     address: str,
 ) -> Generator[tuple[int, ShardRecord]]:
-    """By a pool of actors that Ray Data keeps alive and scales."""
-    if not shards:
+    """By pools of actors that Ray Data keeps alive and scales."""
+    if not numbers:
         return
-    least, most = (min(n, len(shards)) for n in workers)
+    least, most = (min(n, len(numbers)) for n in workers)
     cpus = made_of["plan"].threads
     with ray_session(address, cpus * most, gpus_per_worker * least) as ray:
-        # One operator and no read task: actors that hold every CPU would wait for ever for a second one.
-        dataset = ray.data.from_items(
-            [{"number": s.number, "first": s.first, "scenes": s.scenes} for s in shards],
-            override_num_blocks=len(shards),
-        ).map_batches(
-            _ShardActor,
-            batch_size=1,
-            compute=ray.data.ActorPoolStrategy(
-                min_size=least,
-                max_size=most,
-                # A second call compresses and writes its shard while the first one samples.
-                max_concurrent_calls_per_actor=2,
-                enable_true_multi_threading=True,
-            ),
-            num_cpus=cpus,
-            num_gpus=gpus_per_worker or None,
-            fn_constructor_kwargs=made_of,
-        )
-        for row in dataset.iter_rows():
-            yield int(row["number"]), _record(json.loads(row["answer"]))
+        for first in range(0, len(numbers), POOL_SHARDS):
+            some = numbers[first : first + POOL_SHARDS]
+            # One operator and no read task: actors that hold every CPU would wait for ever for a second one.
+            dataset = ray.data.from_items([{"number": n} for n in some], override_num_blocks=len(some)).map_batches(
+                _ShardActor,
+                batch_size=1,
+                compute=ray.data.ActorPoolStrategy(
+                    min_size=min(least, len(some)),
+                    max_size=min(most, len(some)),
+                    # A second call compresses and writes its shard while the first one samples.
+                    max_concurrent_calls_per_actor=2,
+                    enable_true_multi_threading=True,
+                ),
+                num_cpus=cpus,
+                num_gpus=gpus_per_worker or None,
+                fn_constructor_kwargs=made_of,
+            )
+            for row in dataset.iter_rows():
+                yield int(row["number"]), _record(json.loads(row["answer"]))
 
 
 def _record(answer: dict[str, Any]) -> ShardRecord:
@@ -331,7 +332,7 @@ def _finish(plan: CorpusPlan, folder: OpenFolder, preview: Preview | None) -> Ma
     """Preview, card and the manifest that digests them, all from what is in the shards."""
     sweep_leftovers(folder.out)  # of workers that died while they wrote
     write_manifest(folder.out, folder.manifest(plan))
-    sample = card_sample(open_corpus(folder.out))
+    sample = card_sample(Corpus(folder.out, _head(folder.manifest(plan))))
     picture = preview is not None and bool(sample)
     if picture and preview is not None:
         folder.replace("preview.png", lambda path: preview(sample[:PREVIEW_SCENES], path))
@@ -339,6 +340,13 @@ def _finish(plan: CorpusPlan, folder: OpenFolder, preview: Preview | None) -> Ma
     folder.replace("README.md", lambda path: path.write_text(card(plan, manifest, sample, picture)))
     write_manifest(folder.out, manifest)
     return manifest
+
+
+def _head(manifest: Manifest) -> Manifest:
+    """The manifest of the first shards alone, with the scenes that card and picture look at: all take long to open."""
+    before = accumulate((s.scenes for s in manifest.shards), initial=0)
+    head = takewhile(lambda pair: pair[0] < CARD_SCENES, zip(before, manifest.shards, strict=False))
+    return replace(manifest, shards=tuple(record for _, record in head))
 
 
 def card_sample(corpus: Corpus) -> list[OccupancyScene]:

@@ -17,8 +17,9 @@ from generators.shard_worker import scenes_done
 
 Report = Callable[[int, int, str], None]
 
-_TICK = 0.5  # seconds between looks at the journals, and at least between two manifests
-_DUTY = 20  # looking and writing take at most a twentieth of the time
+# Both cost more the more shards there are, so they are rationed by time: linear over a run of any length.
+_TICK = 0.5  # seconds at least between two manifests, and between two reports
+_DUTY = 20  # writing manifests takes at most a twentieth of the time, and so does looking at journals
 
 
 class Ledger:
@@ -26,8 +27,8 @@ class Ledger:
 
     def __init__(self, plan: CorpusPlan, folder: OpenFolder, report: Report | None) -> None:
         self._plan, self._folder, self._report = plan, folder, report
-        self._lock = threading.Lock()
-        self._saved, self._save_every = 0.0, _TICK
+        self._lock, self._telling = threading.Lock(), threading.Lock()
+        self._save_next = self._tell_next = 0.0
         self._unsaved = False
         self.settled = sum(r.scenes + len(r.failures) for r in folder.records.values())
 
@@ -44,24 +45,37 @@ class Ledger:
         """Write the manifest where there is news and the last time is long enough ago."""
         with self._lock:
             begun = time.monotonic()
-            if not self._unsaved or (not force and begun - self._saved < self._save_every):
+            if not self._unsaved or (not force and begun < self._save_next):
                 return
             write_manifest(self._folder.out, self._folder.manifest(self._plan))
-            self._unsaved, self._saved = False, time.monotonic()
-            self._save_every = max(_TICK, _DUTY * (self._saved - begun))
+            self._unsaved, self._save_next = False, _next_time(begun)
 
-    def tell(self) -> float:
-        """Report the scenes of committed shards and those of shards in work; returns how long it took."""
-        begun = time.monotonic()
-        if self._report is not None:
+    def tell(self, force: bool = False) -> None:
+        """Report the scenes of committed shards and those of shards in work, where the last time is long enough ago.
+
+        Journals of committed shards are removed, so that there is one a shard in work.
+        """
+        with self._telling:
+            begun = time.monotonic()
+            if not force and begun < self._tell_next:
+                return
+            journals = _listed(self._folder.journals)
             with self._lock:
-                known = set(self._folder.records)
-                settled = self.settled
-            journals = [p for p in _listed(self._folder.journals) if int(p.name) not in known]
-            done = settled + sum(map(scenes_done, journals))
-            total = len(self._plan.shards)
-            self._report(min(done, self._plan.num_scenes), self._plan.num_scenes, f"{len(known)}/{total} shards")
-        return time.monotonic() - begun
+                records, settled = len(self._folder.records), self.settled
+                known = {p for p in journals if int(p.name) in self._folder.records}
+            done = settled + sum(scenes_done(p) for p in journals if p not in known)
+            for path in known:
+                path.unlink(missing_ok=True)
+            if self._report is not None:
+                wanted, total = self._plan.num_scenes, len(self._plan.shards)
+                self._report(min(done, wanted), wanted, f"{records}/{total} shards")
+            self._tell_next = _next_time(begun)
+
+
+def _next_time(begun: float) -> float:
+    """When work that was begun then and has just ended may be done again."""
+    now = time.monotonic()
+    return now + max(_TICK, _DUTY * (now - begun))
 
 
 def _listed(folder: Path) -> list[Path]:
@@ -79,17 +93,17 @@ def open_ledger(plan: CorpusPlan, folder: OpenFolder, report: Report | None) -> 
     ended = threading.Event()
 
     def tick() -> None:
-        pause = _TICK
-        while not ended.wait(pause):
+        while not ended.wait(_TICK):
             with suppress(InputError):  # a full disk is told by the next save in the main thread
                 ledger.save()
-            pause = max(_TICK, _DUTY * ledger.tell())
+            ledger.tell()
 
-    ledger.tell()
+    ledger.tell(force=True)
     thread = threading.Thread(target=tick, daemon=True)
     thread.start()
     try:
         yield ledger
+        ledger.tell(force=True)
     finally:
         ended.set()
         thread.join()

@@ -25,6 +25,7 @@ from dyncity.taxonomy import TAXONOMIES
 CONTAINERS = ("parquet", "numpy")
 MIXED = "mixed"
 MAX_SCENES = 100_000_000
+MAX_SHARDS = 500_000  # whose manifest can still be read (dyncity.datasets.manifest.MAX_MANIFEST_BYTES)
 
 _SHARD_BYTES = 64 * 2**20  # raw voxels of a shard by default: seconds of work, bounded memory
 _SHARDS_AT_LEAST = 4  # of a small corpus, so that several workers have something to do
@@ -37,6 +38,29 @@ class ShardRange:
     number: int
     first: int
     scenes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ShardRanges:
+    """All shards of a corpus, in order, each computed when it is asked for: a million scenes can be half a million.
+
+    Attributes:
+        scenes: of the corpus.
+        size: scenes of a shard; the last one may have fewer.
+    """
+
+    scenes: int
+    size: int
+
+    def __len__(self) -> int:
+        return -(-self.scenes // self.size)
+
+    def __getitem__(self, number: int) -> ShardRange:
+        first = range(0, self.scenes, self.size)[number]
+        return ShardRange(first // self.size, first, min(self.size, self.scenes - first))
+
+    def __iter__(self) -> Iterator[ShardRange]:
+        return map(self.__getitem__, range(len(self)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,6 +117,10 @@ class CorpusPlan:
             _one_of("--command", self.command, (*COMMANDS, MIXED))
         if self.trajectory is not None:
             self._check_trajectory()
+        if len(self.shards) > MAX_SHARDS:
+            raise InputError(
+                "--scenes-per-shard", f"makes {len(self.shards)} shards", f"at most {MAX_SHARDS}: give more"
+            )
         object.__setattr__(self, "columns", tuple(self.columns))
 
     def _check_trajectory(self) -> None:
@@ -119,11 +147,9 @@ class CorpusPlan:
         return -(-wanted // self.micro_batch) * self.micro_batch
 
     @property
-    def shards(self) -> tuple[ShardRange, ...]:
+    def shards(self) -> ShardRanges:
         """All shards, in order."""
-        size = self.shard_size
-        starts = range(0, self.num_scenes, size)
-        return tuple(ShardRange(n, s, min(size, self.num_scenes - s)) for n, s in enumerate(starts))
+        return ShardRanges(self.num_scenes, self.shard_size)
 
     def spec(self, index: int) -> SceneSpec:
         """What scene ``index`` is asked to be."""

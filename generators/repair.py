@@ -151,7 +151,7 @@ def _make(
         "journals": staging / "journals",
     }
     done, total = 0, sum(shard.scenes for shard in shards)
-    with closing(make_shards(made_of, shards, *execution)) as outcomes:
+    with closing(make_shards(made_of, [shard.number for shard in shards], *execution)) as outcomes:
         for number, (_, made) in enumerate(outcomes):
             record = wanted[made.first_scene]
             if made != record:

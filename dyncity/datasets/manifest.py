@@ -10,7 +10,8 @@ import hashlib
 import json
 import re
 import stat
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ FORMAT = "dyncity-corpus"
 VERSION = 1
 MANIFEST = "manifest.json"
 COMPANIONS = ("README.md", "config.json", "preview.png")
-MAX_MANIFEST_BYTES = 32 * 2**20
+MAX_MANIFEST_BYTES = 128 * 2**20  # half a million shards
+_DENSE_BYTES = 8 * 2**20  # beyond so many, a value has to take 8 bytes: "{}," would take 30 times its size in memory
+_CHUNK = 1024  # records that are encoded together
 
 _KEYS = ("format", "version", "plan", "fingerprint", "files", "shards", "sha256")
 _SHARD_NAME = re.compile(r"[0-9]{5,12}(\.parquet)?")
@@ -67,6 +70,11 @@ class ShardRecord:
         return self.first_scene + self.scenes + len(self.failures)
 
 
+_RECORD_FIELDS = tuple(f.name for f in fields(ShardRecord) if f.name != "failures")
+_LINE = json.JSONEncoder(allow_nan=False)
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
 @dataclass(frozen=True, slots=True)
 class Manifest:
     """The whole manifest.
@@ -105,22 +113,49 @@ class Manifest:
 
 
 def manifest_json(manifest: Manifest) -> str:
-    """The manifest as JSON text; ``sha256`` is the digest of all the rest of it."""
-    body = {
+    """The manifest as JSON text, a line a shard; ``sha256`` is the digest of all the rest of it."""
+    digest = _Digest(manifest.plan, manifest.fingerprint, manifest.files)
+    values = map(_values, manifest.shards)
+    lines: list[str] = []
+    while chunk := list(islice(values, _CHUNK)):
+        digest.update(chunk)
+        lines += [_LINE.encode(value) for value in chunk]
+    shards = "[\n  " + ",\n  ".join(lines) + "\n ]" if lines else "[]"
+    heads = {
         "format": FORMAT,
         "version": VERSION,
         "plan": manifest.plan,
         "fingerprint": manifest.fingerprint,
         "files": dict(sorted(manifest.files.items())),
-        "shards": [to_dict(s) for s in manifest.shards],
     }
-    return json.dumps(body | {"sha256": _digest(body)}, indent=1, allow_nan=False) + "\n"
+    members = [f"{_LINE.encode(key)}: {_LINE.encode(value)}" for key, value in heads.items()]
+    members += [f'"shards": {shards}', f'"sha256": "{digest.hexdigest()}"']
+    return "{\n " + ",\n ".join(members) + "\n}\n"
 
 
-def _digest(body: dict[str, Any]) -> str:
-    """sha256 of the body in canonical JSON (sorted keys, no spaces)."""
-    text = json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+def _values(record: ShardRecord) -> dict[str, Any]:
+    """A record as JSON values; ``to_dict`` would take five times as long, and there is one a shard."""
+    values = {name: getattr(record, name) for name in _RECORD_FIELDS}
+    return values | {"failures": [to_dict(f) for f in record.failures]}
+
+
+class _Digest:
+    """sha256 of a manifest without its own digest, as canonical JSON (sorted keys, no spaces), records as they come."""
+
+    def __init__(self, plan: dict[str, Any], fingerprint: str, files: dict[str, str]) -> None:
+        head = _CANONICAL.encode({"files": files, "fingerprint": fingerprint, "format": FORMAT, "plan": plan})
+        self._sha256 = hashlib.sha256(f'{head[:-1]},"shards":['.encode())
+        self._comma = b""
+
+    def update(self, records: list[dict[str, Any]]) -> None:
+        """The next records; at least one."""
+        self._sha256.update(self._comma + _CANONICAL.encode(records)[1:-1].encode())
+        self._comma = b","
+
+    def hexdigest(self) -> str:
+        """The digest, after the last record."""
+        self._sha256.update(f'],"version":{VERSION}}}'.encode())
+        return self._sha256.hexdigest()
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -138,11 +173,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise InputError(where, "it is not the manifest of a corpus", "give a folder that dyncity wrote")
     if values.get("version") != VERSION:
         raise InputError(where, f"found format version {values.get('version')!r}", f"this reads {VERSION}")
-    manifest = _checked(values, where)
-    body = {key: value for key, value in values.items() if key != "sha256"}
-    if values["sha256"] != _digest(body):
-        raise InputError(where, "its sha256 is not that of its contents", "restore it; it was changed")
-    return manifest
+    return _checked(values, where)
 
 
 def _read_json(folder: Path, path: Path) -> dict[str, Any]:
@@ -160,7 +191,10 @@ def _read_json(folder: Path, path: Path) -> dict[str, Any]:
     if status.st_size > MAX_MANIFEST_BYTES:
         raise InputError(path, f"it has {status.st_size} bytes", f"at most {MAX_MANIFEST_BYTES} are read")
     try:
-        values = json.loads(path.read_text("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
+        text = path.read_text("utf-8")
+        if len(text) > _DENSE_BYTES and text.count(",") > len(text) // 8:
+            raise ValueError("more values than a list of shards has")
+        values = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(path, f"not readable as JSON ({error})", "restore the file") from None
     if not isinstance(values, dict):
@@ -196,7 +230,13 @@ def _checked(values: dict[str, Any], where: str) -> Manifest:
         raise InputError(where, "its files are not README.md, config.json, preview.png", "restore the file")
     if not isinstance(shards, list):
         raise InputError(where, "its shards are not a list", "restore the file")
-    records = tuple(record_from_json(value, f"{where}, shard {i}") for i, value in enumerate(shards))
+    digest = _Digest(plan, values["fingerprint"], files)
+    records: list[ShardRecord] = []
+    for first in range(0, len(shards), _CHUNK):
+        chunk = shards[first : first + _CHUNK]
+        records += [record_from_json(value, f"{where}, shard {first + i}") for i, value in enumerate(chunk)]
+        digest.update(chunk)
+        shards[first : first + _CHUNK] = [None] * len(chunk)  # what is a record now need not be there twice
     end = 0
     for record in records:
         if record.first_scene < end:
@@ -206,7 +246,9 @@ def _checked(values: dict[str, Any], where: str) -> Manifest:
         raise InputError(where, f"its shards end at scene {end}, beyond the plan", "restore the file")
     if len({r.name for r in records}) != len(records):
         raise InputError(where, "two shards have the same name", "restore the file")
-    return Manifest(plan, values["fingerprint"], records, files)
+    if values["sha256"] != digest.hexdigest():
+        raise InputError(where, "its sha256 is not that of its contents", "restore it; it was changed")
+    return Manifest(plan, values["fingerprint"], tuple(records), files)
 
 
 def record_from_json(values: Any, where: str) -> ShardRecord:
@@ -218,9 +260,10 @@ def record_from_json(values: Any, where: str) -> ShardRecord:
     failures = values.get("failures") if isinstance(values, dict) else None
     if not isinstance(failures, list):
         raise InputError(where, "it has no list of failures", "restore the file")
-    failed = tuple(from_dict(FailedScene, f, where, "failures") for f in failures)
     record = from_dict(ShardRecord, {k: v for k, v in values.items() if k != "failures"}, where)
-    record = replace(record, failures=failed)
+    if failures:
+        failed = tuple(from_dict(FailedScene, f, where, "failures") for f in failures)
+        record = replace(record, failures=failed)
     if not _SHARD_NAME.fullmatch(record.name):
         raise InputError(where, f"found name {record.name[:60]!r}", "shards are named 00000.parquet or 00000")
     if not _DIGEST.fullmatch(record.sha256):

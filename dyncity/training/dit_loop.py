@@ -37,7 +37,7 @@ _WITH_LAYOUT, _LAYOUT_CLASS, _WITH_GIVEN = 0.2, 0.6, 0.25
 
 @dataclass(frozen=True)
 class DiTBatch:
-    """The rows of one worker: normalised rollouts and noise ``[r, c, h, w]``, noise levels ``[r]`` (times
+    """Rows of one worker: normalised rollouts and noise ``[r, c, h, w]``, noise levels ``[r]`` (times
     in (0, 1) of a flow, int64 steps of DDPM), conditions, and the global batch over the number of workers.
     """
 
@@ -129,7 +129,7 @@ def fit_dit(
     mean, std = scale.maps(config.latent_shape)
     order = np.array(latents.train)[stream(seed, 0, Purpose.TRAIN_BATCH).permutation(len(latents.train))]
     bias = config.dit.time_mean
-    rows = place.rows(settings.batch)
+    micro_batches = place.parts(settings)
 
     def batch_of(numbers: list[int], index: int, drop: float, share: float) -> DiTBatch:
         """Rows ``numbers``; row i draws from the stream ``index[i]``."""
@@ -159,12 +159,13 @@ def fit_dit(
             share,
         )
 
-    def train_batch(step: int) -> DiTBatch:
-        numbers = batch_numbers(order, step, settings.batch)
-        parts = [
-            batch_of([int(numbers[row])], step * settings.batch + row, config.dit.drop_condition, 1.0) for row in rows
+    def train_batch(step: int) -> list[DiTBatch]:
+        numbers, first = batch_numbers(order, step, settings.batch), step * settings.batch
+        drop, share = config.dit.drop_condition, settings.batch / place.world
+        return [
+            _joined([batch_of([int(numbers[row])], first + row, drop, 1.0) for row in rows], share)
+            for rows in micro_batches
         ]
-        return _joined(parts, settings.batch / place.world)
 
     held = latents.held[:_EVALUATED_CLIPS]
     held_out = batch_of(held, 2**62, 0.0, float(len(held))) if place.rank == 0 else None

@@ -108,6 +108,8 @@ def _launch(
     report: Report,
 ) -> None:
     settings = config.train_vae if job["kind"] == "vae" else config.train_dit
+    if settings.micro_batch < 0:
+        raise InputError(f"train_{job['kind']}.micro_batch", f"found {settings.micro_batch}", "give 0 or more")
     if workers[1] > settings.batch:
         raise InputError(
             "--workers", f"{workers[1]} workers for a batch of {settings.batch}",
@@ -215,7 +217,8 @@ def _worker(settings: dict[str, Any]) -> None:
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
     out = Path(settings["job"]["out"])
-    place = Place(rank, world, get_device(), prepare_model if world > 1 else lambda module: module)
+    wrap = prepare_model if world > 1 else lambda module: module
+    place = Place(rank, world, get_device(), wrap, _leaving)
     try:
         with sole_writer(out) if rank == 0 else nullcontext():
             _barrier(world)
@@ -223,6 +226,14 @@ def _worker(settings: dict[str, Any]) -> None:
     except InputError as error:
         (out / ".error.json").write_text(json.dumps({"where": error.where, "found": error.found, "fix": error.fix}))
         raise
+
+
+def _leaving() -> frozenset[str]:
+    """Ids of the nodes of this run that the cluster is about to take away; all ranks ask together."""
+    import ray.train
+
+    announced = ray.train.get_preemption_info()
+    return frozenset(announced.preempted_node_ids) if announced is not None else frozenset()
 
 
 def _barrier(world: int) -> None:

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from dyncity.config import TrainConfig
@@ -29,6 +31,7 @@ from dyncity.training.run_folder import (
 
 Metrics = dict[str, float | int]
 LOG_EVERY = 20
+LOOK_EVERY = 5  # steps between looks at whether nodes are leaving: a round trip, in which all workers wait for another
 
 
 @dataclass(frozen=True)
@@ -39,12 +42,15 @@ class Place:
         rank, world: its number and how many there are; rank 0 evaluates and writes.
         device: what it computes on.
         wrap: makes a module average its gradients over the workers (DDP); the identity for one.
+        leaving: names of the nodes of this run that the cluster has announced to take away; all workers
+            ask equally often.
     """
 
     rank: int = 0
     world: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     wrap: Callable[[nn.Module], nn.Module] = lambda module: module
+    leaving: Callable[[], frozenset[str]] = frozenset
 
     def rows(self, batch: int) -> range:
         """The rows of a global batch that this worker computes.
@@ -59,6 +65,16 @@ class Place:
                 "use fewer, or raise the batch by --set",
             )
         return range(self.rank, batch, self.world)
+
+    def parts(self, config: TrainConfig) -> list[range]:
+        """The rows that this worker computes, in micro-batches.
+
+        Raises:
+            InputError: more workers than rows.
+        """
+        rows = self.rows(config.batch)
+        size = config.micro_batch or len(rows)
+        return [rows[i : i + size] for i in range(0, len(rows), size)]
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
@@ -75,7 +91,7 @@ def optimise(
     config: TrainConfig,
     objective: nn.Module,
     place: Place,
-    batch_of: Callable[[int], Any],
+    batch_of: Callable[[int], list[Any]],
     evaluate: Callable[[nn.Module], Metrics],
     ship: Callable[[nn.Module, Metrics], None],
     report: Callable[[Metrics], None],
@@ -88,8 +104,8 @@ def optimise(
         objective: ``forward(batch)`` returns a dict of losses, "loss" the one to minimise, scaled so
             that the mean over the workers is the mean over the global batch.
         place: this process among the workers.
-        batch_of: the rows of this worker for a step; depends on (seed, step) and the place alone, and is
-            called one step ahead in a thread.
+        batch_of: the rows of this worker for a step, in micro-batches (``Place.parts``) whose gradients are
+            added up; depends on (seed, step) and the place alone, and is called one step ahead in a thread.
         evaluate: metrics of a copy of ``objective`` that holds the averaged weights (rank 0 only).
         ship: writes a checkpoint of the averaged weights (rank 0 only).
         report: called with each line of metrics (rank 0 only).
@@ -109,6 +125,7 @@ def optimise(
     parallel = place.wrap(torch.compile(objective) if config.compile else objective)
     half = config.precision == "bfloat16"
     started, prefetch = time.monotonic(), ThreadPoolExecutor(1)
+    left: frozenset[str] = frozenset()
     upcoming = prefetch.submit(batch_of, first)
     for step in range(first, config.steps):
         batch = upcoming.result()
@@ -116,10 +133,15 @@ def optimise(
             upcoming = prefetch.submit(batch_of, step + 1)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, config)
-        with torch.autocast(place.device.type, torch.bfloat16, enabled=half):
-            losses = parallel(batch)
         optimizer.zero_grad(set_to_none=True)
-        losses["loss"].backward()
+        losses: dict[str, Tensor] = {}
+        for part in batch:
+            # Workers exchange gradients once a step, with the last micro-batch.
+            with nullcontext() if part is batch[-1] else _without_exchange(parallel):
+                with torch.autocast(place.device.type, torch.bfloat16, enabled=half):
+                    terms = parallel(part)
+                terms["loss"].backward()
+            losses = {name: losses.get(name, 0) + term.detach() for name, term in terms.items()}
         nn.utils.clip_grad_norm_(objective.parameters(), config.clip_grad)
         optimizer.step()
         _average(averaged, objective, min(config.ema, (1 + step) / (10 + step)))
@@ -131,6 +153,7 @@ def optimise(
                 raise FloatingPointError(f"the loss is {values['loss']} at step {done}; lower lr and resume")
             rate = (done - first) / (time.monotonic() - started)
             metrics = {"step": done, "steps": config.steps, **values, "steps_per_second": round(rate, 4)}
+        leaving = place.leaving() if done % LOOK_EVERY == 0 else left
         if place.rank != 0:
             continue
         if done % config.eval_every == 0 or last:
@@ -141,7 +164,15 @@ def optimise(
         if done % config.checkpoint_every == 0 or last:
             ship(averaged, metrics)
             save_state(out, done, _state(objective, averaged, optimizer, names))
+        elif leaving - left:  # they are there for some seconds yet: what they know must not go with them
+            save_state(out, done, _state(objective, averaged, optimizer, names))
+        left = leaving
     prefetch.shutdown()
+
+
+def _without_exchange(module: nn.Module) -> AbstractContextManager[None]:
+    """Gradients of this worker alone, until the context ends."""
+    return module.no_sync() if isinstance(module, DistributedDataParallel) else nullcontext()
 
 
 def _average(averaged: nn.Module, objective: nn.Module, decay: float) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dyncity.checkpoint import build_vae, save_checkpoint, start_from
@@ -30,7 +31,7 @@ _LOVASZ_VOXELS = 16_384
 
 @dataclass(frozen=True)
 class VAEBatch:
-    """The rows of one worker: ids ``[r, t, x, y, z]``, noise planes ``[r, ...]``, frames ``[f]``,
+    """Rows of one worker: ids ``[r, t, x, y, z]``, noise planes ``[r, ...]``, frames ``[f]``,
     and the size of the global batch over the number of workers.
     """
 
@@ -87,13 +88,16 @@ def fit_vae(
     counts = _class_counts(clips, order[:_COUNTED_CLIPS], vae.slots)
     weights = class_weights(torch.from_numpy(counts), config.vae.class_weight_power)
     shapes = plane_shapes(vae.latent_shape)
-    rows = place.rows(settings.batch)
+    parts = place.parts(settings)
 
-    def batch_of(step: int) -> VAEBatch:
+    def batch_of(step: int) -> list[VAEBatch]:
         numbers = batch_numbers(order, step, settings.batch)
-        noise = [_plane_noise(seed, step * settings.batch + row, shapes, vae.latent_channels) for row in rows]
         count = settings.decoded_frames or config.clip.frames
         frames = np.sort(stream(seed, step, Purpose.TRAIN_DROP).permutation(config.clip.frames)[:count])
+        return [micro_batch(step, rows, numbers, frames) for rows in parts]
+
+    def micro_batch(step: int, rows: range, numbers: NDArray[np.int64], frames: NDArray[np.int64]) -> VAEBatch:
+        noise = [_plane_noise(seed, step * settings.batch + row, shapes, vae.latent_channels) for row in rows]
         return VAEBatch(
             torch.from_numpy(np.stack([clips[numbers[row]].ids for row in rows])).to(place.device),
             {p: torch.stack([n[p] for n in noise]).to(place.device) for p in PLANES},

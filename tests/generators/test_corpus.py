@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numbered_scenes import NumberedScenes, contents, small_plan, source
 
-from dyncity.datasets.corpus import open_corpus, read_manifest
+from dyncity.datasets.corpus import open_corpus, open_shard, read_manifest
 from dyncity.errors import InputError
 from exporters.manifest import RunLock, verify_corpus
 from exporters.numpy import NumpyExporter
@@ -155,6 +155,37 @@ def test_progress_counts_to_the_end_and_never_beyond(tmp_path):
     assert seen[-1] == (19, 19, "3/3 shards")
     assert all(done <= total == 19 for done, total, _ in seen)
     assert any(done % 8 for done, _, _ in seen[:-1])  # it moves within a shard too
+
+
+def test_a_shard_is_written_while_the_next_one_is_sampled(tmp_path):
+    class Sampler(NumberedScenes):
+        def generate(self, specs):
+            if specs[0].index == 8:
+                second.set()
+            return super().generate(specs)
+
+    class PatientExporter(ParquetExporter):
+        def write(self, scenes, path):
+            assert second.wait(60), "the second shard is not sampled before the first is written"
+            super().write(scenes, path)
+
+    second, built = threading.Event(), []
+    make(tmp_path / "out", build=lambda: built.append(Sampler()) or built[-1], exporter=PatientExporter())
+    assert len(built) == 1, "the source is built once for all shards"
+    make(tmp_path / "plain")
+    assert contents(tmp_path / "out") == contents(tmp_path / "plain")
+
+
+def test_only_the_first_shards_are_opened_for_card_and_picture(tmp_path, monkeypatch):
+    opened = []
+
+    def opening(folder, record):
+        opened.append(record.name)
+        return open_shard(folder, record)
+
+    monkeypatch.setattr("dyncity.datasets.corpus.open_shard", opening)
+    make(tmp_path / "out", small_plan(120), preview=draw)
+    assert set(opened) == {f"{number:05d}.parquet" for number in range(8)}
 
 
 def test_what_exists_is_not_touched_without_being_told_to(tmp_path):

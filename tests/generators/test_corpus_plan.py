@@ -1,5 +1,6 @@
 """A plan: which scenes go where, what is refused, and what the fingerprint sees."""
 
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -124,3 +125,17 @@ def test_default_shards_are_bounded_in_bytes_and_several_in_a_small_corpus():
     assert per_shard * large.clip.frames * large.grid.voxels <= 64 * 2**20
     plan = CorpusPlan("numbered", small_config(), 16)
     assert len(plan.shards) == 4
+
+
+def test_a_million_scenes_are_planned_without_being_listed():
+    plan = small_plan(10**6, scenes_per_shard=2, micro_batch=2)
+    assert len(plan.shards) == 500_000
+    assert (plan.shards[-1].number, plan.shards[-1].first, plan.shards[-1].scenes) == (499_999, 999_998, 2)
+    assert sys.getsizeof(plan.shards) < 100
+    with pytest.raises(IndexError):
+        plan.shards[500_000]
+
+
+def test_more_shards_than_a_manifest_holds_are_refused():
+    with pytest.raises(InputError, match="--scenes-per-shard: makes 1000000 shards"):
+        small_plan(2 * 10**6, scenes_per_shard=2, micro_batch=2)

@@ -54,6 +54,12 @@ def test_a_run_of_one_process_is_resumed_by_four_workers(tmp_path):
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
+def test_more_shards_than_a_pool_takes_are_made_by_several(tmp_path, reference, monkeypatch):
+    monkeypatch.setattr("generators.corpus.POOL_SHARDS", 2)
+    make(tmp_path / "out", workers=(2, 2))
+    assert contents(tmp_path / "out") == reference
+
+
 def test_actors_killed_in_the_middle_change_nothing(tmp_path, reference):
     build = source(dies_at=10, deaths=1, diary=tmp_path / "diary")
     result = make(tmp_path / "out", build=build, workers=(2, 2))

@@ -1,0 +1,38 @@
+"""The ledger of a long run: what it writes and lists is rationed by time, not by shards."""
+
+import time
+
+from numbered_scenes import small_plan
+
+from dyncity.datasets.manifest import MANIFEST, ShardRecord, read_manifest
+from generators.corpus_folder import open_folder
+from generators.ledger import open_ledger
+
+
+def test_the_manifest_is_not_written_for_every_shard_and_holds_them_all_at_the_end(tmp_path):
+    plan, told = small_plan(12_000, scenes_per_shard=4), []
+    with open_folder(plan, tmp_path / "out", resume=False, overwrite=False) as folder:
+        begun, manifest = time.monotonic(), folder.out / MANIFEST
+        last, writes = manifest.stat().st_ino, 0
+        with open_ledger(plan, folder, lambda *values: told.append(values)) as ledger:
+            for shard in plan.shards:
+                ledger.add(shard.number, ShardRecord(f"{shard.number:05d}.parquet", 9, "0" * 64, shard.first, 4, 12))
+                writes, last = writes + (manifest.stat().st_ino != last), manifest.stat().st_ino
+        ticks = 2 + (time.monotonic() - begun) / 0.5
+    assert writes <= ticks
+    assert len(told) <= ticks
+    assert told[-1] == (12_000, 12_000, "3000/3000 shards")
+    assert [record.first_scene for record in read_manifest(tmp_path / "out").shards] == list(range(0, 12_000, 4))
+
+
+def test_shards_in_work_are_told_from_their_journals_and_journals_of_finished_ones_go(tmp_path):
+    plan, told = small_plan(16), []
+    with open_folder(plan, tmp_path / "out", resume=False, overwrite=False) as folder:
+        for number in range(2):
+            (folder.journals / f"{number:05d}").write_text("+ batch 0\n- batch 0 4\n")
+        with open_ledger(plan, folder, lambda *values: told.append(values)) as ledger:
+            assert told == [(8, 16, "0/2 shards")]
+            ledger.add(0, ShardRecord("00000.parquet", 9, "0" * 64, 0, 8, 24))
+            ledger.tell(force=True)
+            assert told[-1] == (12, 16, "1/2 shards")
+            assert [path.name for path in folder.journals.iterdir()] == ["00001"]

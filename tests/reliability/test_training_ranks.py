@@ -1,0 +1,73 @@
+"""Training without Ray, in plain processes: any number of workers agrees, and a kill of the process costs nothing."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+from small_models import make_city, small_config
+from worker_group import start_process, train_alone, train_together
+
+from dyncity.training.latents import encode_corpus
+from dyncity.training.launch import train_vae
+
+VAE = ("train_vae.steps=6", "train_vae.batch=4", "train_vae.decoded_frames=2", "train_vae.warmup=1")
+DIT = ("train_dit.steps=6", "train_dit.batch=4", "train_dit.warmup=1", "train_dit.lr=0.01")
+
+
+@pytest.fixture(scope="module")
+def city(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_city(tmp_path_factory.mktemp("city") / "corpus")
+
+
+@pytest.fixture(scope="module")
+def latents(tmp_path_factory: pytest.TempPathFactory, city: Path) -> tuple[Path, Path]:
+    """Latents, and the VAE that encoded them."""
+    folder = tmp_path_factory.mktemp("latents")
+    train_vae(small_config("train_vae.steps=1"), city, folder / "vae")
+    encode_corpus(city, folder / "vae", folder / "latents")
+    return folder / "latents", folder / "vae"
+
+
+def last_loss(run: Path) -> float:
+    """The loss of the last step, the mean over the global batch."""
+    return json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["loss"]
+
+
+@pytest.mark.parametrize("model", ["vae", "dit"])
+def test_one_two_and_four_workers_and_micro_batches_agree_to_rounding(
+    model: str, city: Path, latents: tuple[Path, Path], tmp_path: Path
+) -> None:
+    inputs = (city,) if model == "vae" else latents
+    losses = []
+    for world, micro_batch in ((1, 0), (1, 1), (2, 1), (4, 0)):
+        out = tmp_path / f"{world}-{micro_batch}"
+        train_together(world, small_config(*VAE, *DIT, f"train_{model}.micro_batch={micro_batch}"), out, *inputs)
+        losses.append(last_loss(out))
+    first = small_config(*VAE, *DIT, f"train_{model}.steps=1")
+    train_together(1, first, tmp_path / "first", *inputs)
+    assert abs(last_loss(tmp_path / "first") - losses[0]) > 1e-2 * losses[0], "the weights did not move"
+    np.testing.assert_allclose(losses, losses[0], rtol=2e-4)
+
+
+def test_a_killed_training_resumes_to_the_weights_of_an_undisturbed_one(city: Path, tmp_path: Path) -> None:
+    config = small_config(*VAE, "train_vae.steps=40", "train_vae.checkpoint_every=2", "train_vae.eval_every=40")
+    process = start_process(train_alone, config, city, tmp_path / "killed")
+    states = tmp_path / "killed" / "checkpoints"
+    while not (states.is_dir() and any(states.glob("step-*"))):
+        assert process.is_alive()
+        time.sleep(0.01)
+    process.kill()
+    process.join()
+    assert process.exitcode == -9, "it was killed while it trained"
+    for run in ("killed", "whole"):
+        process = start_process(train_alone, config, city, tmp_path / run)
+        process.join()
+    killed, whole = (load_file(tmp_path / run / "model.safetensors") for run in ("killed", "whole"))
+    assert killed.keys() == whole.keys()
+    for name in whole:
+        np.testing.assert_array_equal(killed[name], whole[name])
