@@ -13,6 +13,7 @@ from dyncity.errors import InputError
 from dyncity.exit_codes import run
 from dyncity.options import (
     Address,
+    Checkpoint,
     Columns,
     ConfigFile,
     Container,
@@ -21,7 +22,7 @@ from dyncity.options import (
     Gpus,
     Labels,
     OptionalPreset,
-    Out,
+    OutPlace,
     Overwrite,
     PerShard,
     Resume,
@@ -38,6 +39,7 @@ from dyncity.verbs import convert, encode, evaluate, info, train
 from exporters.verbs import export, verify, view
 
 if TYPE_CHECKING:
+    from dyncity.object_storage import ObjectPath
     from exporters.base import SceneExporter
     from generators.base import SceneGenerator
     from generators.sources import Source
@@ -53,11 +55,11 @@ app = typer.Typer(
 
 
 def generate(
-    out: Out,
+    out: OutPlace,
     num_scenes: Annotated[int, typer.Option(metavar="N", help="How many scenes.")] = 16,
     seed: Seed = 0,
     generator: Annotated[str, typer.Option(metavar="NAME", help="diffusion or procedural.")] = "diffusion",
-    checkpoint: Annotated[Path | None, typer.Option(metavar="DIR", help="diffusion: else the shipped one.")] = None,
+    checkpoint: Checkpoint = None,
     preset: OptionalPreset = None,
     config: ConfigFile = None,
     settings: Settings = None,
@@ -148,7 +150,7 @@ def import_logs(
         str, typer.Argument(metavar="KIND", help="av2 (logs), semantickitti, occ3d-nuscenes, occ3d-waymo or carlasc.")
     ],
     logs: Annotated[Path, typer.Argument(metavar="SOURCE", help="A log, a folder of logs, or a tree.")],
-    out: Out,
+    out: OutPlace,
     preset: Annotated[str | None, typer.Option(metavar="NAME", help="av2: the grid, by default tiny.")] = None,
     config: ConfigFile = None,
     settings: Settings = None,
@@ -200,14 +202,14 @@ def import_logs(
 
 def edit(
     corpus: Corpus,
-    out: Out,
+    out: OutPlace,
     inpaint: Annotated[Path | None, typer.Option(metavar="FILE", help="A region (JSON) to generate anew.")] = None,
     frame: Annotated[int | None, typer.Option(metavar="K", help="Keep frame K alone, generate the others.")] = None,
     outpaint: Annotated[
         str | None, typer.Option(metavar="METRES", help="Make scenes larger: 60, or ahead=60,left=20.")
     ] = None,
     at: Annotated[int, typer.Option(metavar="N", help="--frame: as which frame; 0 makes what follows it.")] = 0,
-    checkpoint: Annotated[Path | None, typer.Option(metavar="DIR", help="Else the shipped one.")] = None,
+    checkpoint: Checkpoint = None,
     settings: Settings = None,
     num_scenes: Annotated[int | None, typer.Option(metavar="N", help="By default one for each of CORPUS.")] = None,
     strict: Strict = False,
@@ -298,7 +300,7 @@ def _execution(
 def _make(
     generator: SceneGenerator,
     source: Source,
-    out: Path,
+    out: Path | ObjectPath,
     request: dict[str, Any],
     execution: dict[str, Any],
     dry_run: bool,

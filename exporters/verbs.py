@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from dyncity.errors import InputError
 from dyncity.options import Corpus, Out, Overwrite, Resume
+from dyncity.places import place
 from exporters.formats import FORMATS
 
 
@@ -63,7 +64,7 @@ def export(
 
 
 def verify(
-    place: Annotated[Path, typer.Argument(metavar="CORPUS|TREE", help="A corpus, or an exported tree.")],
+    place: Annotated[Any, typer.Argument(metavar="CORPUS|TREE", parser=place, help="A corpus, or an exported tree.")],
 ) -> None:
     """Check every byte of a corpus or of an exported tree; one line a finding.
 
@@ -75,7 +76,7 @@ def verify(
     from exporters.manifest import verify_corpus
     from exporters.tree_listing import is_tree, verify_tree
 
-    findings = verify_tree(place) if is_tree(place) else verify_corpus(place)
+    findings = verify_tree(place) if isinstance(place, Path) and is_tree(place) else verify_corpus(place)
     for finding in findings:
         typer.echo(finding)
     if findings:
@@ -89,7 +90,7 @@ def view(
     scene: Annotated[str | None, typer.Option(metavar="ID", help="Which scene; by default the first.")] = None,
     scenes: Annotated[int | None, typer.Option(metavar="N", min=1, help="The first N scenes on one sheet.")] = None,
     beside: Annotated[
-        Path | None, typer.Option(metavar="CORPUS", help="As many of another corpus beside them.")
+        Any, typer.Option(metavar="CORPUS", parser=place, help="As many of another corpus beside them.")
     ] = None,
 ) -> None:
     """Draw a scene, or many on one sheet: as frames side by side (.png), or over time (.gif).

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +16,11 @@ from dyncity.datasets.corpus import open_shard, read_manifest
 from dyncity.datasets.layout import ShardLayout
 from dyncity.datasets.manifest import COMPANIONS, EMPTY_DIGEST, MANIFEST, Manifest, ShardRecord, manifest_json
 from dyncity.errors import InputError
+from dyncity.object_storage import ObjectPath
 from dyncity.scene import UNKNOWN, OccupancyScene
 from dyncity.taxonomy import taxonomy
 
+LEASE = ".lease-"  # objects that runs in object storage hold a corpus by
 _REQUIRED = ("README.md", "config.json")
 _EXPECTED = {*COMPANIONS, MANIFEST, "shards", ".lock"}
 
@@ -38,38 +42,86 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def verify_corpus(folder: Path) -> list[str]:
+def verify_corpus(folder: Path | ObjectPath) -> list[str]:
     """What is wrong with a corpus, one line a finding; empty where every byte is as it was written.
 
     Finds changed, truncated, missing, extra and swapped files (shards, card, configuration, preview),
     counts that do not add up, unfinished runs, rows that do not read, class ids without a class, poses
     that do not start at the identity.
 
+    One in object storage is fetched for that shard by shard, and needs room for one of them.
+
     Raises:
         InputError: there is no such folder, or it is no corpus at all.
     """
+    if isinstance(folder, ObjectPath):
+        return _stored(folder)
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(folder, "there is no such folder", "give the folder of a corpus")
     if not (folder / MANIFEST).exists() and not (folder / "shards").exists():
         raise InputError(folder, "it is no corpus: there is no manifest.json", "give the folder of a corpus")
+    return _findings(folder, _extra, nullcontext)
+
+
+def _findings(
+    folder: Path,
+    extra: Callable[[Path, Manifest], Iterator[str]],
+    fetched: Callable[[ShardRecord], AbstractContextManager[object]],
+) -> list[str]:
+    """What is wrong in a folder, whose shards are there while ``fetched(record)`` is open."""
     try:
         manifest = read_manifest(folder)
     except InputError as error:
         return [str(error)]
     if (folder / MANIFEST).read_bytes() != manifest_json(manifest).encode():
         return [f"{folder / MANIFEST}: its layout was changed, though not what it says"]
-    findings = [*_companions(folder, manifest), *_extra(folder, manifest), *_counts(manifest)]
+    findings = [*_companions(folder, manifest), *extra(folder, manifest), *_counts(manifest)]
     layout: ShardLayout | None = None
     names: set[str] = set()
     for record in manifest.shards:
         try:
-            _check_bytes(folder, record)
-            if record.scenes:
-                layout = _check_scenes(folder, record, layout, names)
+            with fetched(record):
+                _check_bytes(folder, record)
+                if record.scenes:
+                    layout = _check_scenes(folder, record, layout, names)
         except InputError as error:
             findings.append(str(error))
     return findings
+
+
+def _stored(place: ObjectPath) -> list[str]:
+    """What is wrong with a corpus in object storage, by way of a folder that holds one shard at a time."""
+    sizes = place.sizes()
+    if MANIFEST not in sizes and not any(name.startswith("shards/") for name in sizes):
+        raise InputError(place, "it is no corpus: there is no manifest.json", "give the place of a corpus")
+
+    def extra(_: Path, manifest: Manifest) -> Iterator[str]:
+        records = {record.name for record in manifest.shards if record.scenes}
+        for name in sizes:
+            top, _, below = name.partition("/")
+            known = below.partition("/")[0] in records if top == "shards" else not below and top in _EXPECTED
+            if not known and not name.startswith(LEASE):
+                yield f"{place / name}: it does not belong to the corpus"
+
+    with place.local(MANIFEST, *COMPANIONS) as copy:
+
+        @contextmanager
+        def fetched(record: ShardRecord) -> Iterator[None]:
+            shard = copy / "shards" / record.name
+            names = [n for n in sizes if n == f"shards/{record.name}" or n.startswith(f"shards/{record.name}/")]
+            size = sum(sizes[name] for name in names)
+            if names and size != record.bytes:  # not fetched: it may be of any size
+                raise InputError(shard, f"it has {size} bytes, not {record.bytes}", "restore it, or remake it")
+            try:
+                for name in names:
+                    (copy / name).parent.mkdir(parents=True, exist_ok=True)
+                    (place / name).download(copy / name, record.bytes)
+                yield
+            finally:
+                shutil.rmtree(copy / "shards", ignore_errors=True)
+
+        return [finding.replace(str(copy), str(place)) for finding in _findings(copy, extra, fetched)]
 
 
 def _companions(folder: Path, manifest: Manifest) -> Iterator[str]:

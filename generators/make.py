@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from dyncity.object_storage import ObjectPath
 from dyncity.terminal import ProgressLine, show_table
 from exporters.base import SceneExporter
 from generators.base import SceneGenerator
@@ -21,7 +22,7 @@ _FAILURES_SHOWN = 5
 def make(
     generator: SceneGenerator,
     source: Source,
-    out: Path,
+    out: Path | ObjectPath,
     request: Mapping[str, Any],
     execution: Mapping[str, Any],
     *,
@@ -35,7 +36,7 @@ def make(
     Args:
         generator: what ``source`` builds, built here once.
         source: builds it in workers.
-        out: the folder.
+        out: the folder, or the place in object storage.
         request: fields of ``CorpusPlan``.
         execution: options of ``make_corpus``.
         exporters: the class of the exporter of each container.

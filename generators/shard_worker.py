@@ -17,10 +17,13 @@ from pathlib import Path
 
 from dyncity.datasets.manifest import FailedScene, ShardRecord
 from dyncity.errors import InputError
+from dyncity.object_storage import ObjectPath
 from dyncity.scene import OccupancyScene, SceneSpec
 from exporters.base import SceneExporter
 from exporters.manifest import commit_shard
+from exporters.stored import store_shard
 from generators.base import SceneGenerator
+from generators.corpus_prefix import is_taken_over
 from generators.plan import CorpusPlan, ShardRange, difference
 
 BuildGenerator = Callable[[], SceneGenerator]
@@ -105,8 +108,8 @@ class ShardWorker:
         plan: what is made.
         build_generator: builds the source of scenes in this process.
         exporter: writes the scenes.
-        out: the corpus folder.
-        journals: folder of the journals of this run.
+        out: the corpus folder, or its place in object storage.
+        journals: folder of the journals of this run; beside object storage each machine has its own.
     """
 
     def __init__(
@@ -114,11 +117,13 @@ class ShardWorker:
         plan: CorpusPlan,
         build_generator: BuildGenerator,
         exporter: SceneExporter,
-        out: Path,
+        out: Path | ObjectPath,
         journals: Path,
     ) -> None:
         self._plan, self._build, self._exporter = plan, build_generator, exporter
         self._out, self._journals = out, journals
+        if isinstance(out, ObjectPath):
+            journals.mkdir(exist_ok=True)
         self._generator: SceneGenerator | None = None
         # One thread samples, whoever calls: meanwhile other calls compress and write their shards.
         self._sampler = ThreadPoolExecutor(1)
@@ -238,10 +243,13 @@ class ShardWorker:
                 f"its worker died {COMMIT_DEATHS} times while writing it",
                 "check memory and disk, use fewer --scenes-per-shard",
             )
-        if not self._journals.exists():
+        out, exporter = self._out, self._exporter
+        if isinstance(out, ObjectPath) and is_taken_over(out, self._journals) or not self._journals.exists():
             raise CancelledError(f"shard {shard.number}: another run has taken the folder over")
         with journal.entry("commit"):
-            return commit_shard(self._out, shard.number, scenes, failures, self._exporter, shard.first)
+            if isinstance(out, ObjectPath):
+                return store_shard(out, shard.number, scenes, failures, exporter, shard.first)
+            return commit_shard(out, shard.number, scenes, failures, exporter, shard.first)
 
 
 def _generate(generator: SceneGenerator, specs: list[SceneSpec]) -> list[OccupancyScene]:

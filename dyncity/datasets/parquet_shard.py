@@ -24,6 +24,7 @@ from dyncity.datasets.layout import (
 )
 from dyncity.datasets.layout_maps import unpack_layout
 from dyncity.errors import InputError
+from dyncity.object_storage import ObjectPath
 from dyncity.scene import Boxes, OccupancyScene
 
 # What a row may hold besides voxels: names, poses, provenance, some thousand boxes.
@@ -72,10 +73,11 @@ class ParquetShard:
         InputError: (by every method) damage, or contents that are not what the shard declares.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | ObjectPath) -> None:
         self.path = path
         with self._damage():
-            self._file = pq.ParquetFile(path, page_checksum_verification=True, memory_map=False)
+            source = path.open() if isinstance(path, ObjectPath) else path
+            self._file = pq.ParquetFile(source, page_checksum_verification=True, memory_map=False)
             schema = self._file.schema_arrow
         metadata = schema.metadata or {}
         if METADATA_KEY not in metadata:
