@@ -11,8 +11,8 @@ from typing import Any
 
 from dyncity.datasets.corpus import open_corpus
 from dyncity.errors import InputError
-from dyncity.object_storage import ObjectPath
 from dyncity.metrics.adherence import Adherence, Rows
+from dyncity.object_storage import ObjectPath
 
 
 def evaluate_conditions(

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from dyncity.object_storage import ObjectPath
 
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-# All up to the last @ before the path: a password may hold one too.
-_CREDENTIALS = re.compile(r"(?<=://)[^/\s]*@")
+# All up to the last @: keys of AWS hold slashes, which not everybody encodes.
+_CREDENTIALS = re.compile(r"(?<=://)\S*@")
 
 
 def is_uri(text: object) -> bool:

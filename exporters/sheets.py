@@ -116,9 +116,7 @@ def draw_scene(corpus: Path | ObjectPath, out: Path, scene_id: str | None = None
     return wanted
 
 
-def draw_corpus(
-    corpus: Path | ObjectPath, out: Path, most: int, beside: Path | ObjectPath | None = None
-) -> str:
+def draw_corpus(corpus: Path | ObjectPath, out: Path, most: int, beside: Path | ObjectPath | None = None) -> str:
     """Draw the first scenes of a corpus on one sheet, with as many of another corpus beside them; how many.
 
     Raises:

@@ -38,19 +38,17 @@ def store_shard(
             return record
         made, target = Path(folder) / "shards" / record.name, place / "shards" / record.name
         if made.is_file():
-            _put(made, target)
+            _put(made, target, target.size())
         else:
+            there = target.sizes()
             for path in sorted(made.iterdir(), key=lambda p: p.name):
-                _put(path, target / path.name)
+                _put(path, target / path.name, there.get(path.name))
     return record
 
 
-def _put(path: Path, target: ObjectPath) -> None:
-    """Put one file of a shard in place, unless it is there."""
-    size = target.size()
+def _put(path: Path, target: ObjectPath, size: int | None) -> None:
+    """Put one file of a shard in place, unless it is there, with ``size`` bytes."""
     if size is None:
         target.upload(path)
     elif size != path.stat().st_size or target.sha256() != digest(path):
-        raise InputError(
-            target, "is there already with other bytes", "remove it, or start over with --overwrite"
-        )
+        raise InputError(target, "is there already with other bytes", "remove it, or start over with --overwrite")

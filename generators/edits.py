@@ -79,7 +79,9 @@ class Inpainting(_Edits):
         InputError: see ``_Edits``; a scene of another length.
     """
 
-    def __init__(self, checkpoint: Path | ObjectPath, sampling: SamplingConfig, corpus: Path | ObjectPath, region: Region) -> None:
+    def __init__(
+        self, checkpoint: Path | ObjectPath, sampling: SamplingConfig, corpus: Path | ObjectPath, region: Region
+    ) -> None:
         super().__init__(checkpoint, sampling, corpus)
         self.region = region
         frames = self.config.clip.frames
@@ -158,7 +160,9 @@ class FromFrame(_Edits):
         InputError: see ``_Edits``; no such frame.
     """
 
-    def __init__(self, checkpoint: Path | ObjectPath, sampling: SamplingConfig, corpus: Path | ObjectPath, frame: int, at: int) -> None:
+    def __init__(
+        self, checkpoint: Path | ObjectPath, sampling: SamplingConfig, corpus: Path | ObjectPath, frame: int, at: int
+    ) -> None:
         super().__init__(checkpoint, sampling, corpus)
         self.frame, self.at = frame, at
         shortest = min(self.corpus.frames(scene_id) for scene_id in self.corpus.scene_ids)

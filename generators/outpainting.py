@@ -20,8 +20,8 @@ from dyncity.conditions import Conditions
 from dyncity.config import SamplingConfig
 from dyncity.datasets.corpus import Corpus, open_corpus
 from dyncity.errors import InputError
-from dyncity.object_storage import ObjectPath
 from dyncity.grid import GridSpec
+from dyncity.object_storage import ObjectPath
 from dyncity.scene import UNKNOWN, OccupancyScene, SceneSpec
 from dyncity.seeding import Purpose, stream
 from generators.diffusion import LatentDiffusion
@@ -108,7 +108,9 @@ class Outpainting:
 
     name = "diffusion"
 
-    def __init__(self, checkpoint: Path | ObjectPath, sampling: SamplingConfig, corpus: Path | ObjectPath, margins: Margins) -> None:
+    def __init__(
+        self, checkpoint: Path | ObjectPath, sampling: SamplingConfig, corpus: Path | ObjectPath, margins: Margins
+    ) -> None:
         self.diffusion = LatentDiffusion(checkpoint, sampling)
         self.corpus: Corpus = open_corpus(corpus)
         self.margins, self.micro_batch = margins, self.diffusion.micro_batch

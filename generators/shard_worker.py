@@ -244,7 +244,7 @@ class ShardWorker:
                 "check memory and disk, use fewer --scenes-per-shard",
             )
         out, exporter = self._out, self._exporter
-        if isinstance(out, ObjectPath) and is_taken_over(out, self._journals) or not self._journals.exists():
+        if (isinstance(out, ObjectPath) and is_taken_over(out, self._journals)) or not self._journals.exists():
             raise CancelledError(f"shard {shard.number}: another run has taken the folder over")
         with journal.entry("commit"):
             if isinstance(out, ObjectPath):

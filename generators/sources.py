@@ -55,7 +55,12 @@ def procedural(
 
 
 def edits(
-    corpus: Path | ObjectPath, checkpoint: Path | ObjectPath | None, settings: list[str], region: Region | None, frame: int | None, at: int
+    corpus: Path | ObjectPath,
+    checkpoint: Path | ObjectPath | None,
+    settings: list[str],
+    region: Region | None,
+    frame: int | None,
+    at: int,
 ) -> Source:
     """Scenes of a corpus, generated anew inside ``region``, or from frame ``frame`` as frame ``at``.
 
@@ -69,7 +74,9 @@ def edits(
     return Source(config, partial(FromFrame, folder, config.sampling, corpus.absolute(), frame, at))
 
 
-def outpainting(corpus: Path | ObjectPath, checkpoint: Path | ObjectPath | None, settings: list[str], margins: Margins) -> Source:
+def outpainting(
+    corpus: Path | ObjectPath, checkpoint: Path | ObjectPath | None, settings: list[str], margins: Margins
+) -> Source:
     """Scenes of a corpus made larger by ``margins``.
 
     Raises:
