@@ -48,7 +48,8 @@ def test_a_killed_driver_is_gone_on_with(s3, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_workers_of_ray_put_the_same_bytes_whatever_dies(s3, tmp_path):
+def test_workers_of_ray_put_the_same_bytes_whatever_dies(s3, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "tests")]))
     make_corpus(small_plan(), source(), ParquetExporter(), tmp_path / "whole")
     out = ObjectPath(s3.uri(f"{s3.bucket('workers')}/corpus"))
     build = source(dies_at=9, deaths=1, diary=tmp_path / "diary")
