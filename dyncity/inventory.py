@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from dyncity.bounded_files import check_tensors_header
 from dyncity.config import read_config
 from dyncity.errors import InputError
 from dyncity.fetched_checkpoint import fetched
@@ -98,6 +99,7 @@ def _checkpoint(folder: Path) -> Rows:
 
     path = folder / "model.safetensors"
     counts: dict[str, int] = {}
+    check_tensors_header(path, "give a folder that holds a checkpoint")
     try:
         with safe_open(path, framework="numpy") as file:
             for name in file.keys():  # noqa: SIM118

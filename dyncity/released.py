@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from dyncity.bounded_files import check_tensors_header
 from dyncity.checkpoint import build_dit, build_vae, save_checkpoint
 from dyncity.conditions import COMMANDS
 from dyncity.config import Config, DiTConfig
@@ -68,6 +69,7 @@ def read_released(path: Path) -> ReleasedTensors:
     if not path.is_file():
         raise InputError(path, "there is no such file", fix)
     if path.suffix == ".safetensors":
+        check_tensors_header(path, fix)
         try:
             return ReleasedTensors(path, load_file(path))
         except (SafetensorError, OSError) as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +23,7 @@ from dyncity.datasets.layout import (
     read_provenance,
 )
 from dyncity.datasets.layout_maps import unpack_layout
+from dyncity.datasets.parquet_pages import MAX_PAGE_BYTES, check_pages
 from dyncity.errors import InputError
 from dyncity.object_storage import ObjectPath
 from dyncity.scene import Boxes, OccupancyScene
@@ -30,6 +31,7 @@ from dyncity.scene import Boxes, OccupancyScene
 # What a row may hold besides voxels: names, poses, provenance, some thousand boxes.
 _MAX_OTHER_BYTES = 2**18
 _BATCH_BYTES = 4 * 2**20
+_EXPANDED_BYTES = 64 * 2**20
 
 
 def parquet_schema(columns: tuple[str, ...], layouts: bool = False) -> pa.Schema:
@@ -75,6 +77,7 @@ class ParquetShard:
 
     def __init__(self, path: Path | ObjectPath) -> None:
         self.path = path
+        self._dictionary: dict[int, int] = {}  # of groups whose pages were checked, the bytes of the largest one
         with self._damage():
             source = path.open() if isinstance(path, ObjectPath) else path
             self._file = pq.ParquetFile(source, page_checksum_verification=True, memory_map=False)
@@ -133,8 +136,9 @@ class ParquetShard:
     def _rows(self, group: int, columns: list[str] | None) -> Iterator[pa.RecordBatch]:
         """The rows of a group, a few MB at a time; every voxel column is checked before it is used."""
         frame_bytes = self.layout.frame_bytes + self.layout.packed_bytes if columns is None else 64
+        most = _EXPANDED_BYTES // self._dictionary.get(group, 1)  # each row may repeat the largest value
         batches = self._file.iter_batches(
-            max(1, _BATCH_BYTES // frame_bytes), row_groups=[group], columns=columns, use_threads=False
+            max(1, min(most, _BATCH_BYTES // frame_bytes)), row_groups=[group], columns=columns, use_threads=False
         )
         with self._damage():
             for rows in batches:
@@ -160,6 +164,12 @@ class ParquetShard:
                     f"column {name} holds {size} bytes for {rows} frames of {voxels} voxels",
                     "restore the file",
                 )
+        if group not in self._dictionary:
+            with self._damage(), self._opened() as file:
+                self._dictionary[group] = max(1, check_pages(file, meta, lambda name: _page_bytes(name, sizes)))
+
+    def _opened(self) -> BinaryIO:
+        return self.path.buffered() if isinstance(self.path, ObjectPath) else open(self.path, "rb")
 
     def _voxels(self, name: str, batches: list[pa.RecordBatch], frames: int) -> NDArray[Any]:
         """A voxel column of one scene, ``[t, x, y, z]``."""
@@ -223,6 +233,11 @@ class ParquetShard:
             raise InputError(self.path, found, "restore the file")
         values = np.frombuffer(b"".join(packed), np.uint8).reshape(len(packed), -1)
         return unpack_layout(values, given.pop(), grid, self.layout.maps_anchor)
+
+
+def _page_bytes(name: str, sizes: dict[str, int]) -> int:
+    """What a page of a column may inflate to: voxels and layouts the whole column, whose size was checked."""
+    return sizes[name] if name in VOXEL_DTYPES or name == "layout" else min(sizes[name], MAX_PAGE_BYTES)
 
 
 def _boxes(rows: list[list[dict[str, Any]]]) -> Boxes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import pyarrow as pa
 import pyarrow.feather as feather
 from numpy.typing import NDArray
 
+from dyncity import bounded_files
 from dyncity.errors import InputError
 
 MAX_ROWS = 10_000_000
@@ -87,10 +87,7 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         InputError: unreadable, malformed or of another kind.
     """
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(path, f"not readable as JSON ({error})", RESTORE) from None
+    values = bounded_files.read_json(path, RESTORE)
     if not isinstance(values, dict):
         raise InputError(path, f"found {type(values).__name__}", f"give an object; {RESTORE}")
     return values
