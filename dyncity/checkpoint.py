@@ -23,12 +23,12 @@ from dyncity.bounded_files import check_tensors_header
 from dyncity.config import Config, config_json, read_config, to_dict
 from dyncity.diffusion.latent_scale import LatentScale
 from dyncity.errors import InputError
-from dyncity.hexplane import PLANES
+from dyncity.hexplane import PLANES, rollout_shape
 from dyncity.models.dit import DiT
 from dyncity.models.vae import HexPlaneVAE
 from dyncity.taxonomy import taxonomy
 
-MAX_CLIP_VOXELS = 2**31
+MAX_CLIP_VOXELS, MAX_TOKENS = 2**28, 2**17  # eight times and some dozen times the largest published size
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 
 
@@ -170,6 +170,8 @@ def _check_sizes(config: Config, tensors: int, numbers: int, path: Path) -> None
                 raise InputError(path, f"{name} is {value}, the weights have {most} {what}", fix)
     if math.prod(config.clip_shape) > MAX_CLIP_VOXELS:
         raise InputError(path, f"a clip of {config.clip_shape} voxels", f"at most {MAX_CLIP_VOXELS} are loaded")
+    if math.prod(rollout_shape(config.latent_shape)) > MAX_TOKENS * max(1, config.dit.patch) ** 2:
+        raise InputError(path, f"latents of {config.latent_shape}", f"at most {MAX_TOKENS} tokens are loaded")
 
 
 def _shapes(prefix: str, module: nn.Module) -> dict[str, tuple[int, ...]]:

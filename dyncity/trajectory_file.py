@@ -31,8 +31,10 @@ def read_trajectory(path: Path, frames: int) -> NDArray[np.float64]:
         if path.suffix == ".json":
             rows = np.array(read_json(path, _FIX, _MAX_BYTES), dtype=np.float64)
         elif path.suffix == ".npy":
-            rows = read_array(path, _FIX)
-            rows = np.array(rows if rows.size <= _MAX_BYTES // 8 else rows.ravel()[:0], dtype=np.float64)
+            found = read_array(path, _FIX)
+            if found.nbytes > _MAX_BYTES:
+                raise InputError(path, f"found shape {found.shape}", _FIX)
+            rows = np.array(found, dtype=np.float64)
         else:
             lines = read_text(path, _FIX, _MAX_BYTES).strip().splitlines()
             header = bool(lines) and any(c.isalpha() and c not in "eE" for c in lines[0])

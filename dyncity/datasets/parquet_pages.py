@@ -41,7 +41,7 @@ def check_pages(file: BinaryIO, group: Any, most: Callable[[str], int]) -> int:
         while start < end:
             file.seek(start)
             header, length = _struct(file.read(_MAX_HEADER_BYTES), 0)
-            kind, size, stored = (header.get(i, -1) for i in (1, 2, 3))
+            kind, size, stored = (_number(header, i) for i in (1, 2, 3))
             left -= length + size
             start += length + stored
             if min(size, stored, left, end - start) < 0:
@@ -49,7 +49,7 @@ def check_pages(file: BinaryIO, group: Any, most: Callable[[str], int]) -> int:
             if kind == _DICTIONARY_PAGE and first and name in DICTIONARY_COLUMNS and size <= _MAX_DICTIONARY_BYTES:
                 largest = max(largest, size)
             elif kind == _DATA_PAGE:
-                count, encoding = header.get(5, {}).get(1, -1), header.get(5, {}).get(2, -1)
+                count, encoding = (_number(header.get(5), i) for i in (1, 2))
                 values += count
                 known = encoding == _PLAIN or (name in DICTIONARY_COLUMNS and encoding in _BY_DICTIONARY)
                 if count < 0 or not known or size > most(name):
@@ -62,6 +62,12 @@ def check_pages(file: BinaryIO, group: Any, most: Callable[[str], int]) -> int:
         if values != chunk.num_values or values > bound:
             raise ValueError(f"{name} has {values} values in {group.num_rows} rows")
     return largest
+
+
+def _number(fields: Any, number: int) -> int:
+    """A whole number of a struct; -1 where there is none."""
+    value = fields.get(number) if isinstance(fields, dict) else None
+    return value if type(value) is int else -1
 
 
 def _struct(data: bytes, at: int, depth: int = 0) -> tuple[dict[int, Any], int]:
