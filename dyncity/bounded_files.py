@@ -104,4 +104,4 @@ def check_tensors_header(path: Path, fix: str) -> None:
     except OSError as error:
         raise InputError(path, f"not readable ({error.strerror or error})", fix) from None
     if length > MAX_TENSORS_HEADER_BYTES:
-        raise InputError(path, f"not a safetensors file (a header of {length} bytes)", fix)
+        raise InputError(path, f"not readable: not a safetensors file (a header of {length} bytes)", fix)

@@ -9,7 +9,6 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -97,7 +96,11 @@ def _plain_files(path: Any) -> dict[str, Callable[[], BinaryIO]]:
     for entry in entries:
         if not stat.S_ISREG(entry.stat(follow_symlinks=False).st_mode):
             raise InputError(entry.path, "it is no npz of a shard", "remove it")
-    return {entry.name: partial(open, entry.path, "rb") for entry in entries}
+    return {entry.name: _opening(entry.path) for entry in entries}
+
+
+def _opening(path: str) -> Callable[[], BinaryIO]:
+    return lambda: open(path, "rb")
 
 
 class _Npz:

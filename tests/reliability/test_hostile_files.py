@@ -9,6 +9,7 @@ import subprocess
 import sys
 import zipfile
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,10 @@ import pytest
 
 from dyncity.checkpoint import shipped_checkpoint
 from dyncity.config import config_json
-from dyncity.datasets.corpus import open_corpus
+from dyncity.datasets.corpus import open_corpus, read_manifest
 from dyncity.errors import InputError
 from dyncity.presets import tiny
+from exporters.manifest import write_manifest
 from exporters.parquet import WRITER
 
 ROOT = Path(__file__).parents[2]
@@ -157,11 +159,7 @@ HOSTILE = {
     "a configuration nested": ("checkpoint", "c", lambda p: (checkpoint(p), (p / "config.json").write_text(DEEP))),
     "a configuration without end": ("checkpoint", "c", lambda p: (checkpoint(p), sparse(p / "config.json"))),
     "a wide DiT": ("checkpoint", "c", lambda p: checkpoint(p, dit__width=2**20, dit__heads=1)),
-    "a DiT as wide as its weights are many": (
-        "checkpoint",
-        "c",
-        lambda p: checkpoint(p, dit__width=2**20 - 2**19, dit__heads=1),
-    ),
+    "a DiT of half a million channels": ("checkpoint", "c", lambda p: checkpoint(p, dit__width=2**19, dit__heads=1)),
     "a deep DiT": ("checkpoint", "c", lambda p: checkpoint(p, dit__depth=10**9)),
     "a negative width": ("checkpoint", "c", lambda p: checkpoint(p, vae__channels=-1)),
     "a large grid": ("checkpoint", "c", lambda p: checkpoint(p, grid__shape=[2**15, 2**15, 2**10])),
@@ -245,16 +243,9 @@ def _by_dictionary(table: pa.Table, **values: object) -> pa.Table:
 
 def _write(folder: Path, table: pa.Table, **options: object) -> None:
     """The table as the one shard of a corpus, in one row group, with the settings that shards are written with."""
-    from dataclasses import replace
-
-    from dyncity.datasets.manifest import read_manifest
-    from exporters.manifest import write_manifest
-
     path = folder / "shards/00000.parquet"
-    schema = table.schema.remove_metadata()
     with pq.ParquetWriter(path, table.schema, store_schema=False, **(WRITER | options)) as writer:
         writer.write_table(table, row_group_size=len(table))
-    del schema
     manifest = read_manifest(folder)
     shard = replace(manifest.shards[0], bytes=path.stat().st_size)
     write_manifest(folder, replace(manifest, shards=(shard,)))
@@ -295,9 +286,7 @@ def test_a_page_that_says_more_than_the_footer_is_refused(make_scene, write_corp
     folder = write_corpus(tmp_path / "c", [make_scene(0)])
     path = folder / "shards/00000.parquet"
     group = pq.ParquetFile(path).metadata.row_group(0)
-    number = pq.read_schema(path).get_field_index("semantics")
     chunk = next(group.column(i) for i in range(group.num_columns) if group.column(i).path_in_schema == "semantics")
-    assert number > 0
     data = bytearray(path.read_bytes())
     start = chunk.data_page_offset
     # 15 00: kind 0; 15 and a varint: bytes inflated; 15 and a varint: bytes stored.
@@ -310,7 +299,7 @@ def test_a_page_that_says_more_than_the_footer_is_refused(make_scene, write_corp
     elif change == "endless":
         data[start : start + 40] = b"\x15" + b"\xff" * 39
     else:
-        place = data.index(b"\x2c\x15", start)  # the header of the data page: its number of values
+        place = data.index(b"\x1c\x15", start)  # the header of the data page: its number of values
         data[place + 2] = 0x7E
     path.write_bytes(data)
     _read_in_little(folder, 2**23)
