@@ -87,7 +87,8 @@ def read_array(path: Path, fix: str) -> NDArray[Any]:
     except FileNotFoundError:
         raise InputError(path, "there is no such file", fix) from None
     except (OSError, ValueError, EOFError, MemoryError, OverflowError, SyntaxError, TypeError) as error:
-        raise InputError(path, f"not readable as .npy ({error})"[:300], fix) from None
+        reason = str(error).partition(". ")[0]  # numpy goes on to say how to load it all the same
+        raise InputError(path, f"not readable as an array ({reason})"[:300], fix) from None
     if not isinstance(array, np.ndarray):  # an npz by another name
         array.close()
         raise InputError(path, "it is no .npy", fix)

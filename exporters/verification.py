@@ -96,7 +96,7 @@ def _stored(place: ObjectPath) -> list[str]:
     if MANIFEST not in sizes and not any(name.startswith("shards/") for name in sizes):
         raise InputError(place, "it is no corpus: there is no manifest.json", "give the place of a corpus")
 
-    def extra(_: Path, manifest: Manifest) -> Iterator[str]:
+    def extra(copy: Path, manifest: Manifest) -> Iterator[str]:
         records = {record.name for record in manifest.shards if record.scenes}
         for name in sizes:
             top, _, below = name.partition("/")
@@ -215,7 +215,7 @@ def _check_scenes(folder: Path, record: ShardRecord, layout: ShardLayout | None,
     return shard.layout
 
 
-def _check_scene(scene: OccupancyScene, path: Path) -> None:
+def _check_scene(scene: OccupancyScene, path: object) -> None:
     """Class ids, first pose and boxes of one scene."""
     where = f"{path}, scene {scene.scene_id}"
     classes = len(taxonomy(scene.taxonomy))

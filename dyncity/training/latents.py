@@ -182,7 +182,7 @@ def open_latents(folder: Path) -> Latents:
     config, fix = read_config(folder / "config.json"), "make it by dyncity encode"
     try:
         facts = read_json(folder / "latents.json", fix)
-        arrays = {
+        arrays: dict[str, Any] = {
             name: read_array(folder / f"{name}.npy", fix) for name in ("rollout", "trajectory", "command", "variance")
         }
         for name in ("layout", "given"):

@@ -31,7 +31,7 @@ def test_json_numpy_and_csv_hold_the_same_trajectory(tmp_path: Path) -> None:
         ("a.json", b"[[0, 0, 0]]", "has 1 rows"),
         ("a.json", b"[[0, 0], [1, 0], [2, 0]]", "found shape"),
         ("a.json", b"[[0,0,0],[1,0,NaN],[2,0,0]]", "not finite"),
-        ("a.npy", b"\x93NUMPY", "not readable as .npy"),
+        ("a.npy", b"\x93NUMPY", "not readable as an array"),
         ("a.csv", b"x,y,yaw\n1,2,three", "not rows of numbers"),
         ("a.txt", b"0 0 0", "not a kind of file"),
     ],

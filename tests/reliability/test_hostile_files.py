@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.feather as feather
 import pyarrow.parquet as pq
 import pytest
 
@@ -35,6 +36,7 @@ import json, resource, sys
 from pathlib import Path
 from dyncity.checkpoint import load_checkpoint
 from dyncity.config import override
+from dyncity.datasets.argoverse2.tables import read_table
 from dyncity.datasets.plain_pickle import load_plain_pickle
 from dyncity.errors import InputError
 from dyncity.inventory import describe
@@ -51,7 +53,7 @@ READERS = {
     "trajectory": lambda p: read_trajectory(p, 8), "region": read_region, "cameras": read_cameras,
     "layout": lambda p: read_layout(p, config), "yaml": lambda p: override(config, [], p),
     "checkpoint": load_checkpoint, "info": describe, "pickle": load_plain_pickle, "released": read_released,
-    "listing": read_listing, "head": read_head, "latents": open_latents,
+    "listing": read_listing, "head": read_head, "latents": open_latents, "table": lambda p: read_table(p, ("x",)),
 }
 used = int(next(l for l in open("/proc/self/status") if l.startswith("VmSize")).split()[1]) * 1024
 resource.setrlimit(resource.RLIMIT_AS, (used + int(sys.argv[1]),) * 2)
@@ -125,6 +127,14 @@ def archive(path: Path) -> None:
             file.writestr(info.filename, old.read(info))
 
 
+def table(path: Path) -> None:
+    """A feather table of zeros whose column says that it inflates to more than it does."""
+    feather.write_feather(pa.table({"x": np.zeros(2**20)}), path, compression="zstd", chunksize=2**20)
+    data, declared = path.read_bytes(), struct.pack("<q", 2**23)
+    assert data.count(declared + b"\x28\xb5\x2f\xfd") == 1
+    path.write_bytes(data.replace(declared + b"\x28\xb5\x2f\xfd", struct.pack("<q", 2**34) + b"\x28\xb5\x2f\xfd"))
+
+
 def text(value: str | bytes):
     return lambda path: path.write_bytes(value if isinstance(value, bytes) else value.encode())
 
@@ -182,6 +192,7 @@ HOSTILE = {
     "weights that call": ("released", "w.ckpt", text(b"\x80\x02cos\nmkdir\nU\x05trace\x85R.")),
     "weights that inflate": ("released", "w.ckpt", archive),
     "weights with a header of an exabyte": ("released", "w.safetensors", text(struct.pack("<Q", 2**60) + b"{}")),
+    "a table of 16 GB": ("table", "t.feather", table),
     "a listing nested": ("listing", "t.scenes.json", text(DEEP)),
     "the head of a listing nested": ("head", "t.scenes.json", text(DEEP + '\n"scenes": [\n')),
     "latents nested": (

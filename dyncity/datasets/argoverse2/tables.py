@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.feather as feather
 from numpy.typing import NDArray
 
 from dyncity import bounded_files
+from dyncity.datasets.argoverse2.feather_bounds import read_bounded
 from dyncity.errors import InputError
 
 MAX_ROWS = 10_000_000
@@ -34,7 +34,7 @@ def read_table(
             with nulls or with numbers that are not finite; too many rows.
     """
     try:
-        table = feather.read_table(path, memory_map=False)
+        table = read_bounded(path)
         table.validate(full=True)
     except FileNotFoundError:
         raise InputError(path, "there is no such file", "give a complete Argoverse 2 log") from None
