@@ -237,6 +237,16 @@ class ObjectPath:
             if error.found != "there is no such object":
                 raise
 
+    def remove_all(self) -> None:
+        """Remove all objects below this prefix, and the empty one that stands for it as a folder."""
+        try:
+            with self._readable_errors():
+                system, key = self._system()
+                system.delete_dir(key)
+        except InputError as error:
+            if error.found != "there is no such object":
+                raise
+
     @contextmanager
     def local(self, *names: str, most: int = 2**25) -> Iterator[Path]:
         """A temporary folder with copies of those objects that are there; errors about it name this place.

@@ -22,7 +22,8 @@ from exporters.verification import LEASE
 from generators.lease import Lease
 from generators.plan import CorpusPlan, difference
 
-_OWN = {MANIFEST, *COMPANIONS, "shards"}
+SHARDS = "shards"
+_OWN = {MANIFEST, *COMPANIONS, SHARDS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,9 @@ def is_taken_over(out: ObjectPath, journals: Path) -> bool:
 
 def _check(out: ObjectPath, resume: bool, overwrite: bool) -> None:
     """Raise InputError unless ``out`` may be used."""
-    names = {name for name in out.sizes(recursive=False) if not name.startswith(LEASE)}
+    sizes = {name: size for name, size in out.sizes(recursive=False).items() if not name.startswith(LEASE)}
+    # What stands for a folder stays when the last object in it is removed: it counts as nothing.
+    names = {name for name, size in sizes.items() if size >= 0 or max(sizes.values()) >= 0 or (out / name).sizes()}
     if not names:
         return
     if not (resume or overwrite):
@@ -159,7 +162,6 @@ def _sound_records(plan: CorpusPlan, out: ObjectPath) -> dict[int, ShardRecord]:
 
 def _remove(out: ObjectPath) -> None:
     """Remove a corpus and nothing else; the manifest first, without which the rest is nothing."""
-    (out / MANIFEST).remove()
-    for name in out.sizes():
-        if name.partition("/")[0] in _OWN:
-            (out / name).remove()
+    for name in (MANIFEST, *COMPANIONS):
+        (out / name).remove()
+    (out / SHARDS).remove_all()
