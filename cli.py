@@ -13,6 +13,7 @@ from dyncity.errors import InputError
 from dyncity.exit_codes import run
 from dyncity.options import (
     Address,
+    Checkpoint,
     Columns,
     ConfigFile,
     Container,
@@ -21,7 +22,7 @@ from dyncity.options import (
     Gpus,
     Labels,
     OptionalPreset,
-    Out,
+    OutPlace,
     Overwrite,
     PerShard,
     Resume,
@@ -39,6 +40,7 @@ from dyncity.verbs import convert, encode, evaluate, info, train
 from exporters.verbs import export, verify, view
 
 if TYPE_CHECKING:
+    from dyncity.object_storage import ObjectPath
     from exporters.base import SceneExporter
 
 # Plain help: it is quick, and readable in a pipe.
@@ -53,11 +55,11 @@ app = typer.Typer(
 
 def generate(
     context: typer.Context,
-    out: Out,
+    out: OutPlace,
     num_scenes: Annotated[int, typer.Option(metavar="N", help="How many scenes.")] = 16,
     seed: Seed = 0,
     generator: Annotated[str, typer.Option(metavar="NAME", help="diffusion or procedural.")] = "diffusion",
-    checkpoint: Annotated[Path | None, typer.Option(metavar="DIR", help="diffusion: else the shipped one.")] = None,
+    checkpoint: Checkpoint = None,
     preset: OptionalPreset = None,
     config: ConfigFile = None,
     settings: Settings = None,
@@ -167,7 +169,7 @@ def import_logs(
         str, typer.Argument(metavar="KIND", help="av2 (logs), semantickitti, occ3d-nuscenes, occ3d-waymo or carlasc.")
     ],
     logs: Annotated[Path, typer.Argument(metavar="SOURCE", help="A log, a folder of logs, or a tree.")],
-    out: Out,
+    out: OutPlace,
     preset: Annotated[str | None, typer.Option(metavar="NAME", help="av2: the grid, by default tiny.")] = None,
     config: ConfigFile = None,
     settings: Settings = None,
@@ -219,14 +221,14 @@ def import_logs(
 
 def edit(
     corpus: Corpus,
-    out: Out,
+    out: OutPlace,
     inpaint: Annotated[Path | None, typer.Option(metavar="FILE", help="A region (JSON) to generate anew.")] = None,
     frame: Annotated[int | None, typer.Option(metavar="K", help="Keep frame K alone, generate the others.")] = None,
     outpaint: Annotated[
         str | None, typer.Option(metavar="METRES", help="Make scenes larger: 60, or ahead=60,left=20.")
     ] = None,
     at: Annotated[int, typer.Option(metavar="N", help="--frame: as which frame; 0 makes what follows it.")] = 0,
-    checkpoint: Annotated[Path | None, typer.Option(metavar="DIR", help="Else the shipped one.")] = None,
+    checkpoint: Checkpoint = None,
     settings: Settings = None,
     num_scenes: Annotated[int | None, typer.Option(metavar="N", help="By default one for each of CORPUS.")] = None,
     strict: Strict = False,
@@ -319,18 +321,22 @@ def _exporters() -> dict[str, Callable[..., SceneExporter]]:
     return {"parquet": ParquetExporter, "numpy": NumpyExporter}
 
 
-def _repair(out: Path, checkpoint: Path | None, layout: Path | None, execution: dict[str, Any]) -> None:
+def _repair(
+    out: Path | ObjectPath, checkpoint: Path | ObjectPath | None, layout: Path | None, execution: dict[str, Any]
+) -> None:
     """Repair a corpus; leaves with exit code 1 where something is left that is no part of it."""
     from exporters.sheets import contact_sheet
     from generators.make import repair
 
+    if not isinstance(out, Path):
+        raise InputError("--repair", f"{out} is in object storage", "repair a local copy, and put it in its place")
     left = repair(out, checkpoint, layout, execution, exporters=_exporters(), preview=contact_sheet)
     closing(f"dyncity verify {out}")
     if left:
         raise typer.Exit(1)
 
 
-def _make(out: Path, dry_run: bool, **what: Any) -> None:
+def _make(out: Path | ObjectPath, dry_run: bool, **what: Any) -> None:
     """Make a corpus in ``out`` as ``generators.make`` does; leaves with exit code 1 where scenes failed."""
     from exporters.sheets import contact_sheet
     from generators.make import make

@@ -7,6 +7,7 @@ and standard deviation of each plane and channel). Sampling needs no other file.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import uuid
 from dataclasses import dataclass
@@ -18,14 +19,16 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from dyncity.config import Config, config_json, read_config
+from dyncity.bounded_files import check_tensors_header
+from dyncity.config import Config, config_json, read_config, to_dict
 from dyncity.diffusion.latent_scale import LatentScale
 from dyncity.errors import InputError
-from dyncity.hexplane import PLANES
+from dyncity.hexplane import PLANES, rollout_shape
 from dyncity.models.dit import DiT
 from dyncity.models.vae import HexPlaneVAE
 from dyncity.taxonomy import taxonomy
 
+MAX_CLIP_VOXELS, MAX_TOKENS = 2**28, 2**17  # eight times and some dozen times the largest published size
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 
 
@@ -106,14 +109,16 @@ def load_checkpoint(folder: Path, device: torch.device | str = "cpu") -> Checkpo
     """
     config = read_config(folder / CONFIG)
     tensors, licence = _read_tensors(folder / WEIGHTS)
-    vae = build_vae(config)
     has_dit = any(name.startswith("dit.") for name in tensors)
-    dit = build_dit(config) if has_dit else None
-    expected: dict[str, tuple[int, ...]] = _shapes("vae", vae)
-    if dit is not None:
-        stat = (len(PLANES), config.vae.latent_channels)
-        expected |= _shapes("dit", dit) | {"latent.mean": stat, "latent.std": stat}
+    _check_sizes(config, len(tensors), sum(tensor.numel() for tensor in tensors.values()), folder / CONFIG)
+    with torch.device("meta"):  # shapes without numbers: a configuration from outside may ask for any size
+        expected = _shapes("vae", build_vae(config))
+        if has_dit:
+            stat = (len(PLANES), config.vae.latent_channels)
+            expected |= _shapes("dit", build_dit(config)) | {"latent.mean": stat, "latent.std": stat}
     _check(tensors, expected, folder / WEIGHTS, "use the config.json that was written with these weights")
+    vae = build_vae(config)
+    dit = build_dit(config) if has_dit else None
     _fill("vae", vae, tensors)
     scale = None
     if dit is not None:
@@ -140,14 +145,33 @@ def start_from(folder: Path, prefix: str, module: nn.Module) -> dict[str, Tensor
 
 def _read_tensors(path: Path) -> tuple[dict[str, Tensor], str]:
     """All tensors of a safetensors file as float32, and the licence that it states."""
+    check_tensors_header(path, "give a folder that holds a checkpoint")
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
             return tensors, (file.metadata() or {}).get("licence", "unknown")
-    except FileNotFoundError:
-        raise InputError(path, "there is no such file", "give a folder that holds a checkpoint") from None
     except (SafetensorError, OSError) as error:
         raise InputError(path, f"not a safetensors file ({error})", "restore the file") from None
+
+
+def _check_sizes(config: Config, tensors: int, numbers: int, path: Path) -> None:
+    """Raise InputError where a model has more layers, or wider ones, than its weights have tensors and numbers."""
+    fix = "use the config.json that was written with these weights"
+    layers = {"dit.depth": config.dit.depth, "vae.projection_layers": config.vae.projection_layers}
+    widths = {
+        f"{part}.{name}": value
+        for part in ("vae", "dit")
+        for name, value in to_dict(getattr(config, part)).items()
+        if type(value) is int and f"{part}.{name}" not in layers
+    }
+    for found, most, what in ((layers, tensors, "tensors"), (widths, numbers, "numbers")):
+        for name, value in found.items():
+            if not 0 <= value <= most:
+                raise InputError(path, f"{name} is {value}, the weights have {most} {what}", fix)
+    if math.prod(config.clip_shape) > MAX_CLIP_VOXELS:
+        raise InputError(path, f"a clip of {config.clip_shape} voxels", f"at most {MAX_CLIP_VOXELS} are loaded")
+    if math.prod(rollout_shape(config.latent_shape)) > MAX_TOKENS * max(1, config.dit.patch) ** 2:
+        raise InputError(path, f"latents of {config.latent_shape}", f"at most {MAX_TOKENS} tokens are loaded")
 
 
 def _shapes(prefix: str, module: nn.Module) -> dict[str, tuple[int, ...]]:

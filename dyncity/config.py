@@ -17,8 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Union
 
-import yaml
-
+from dyncity.bounded_files import MAX_YAML_BYTES, plain_yaml, read_json, read_text
 from dyncity.errors import InputError
 from dyncity.grid import GridSpec
 
@@ -261,7 +260,7 @@ def _convert(kind: Any, value: Any, key: str, where: str) -> Any:
     if origin is Literal:
         if value in args:
             return value
-        raise InputError(where, f"{key} is {value!r}", f"use one of {', '.join(map(str, args))}")
+        raise InputError(where, f"{key} is {_shown(value)}", f"use one of {', '.join(map(str, args))}")
     if origin in (Union, types.UnionType):
         if value is None and type(None) in args:
             return None
@@ -275,7 +274,13 @@ def _convert(kind: Any, value: Any, key: str, where: str) -> Any:
     if kind in (int, bool, str) and type(value) is kind:
         return value
     name = f"a list of {len(args)}" if origin is tuple else getattr(kind, "__name__", str(kind))
-    raise InputError(where, f"{key} is {value!r}", f"give {name}")
+    raise InputError(where, f"{key} is {_shown(value)}", f"give {name}")
+
+
+def _shown(value: Any) -> str:
+    """A value for an error, cut: the file that it is from may hold anything."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:80]}..."
 
 
 @functools.cache  # a manifest has a record a shard, and resolving annotations takes longer than all the rest
@@ -316,12 +321,7 @@ def from_dict(kind: Any, values: Any, where: str, prefix: str = "") -> Any:
 
 def read_config(path: Path) -> Config:
     """Config from a ``config.json`` that ``write_config`` wrote."""
-    try:
-        values = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise InputError(path, "there is no such file", "give a folder that holds config.json") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(path, f"not readable as JSON ({error})", "restore the file") from None
+    values = read_json(path, "give a folder that holds config.json", MAX_YAML_BYTES)
     return from_dict(Config, values, str(path))
 
 
@@ -339,8 +339,10 @@ def override(config: Config, settings: list[str], file: Path | None = None) -> C
     values = to_dict(config)
     if file is not None:
         try:
-            loaded = yaml.safe_load(file.read_text())
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            loaded = plain_yaml(read_text(file, "give a YAML or JSON file", MAX_YAML_BYTES))
+        except ValueError as error:
+            if isinstance(error, InputError):
+                raise
             raise InputError(file, f"not readable as YAML ({error})", "give a YAML or JSON file") from None
         if not isinstance(loaded, dict):
             raise InputError(file, f"found {type(loaded).__name__}", "give a mapping of keys")
@@ -352,8 +354,8 @@ def override(config: Config, settings: list[str], file: Path | None = None) -> C
         if not equals:
             raise InputError("--set", f"found {setting!r}", "write it as a.b=c")
         try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError:
+            value = plain_yaml(text)
+        except ValueError:
             raise InputError("--set", f"found {setting!r}", "write the value as YAML, e.g. 3 or [1, 2]") from None
         *parents, last = key.split(".")
         node: dict[str, Any] = {last: value}

@@ -12,10 +12,11 @@ from typing import Any
 from dyncity.datasets.corpus import open_corpus
 from dyncity.errors import InputError
 from dyncity.metrics.adherence import Adherence, Rows
+from dyncity.object_storage import ObjectPath
 
 
 def evaluate_conditions(
-    folder: Path, scenes: int | None = None, report: Callable[[int, int], None] | None = None
+    folder: Path | ObjectPath, scenes: int | None = None, report: Callable[[int, int], None] | None = None
 ) -> Rows:
     """How well the scenes of a corpus obey what they were asked (``dyncity.metrics.adherence``).
 

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import typer
 
 from dyncity.errors import InputError
+from dyncity.places import without_credentials
 
 INTERRUPTED = 130
 RESUMABLE = ("generate", "import", "export", "train")
@@ -47,7 +48,7 @@ def run(app: typer.Typer, arguments: list[str] | None = None) -> NoReturn:
 
 
 def _leave(line: str, code: int) -> NoReturn:
-    typer.echo(" ".join(line.split()), err=True)
+    typer.echo(without_credentials(" ".join(line.split())), err=True)
     raise SystemExit(code)
 
 

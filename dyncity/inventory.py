@@ -5,19 +5,24 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from dyncity.bounded_files import check_tensors_header
 from dyncity.config import read_config
 from dyncity.errors import InputError
+from dyncity.fetched_checkpoint import fetched
 from dyncity.grid import GridSpec
+from dyncity.object_storage import ObjectPath
 
 Rows = list[tuple[str, str]]
 
 
-def describe(folder: Path) -> Rows:
+def describe(folder: Path | ObjectPath) -> Rows:
     """Names and values of what a folder holds.
 
     Raises:
         InputError: no such folder, or one that holds none of these.
     """
+    if isinstance(folder, ObjectPath):
+        return _corpus(folder) if (folder / "manifest.json").exists() else describe(fetched(folder))
     if not folder.is_dir():
         raise InputError(folder, "there is no such folder", "give a corpus, a checkpoint or a training run")
     if (folder / "manifest.json").exists():
@@ -45,7 +50,7 @@ def _grid(grid: GridSpec) -> str:
     return f"{shape} voxels of {edges} m, [{low}] to [{high}), {grid.frame_rate:g} Hz"
 
 
-def _corpus(folder: Path) -> Rows:
+def _corpus(folder: Path | ObjectPath) -> Rows:
     from dyncity.datasets.corpus import open_corpus
 
     corpus = open_corpus(folder)
@@ -94,6 +99,7 @@ def _checkpoint(folder: Path) -> Rows:
 
     path = folder / "model.safetensors"
     counts: dict[str, int] = {}
+    check_tensors_header(path, "give a folder that holds a checkpoint")
     try:
         with safe_open(path, framework="numpy") as file:
             for name in file.keys():  # noqa: SIM118

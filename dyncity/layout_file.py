@@ -16,7 +16,6 @@ All lie in the ego's frame of the clip's middle frame, t // 2 (x forward, y left
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from dyncity.anchoring import anchored
+from dyncity.bounded_files import read_array, read_json
 from dyncity.conditions import LAYOUT_CLASSES, Agent, Layout
 from dyncity.config import Config
 from dyncity.datasets.corpus import open_corpus
@@ -33,6 +33,7 @@ from dyncity.layout import MOVING, covered_columns, layout_of
 from dyncity.taxonomy import taxonomy
 
 _NOT_ASKED = 255
+_MAX_PIXELS = 2**24
 
 
 def read_layout(path: Path, config: Config) -> Layout:
@@ -69,9 +70,13 @@ def _scene(path: Path, config: Config) -> Layout:
 def _picture(path: Path, config: Config) -> Layout:
     frames, x, y, _ = config.clip_shape
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=("PNG",)) as image:
+            if image.width * image.height > _MAX_PIXELS:
+                raise InputError(path, f"found {image.width}x{image.height} pixels", f"give {y}x{x} (width x height)")
             pixels = np.asarray(image.convert("RGBA"))
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError, SyntaxError) as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(path, f"not readable as a picture ({error})", "give a PNG") from None
     factor = max(1, pixels.shape[0] // x)
     if pixels.shape[:2] != (x * factor, y * factor):
@@ -89,10 +94,7 @@ def _picture(path: Path, config: Config) -> Layout:
 
 def _array(path: Path, config: Config) -> Layout:
     frames, x, y, _ = config.clip_shape
-    try:
-        values = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(path, f"not readable as an array ({error})", "give a .npy of numbers") from None
+    values = read_array(path, "give a .npy of numbers")
     classes = len(LAYOUT_CLASSES)
     if values.shape == (classes, x, y):
         values = np.broadcast_to(values[:, None], (classes, frames, x, y))
@@ -109,10 +111,7 @@ def _array(path: Path, config: Config) -> Layout:
 
 
 def _agents(path: Path, config: Config) -> Layout:
-    try:
-        values = json.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(path, f"not readable as JSON ({error})", "give a JSON file of agents") from None
+    values = read_json(path, "give a JSON file of agents", 2**23)
     if not isinstance(values, dict) or values.keys() != {"agents"} or not isinstance(values["agents"], list):
         raise InputError(path, "it has no list of agents", 'write {"agents": [...]}')
     frames, x, y, _ = config.clip_shape

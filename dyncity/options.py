@@ -8,8 +8,12 @@ from typing import Annotated, Any
 import typer
 
 from dyncity.errors import InputError
+from dyncity.places import local_path, place
 
-Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to write.")]
+Out = Annotated[Path, typer.Option("--out", metavar="DIR", parser=local_path, help="Folder to write.")]
+OutPlace = Annotated[
+    Any, typer.Option("--out", metavar="DIR|URI", parser=place, help="Folder to write, or s3://bucket/prefix.")
+]
 Preset = Annotated[str, typer.Option(metavar="NAME", help="tiny, carlasc, occ3d-nuscenes, occ3d-waymo, semantickitti.")]
 ConfigFile = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="YAML or JSON laid over the preset.")]
 Settings = Annotated[
@@ -33,7 +37,10 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupte
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and write nothing.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Refuse conditions that contradict themselves: exit 2.")]
-Corpus = Annotated[Path, typer.Argument(metavar="CORPUS", help="Folder of a corpus.")]
+Corpus = Annotated[Any, typer.Argument(metavar="CORPUS", parser=place, help="Folder of a corpus, or its URI.")]
+Checkpoint = Annotated[
+    Any, typer.Option("--checkpoint", metavar="DIR|URI", parser=place, help="diffusion: else the shipped one.")
+]
 OptionalPreset = Annotated[
     str | None, typer.Option("--preset", metavar="NAME", help="A preset; by default what the input says.")
 ]

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dyncity.bounded_files import read_json
 from dyncity.errors import InputError
 from dyncity.scene import OccupancyScene
 from dyncity.taxonomy import taxonomy
@@ -98,12 +99,7 @@ def read_region(path: Path) -> Region:
     Raises:
         InputError: no such file, not JSON, an unknown key, or a value of another form; the message names it.
     """
-    try:
-        values = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise InputError(path, "there is no such file", "give a JSON file of a region") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(path, f"not readable as JSON ({error})", "give a JSON file of a region") from None
+    values = read_json(path, "give a JSON file of a region", 2**23)
     if not isinstance(values, dict) or not values:
         raise InputError(path, "it says nothing", f"give some of {', '.join(_KEYS)}")
     for key in values:

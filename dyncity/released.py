@@ -8,6 +8,7 @@ asks for, and none may be left over.
 from __future__ import annotations
 
 import pickle
+import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from dyncity.bounded_files import check_tensors_header
 from dyncity.checkpoint import build_dit, build_vae, save_checkpoint
 from dyncity.conditions import COMMANDS
 from dyncity.config import Config, DiTConfig
@@ -68,13 +70,15 @@ def read_released(path: Path) -> ReleasedTensors:
     if not path.is_file():
         raise InputError(path, "there is no such file", fix)
     if path.suffix == ".safetensors":
+        check_tensors_header(path, fix)
         try:
             return ReleasedTensors(path, load_file(path))
         except (SafetensorError, OSError) as error:
             raise InputError(path, f"not readable as safetensors ({error})", fix) from None
     try:
+        _check_archive(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
         reason = " ".join(str(error).split())[:120]
         raise InputError(path, f"not readable as plain torch weights ({reason})", fix) from None
     for key in ("ema", "model_state_dict", "state_dict"):
@@ -85,6 +89,14 @@ def read_released(path: Path) -> ReleasedTensors:
         raise InputError(path, "holds no table of named tensors", fix)
     # Weights saved from a model that was wrapped for several GPUs carry a prefix.
     return ReleasedTensors(path, {str(name).removeprefix("module."): tensor for name, tensor in content.items()})
+
+
+def _check_archive(path: Path) -> None:
+    """Raise ValueError where a torch archive holds more than its file: torch itself writes it uncompressed."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if sum(info.file_size for info in archive.infolist()) > path.stat().st_size:
+                raise ValueError("its parts are larger than the file")
 
 
 def vae_tensors(source: ReleasedTensors, config: Config) -> dict[str, Tensor]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dyncity.bounded_files import read_array, read_json, read_text
 from dyncity.conditions import check_trajectory
 from dyncity.errors import InputError
+
+_FIX = "give a file with rows x, y, yaw"
+_MAX_BYTES = 2**23
 
 
 def read_trajectory(path: Path, frames: int) -> NDArray[np.float64]:
@@ -26,16 +29,19 @@ def read_trajectory(path: Path, frames: int) -> NDArray[np.float64]:
         raise InputError(path, "not a kind of file that is read here", "give .json, .npy or .csv")
     try:
         if path.suffix == ".json":
-            rows = np.array(json.loads(path.read_text()), dtype=np.float64)
+            rows = np.array(read_json(path, _FIX, _MAX_BYTES), dtype=np.float64)
         elif path.suffix == ".npy":
-            rows = np.asarray(np.load(path, allow_pickle=False), dtype=np.float64)
+            found = read_array(path, _FIX)
+            if found.nbytes > _MAX_BYTES:
+                raise InputError(path, f"found shape {found.shape}", _FIX)
+            rows = np.array(found, dtype=np.float64)
         else:
-            lines = path.read_text().strip().splitlines()
+            lines = read_text(path, _FIX, _MAX_BYTES).strip().splitlines()
             header = bool(lines) and any(c.isalpha() and c not in "eE" for c in lines[0])
             rows = np.array([line.split(",") for line in lines[header:]], dtype=np.float64)
-    except FileNotFoundError:
-        raise InputError(path, "there is no such file", "give a file with rows x, y, yaw") from None
-    except (OSError, ValueError, TypeError, EOFError) as error:
+    except (ValueError, TypeError) as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(path, f"not rows of numbers ({error})", "give one row x, y, yaw a frame") from None
     trajectory = check_trajectory(rows, str(path))
     if len(trajectory) != frames:

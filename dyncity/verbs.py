@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -26,11 +26,14 @@ from dyncity.options import (
     not_for,
     worker_range,
 )
+from dyncity.places import local_path, place
 
 
 def train(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="vae or dit: which of the two models.")],
-    data: Annotated[Path, typer.Option(metavar="DIR", help="vae: a corpus; dit: latents made by encode.")],
+    data: Annotated[
+        Path, typer.Option(metavar="DIR", parser=local_path, help="vae: a corpus; dit: latents made by encode.")
+    ],
     out: Out,
     vae: Annotated[Path | None, typer.Option(metavar="RUN", help="dit: the VAE that encoded the data.")] = None,
     start_from: Annotated[Path | None, typer.Option(metavar="CHECKPOINT", help="Train its weights further.")] = None,
@@ -98,7 +101,7 @@ def train(
 
 
 def encode(
-    data: Annotated[Path, typer.Option(metavar="DIR", help="A corpus.")],
+    data: Annotated[Path, typer.Option(metavar="DIR", parser=local_path, help="A corpus.")],
     vae: Annotated[Path, typer.Option(metavar="RUN", help="A run of train vae, or a checkpoint.")],
     out: Out,
     overwrite: Overwrite = False,
@@ -146,7 +149,11 @@ def convert(
     closing(f"dyncity generate --checkpoint {out} --out corpus" if dit is not None else f"dyncity info {out}")
 
 
-def info(folder: Annotated[Path, typer.Argument(metavar="CORPUS|CHECKPOINT|RUN", help="What to describe.")]) -> None:
+def info(
+    folder: Annotated[
+        Any, typer.Argument(metavar="CORPUS|CHECKPOINT|RUN", parser=place, help="What to describe, or its URI.")
+    ],
+) -> None:
     """Say what a folder holds.
 
     \b

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dyncity.bounded_files import read_json
 from dyncity.errors import InputError
 from dyncity.scene import UNKNOWN, OccupancyScene
 from dyncity.taxonomy import taxonomy
@@ -114,12 +114,7 @@ def read_cameras(path: Path) -> tuple[Camera, ...]:
     Raises:
         InputError: not readable, not such a list, a field that is unknown, missing or of another kind.
     """
-    try:
-        rows = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(path, error.strerror or "not readable", "give a JSON file of cameras") from None
-    except ValueError:
-        raise InputError(path, "it is no JSON", "give a list of cameras") from None
+    rows = read_json(Path(path), "give a JSON file, a list of cameras", 2**23)
     if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
         raise InputError(path, "it is no list of cameras", "give [{name, position, yaw, focal}, ...]")
     cameras = tuple(_camera(path, number, row) for number, row in enumerate(rows))

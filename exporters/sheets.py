@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from dyncity.datasets.corpus import Corpus, open_corpus
 from dyncity.errors import InputError
+from dyncity.object_storage import ObjectPath
 from dyncity.scene import OccupancyScene
 from dyncity.taxonomy import Taxonomy, taxonomy
 from exporters.isometric import BACKGROUND
@@ -100,7 +101,7 @@ def side_by_side(
     _save(sheet, [*first, *second], path)
 
 
-def draw_scene(corpus: Path, out: Path, scene_id: str | None = None) -> str:
+def draw_scene(corpus: Path | ObjectPath, out: Path, scene_id: str | None = None) -> str:
     """Draw a scene of a corpus (by default the first) frame by frame (PNG) or over time (GIF); its id.
 
     Raises:
@@ -115,7 +116,7 @@ def draw_scene(corpus: Path, out: Path, scene_id: str | None = None) -> str:
     return wanted
 
 
-def draw_corpus(corpus: Path, out: Path, most: int, beside: Path | None = None) -> str:
+def draw_corpus(corpus: Path | ObjectPath, out: Path, most: int, beside: Path | ObjectPath | None = None) -> str:
     """Draw the first scenes of a corpus on one sheet, with as many of another corpus beside them; how many.
 
     Raises:
@@ -132,7 +133,7 @@ def draw_corpus(corpus: Path, out: Path, most: int, beside: Path | None = None) 
     return f"{count} scenes of each"
 
 
-def _opened(corpus: Path) -> Corpus:
+def _opened(corpus: Path | ObjectPath) -> Corpus:
     opened = open_corpus(corpus)
     if not opened.scene_ids:
         raise InputError(corpus, "it holds no scene", "give a corpus with scenes")

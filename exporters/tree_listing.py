@@ -94,7 +94,7 @@ def read_head(path: Path) -> dict[str, Any]:
                 if line == _SCENES:
                     return json.loads("".join(lines).removesuffix(",\n") + "}")
                 lines.append(line)
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         pass
     raise InputError(path, "it does not list a tree", "restore it, or export again")
 

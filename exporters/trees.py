@@ -93,7 +93,7 @@ def export_tree(
             raise InputError(f"--{field.name}", f"means nothing to {format}", "leave it out")
     if resume and overwrite:
         raise InputError("--resume", "given together with --overwrite", "choose one of them")
-    corpus = open_corpus(Path(corpus_path))
+    corpus = open_corpus(corpus_path)
     scene_ids = corpus.scene_ids
     if not scene_ids:
         raise InputError(corpus_path, "it holds no scenes", "export a corpus that has some")
@@ -103,7 +103,7 @@ def export_tree(
             f"its labels are {corpus.taxonomy!r}",
             f"export a corpus with native or {chosen.labels} labels",
         )
-    if out.is_relative_to(os.path.abspath(corpus_path)):
+    if isinstance(corpus_path, Path) and out.is_relative_to(os.path.abspath(corpus_path)):
         raise InputError(out, "it lies inside the corpus", "choose a folder outside")
     notes = chosen.check(out)
     if not corpus.manifest.complete:

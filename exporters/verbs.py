@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from dyncity.errors import InputError
 from dyncity.options import Corpus, Out, Overwrite, Resume
+from dyncity.places import place
 from exporters.formats import FORMATS
 
 
@@ -63,7 +64,7 @@ def export(
 
 
 def verify(
-    place: Annotated[Path, typer.Argument(metavar="CORPUS|TREE", help="A corpus, or an exported tree.")],
+    place: Annotated[Any, typer.Argument(metavar="CORPUS|TREE", parser=place, help="A corpus, or an exported tree.")],
     bytes_only: Annotated[
         bool, typer.Option("--bytes-only", help="Sizes and digests, as quick as the disk; no scene is read.")
     ] = False,
@@ -79,7 +80,8 @@ def verify(
     from exporters.manifest import verify_corpus
     from exporters.tree_listing import is_tree, verify_tree
 
-    findings = verify_tree(place) if is_tree(place) else verify_corpus(place, decode=not bytes_only)
+    tree = isinstance(place, Path) and is_tree(place)
+    findings = verify_tree(place) if tree else verify_corpus(place, decode=not bytes_only)
     for finding in findings:
         typer.echo(finding)
     if findings:
@@ -93,7 +95,7 @@ def view(
     scene: Annotated[str | None, typer.Option(metavar="ID", help="Which scene; by default the first.")] = None,
     scenes: Annotated[int | None, typer.Option(metavar="N", min=1, help="The first N scenes on one sheet.")] = None,
     beside: Annotated[
-        Path | None, typer.Option(metavar="CORPUS", help="As many of another corpus beside them.")
+        Any, typer.Option(metavar="CORPUS", parser=place, help="As many of another corpus beside them.")
     ] = None,
 ) -> None:
     """Draw a scene, or many on one sheet: as frames side by side (.png), or over time (.gif).

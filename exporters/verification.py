@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import stat
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -19,9 +21,13 @@ from dyncity.datasets.corpus import open_shard, read_manifest
 from dyncity.datasets.layout import ShardLayout
 from dyncity.datasets.manifest import COMPANIONS, EMPTY_DIGEST, MANIFEST, Manifest, ShardRecord, manifest_json
 from dyncity.errors import InputError
+from dyncity.object_storage import ObjectPath
 from dyncity.scene import UNKNOWN, OccupancyScene
 from dyncity.taxonomy import taxonomy
 
+# Opens a context in which a shard is there to be looked at.
+Fetched = Callable[[ShardRecord], AbstractContextManager[object]]
+LEASE = ".lease-"  # objects that runs in object storage hold a corpus by
 _REQUIRED = ("README.md", "config.json")
 _EXPECTED = {*COMPANIONS, MANIFEST, "shards", ".lock"}
 
@@ -57,7 +63,7 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def verify_corpus(folder: Path, *, decode: bool = True, threads: int | None = None) -> list[str]:
+def verify_corpus(folder: Path | ObjectPath, *, decode: bool = True, threads: int | None = None) -> list[str]:
     """What is wrong with a corpus, one line a finding; empty where every byte is as it was written.
 
     Finds changed, truncated, missing, extra and swapped files (shards, card, configuration, preview),
@@ -70,14 +76,29 @@ def verify_corpus(folder: Path, *, decode: bool = True, threads: int | None = No
         decode: read every scene too; False compares sizes and digests alone, which is all that damage needs.
         threads: shards looked at at a time; by default one a core.
 
+    One in object storage is fetched for that shard by shard, and needs room for one of them.
+
     Raises:
         InputError: there is no such folder, or it is no corpus at all.
     """
+    if isinstance(folder, ObjectPath):
+        return _stored(folder, decode)
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(folder, "there is no such folder", "give the folder of a corpus")
     if not (folder / MANIFEST).exists() and not (folder / "shards").exists():
         raise InputError(folder, "it is no corpus: there is no manifest.json", "give the folder of a corpus")
+    return _findings(folder, _extra, nullcontext, decode, threads)
+
+
+def _findings(
+    folder: Path,
+    extra: Callable[[Path, Manifest], Iterator[str]],
+    fetched: Fetched,
+    decode: bool,
+    threads: int | None,
+) -> list[str]:
+    """What is wrong in a folder, whose shards are there while ``fetched(record)`` is open."""
     try:
         manifest = read_manifest(folder)
     except InputError as error:
@@ -86,14 +107,19 @@ def verify_corpus(folder: Path, *, decode: bool = True, threads: int | None = No
         return [f"{folder / MANIFEST}: its layout was changed, though not what it says"]
     return [
         *_companions(folder, manifest),
-        *_extra(folder, manifest),
+        *extra(folder, manifest),
         *_counts(manifest),
-        *(finding for _, finding in shard_findings(folder, manifest, decode=decode, threads=threads)),
+        *(found for _, found in shard_findings(folder, manifest, decode=decode, threads=threads, fetched=fetched)),
     ]
 
 
 def shard_findings(
-    folder: Path, manifest: Manifest, *, decode: bool = True, threads: int | None = None
+    folder: Path,
+    manifest: Manifest,
+    *,
+    decode: bool = True,
+    threads: int | None = None,
+    fetched: Fetched = nullcontext,
 ) -> Iterator[tuple[ShardRecord, str]]:
     """The shards that are not what the manifest says, in order, each with the first thing that is wrong with it.
 
@@ -101,12 +127,13 @@ def shard_findings(
         folder: the corpus.
         manifest: its manifest.
         decode, threads: as for ``verify_corpus``.
+        fetched: the shard is in the folder while this is open.
     """
     layout: ShardLayout | None = None
     names: set[str] = set()
     # Digests and decompression leave the interpreter to other threads.
     with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
-        checked = pool.map(partial(_check_shard, folder, decode=decode), manifest.shards)
+        checked = pool.map(partial(_check_shard, folder, fetched, decode), manifest.shards)
         for record, (finding, found, scenes) in zip(manifest.shards, checked, strict=True):
             path = folder / "shards" / record.name
             if finding is not None:
@@ -117,6 +144,40 @@ def shard_findings(
                 yield record, f"{path}: scene {twice[0]} is there twice; restore the shard"
             layout = layout or found
             names.update(scenes)
+
+
+def _stored(place: ObjectPath, decode: bool) -> list[str]:
+    """What is wrong with a corpus in object storage, by way of a folder that holds one shard at a time."""
+    sizes = place.sizes()
+    if MANIFEST not in sizes and not any(name.startswith("shards/") for name in sizes):
+        raise InputError(place, "it is no corpus: there is no manifest.json", "give the place of a corpus")
+
+    def extra(copy: Path, manifest: Manifest) -> Iterator[str]:
+        records = {record.name for record in manifest.shards if record.scenes}
+        for name in sizes:
+            top, _, below = name.partition("/")
+            known = below.partition("/")[0] in records if top == "shards" else not below and top in _EXPECTED
+            if not known and not name.startswith(LEASE):
+                yield f"{place / name}: it does not belong to the corpus"
+
+    with place.local(MANIFEST, *COMPANIONS) as copy:
+
+        @contextmanager
+        def fetched(record: ShardRecord) -> Iterator[None]:
+            shard = copy / "shards" / record.name
+            names = [n for n in sizes if n == f"shards/{record.name}" or n.startswith(f"shards/{record.name}/")]
+            size = sum(sizes[name] for name in names)
+            if names and size != record.bytes:  # not fetched: it may be of any size
+                raise InputError(shard, f"it has {size} bytes, not {record.bytes}", "restore it, or remake it")
+            try:
+                for name in names:
+                    (copy / name).parent.mkdir(parents=True, exist_ok=True)
+                    (place / name).download(copy / name, record.bytes)
+                yield
+            finally:
+                shutil.rmtree(copy / "shards", ignore_errors=True)
+
+        return [finding.replace(str(copy), str(place)) for finding in _findings(copy, extra, fetched, decode, 1)]
 
 
 def _companions(folder: Path, manifest: Manifest) -> Iterator[str]:
@@ -187,11 +248,12 @@ def _check_bytes(folder: Path, record: ShardRecord) -> None:
         raise InputError(path, "it was changed (other sha256 than in the manifest)", "restore it, or remake it")
 
 
-def _check_shard(folder: Path, record: ShardRecord, decode: bool) -> _Checked:
+def _check_shard(folder: Path, fetched: Fetched, decode: bool, record: ShardRecord) -> _Checked:
     """Look at one shard, by itself."""
     try:
-        _check_bytes(folder, record)
-        return _check_scenes(folder, record) if decode and record.scenes else _Checked()
+        with fetched(record):
+            _check_bytes(folder, record)
+            return _check_scenes(folder, record) if decode and record.scenes else _Checked()
     except InputError as error:
         return _Checked(str(error))
 
@@ -215,7 +277,7 @@ def _check_scenes(folder: Path, record: ShardRecord) -> _Checked:
     return _Checked(None, shard.layout, tuple(names))
 
 
-def _check_scene(scene: OccupancyScene, path: Path) -> None:
+def _check_scene(scene: OccupancyScene, path: object) -> None:
     """Class ids, first pose and boxes of one scene."""
     where = f"{path}, scene {scene.scene_id}"
     classes = len(taxonomy(scene.taxonomy))

@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, replace
 from itertools import accumulate, islice, takewhile
 from pathlib import Path
@@ -25,12 +25,13 @@ from dyncity.config import to_dict
 from dyncity.datasets.corpus import Corpus
 from dyncity.datasets.manifest import FailedScene, Manifest, ShardRecord
 from dyncity.errors import InputError
+from dyncity.object_storage import ObjectPath
 from dyncity.ray_settings import attempts_unsaid, not_joined, settle_environment
 from dyncity.scene import OccupancyScene
 from exporters.base import SceneExporter
-from exporters.manifest import sweep_leftovers, write_manifest
 from generators.card import card
 from generators.corpus_folder import OpenFolder, Say, open_folder
+from generators.corpus_prefix import OpenPrefix, open_prefix
 from generators.ledger import Report, open_ledger
 from generators.plan import CorpusPlan, ShardRange
 from generators.shard_worker import BuildGenerator, ShardWorker, is_device_lost
@@ -53,7 +54,7 @@ class CorpusResult:
     """What a run did.
 
     Attributes:
-        out: the corpus folder.
+        out: the corpus folder, or its place in object storage.
         requested, written, failed: scenes; ``requested == written + failed``.
         resumed: scenes of those that an earlier run had settled.
         seconds: how long this run took.
@@ -61,7 +62,7 @@ class CorpusResult:
         failures: the scenes that could not be made.
     """
 
-    out: Path
+    out: Path | ObjectPath
     requested: int
     written: int
     failed: int
@@ -80,7 +81,7 @@ def make_corpus(
     plan: CorpusPlan,
     build_generator: BuildGenerator,
     exporter: SceneExporter,
-    out: Path,
+    out: Path | ObjectPath,
     *,
     workers: tuple[int, int] = (0, 0),
     gpus_per_worker: float = 0.0,
@@ -97,7 +98,7 @@ def make_corpus(
         plan: what is asked for.
         build_generator: builds the source of scenes; called in each worker, so it has to be picklable.
         exporter: writes the shards; picklable too.
-        out: the folder, on a file system that all workers see.
+        out: the folder, on a file system that all workers see, or a place in object storage.
         workers: fewest and most worker processes; (0, 0): this process, without Ray.
         gpus_per_worker: GPUs that Ray sets aside for each worker.
         address: "local" for a Ray of its own, "auto" or HOST:PORT for a running cluster.
@@ -115,13 +116,12 @@ def make_corpus(
     if exporter.container != plan.container:
         raise InputError("--container", f"found {plan.container!r}", f"the exporter writes {exporter.container!r}")
     begun = time.monotonic()
-    out = Path(out).absolute()
-    with open_folder(plan, out, resume=resume, overwrite=overwrite, say=say) as folder:
+    with _opened(plan, out, resume, overwrite, say) as folder:
         made_of: dict[str, Any] = {
             "plan": plan,
             "build_generator": build_generator,
             "exporter": exporter,
-            "out": out,
+            "out": folder.out,
             "journals": folder.journals,
         }
         left = [n for n in range(len(plan.shards)) if n not in folder.records]
@@ -133,7 +133,7 @@ def make_corpus(
                     ledger.add(number, record)
         manifest = _finish(plan, folder, preview)
     return CorpusResult(
-        out=out,
+        out=folder.out,
         requested=plan.num_scenes,
         written=manifest.written,
         failed=manifest.failed,
@@ -142,6 +142,15 @@ def make_corpus(
         bytes=sum(s.bytes for s in manifest.shards),
         failures=tuple(f for s in manifest.shards for f in s.failures),
     )
+
+
+def _opened(
+    plan: CorpusPlan, out: Path | ObjectPath, resume: bool, overwrite: bool, say: Say | None
+) -> AbstractContextManager[OpenFolder | OpenPrefix]:
+    """The place of the corpus, held by this process while it is open."""
+    if isinstance(out, ObjectPath):
+        return open_prefix(plan, out, resume=resume, overwrite=overwrite)
+    return open_folder(plan, Path(out).absolute(), resume=resume, overwrite=overwrite, say=say)
 
 
 def check_execution(workers: tuple[int, int], gpus_per_worker: float) -> None:
@@ -328,17 +337,17 @@ def _start(ray: Any, address: str, cpus: int) -> None:
         raise not_joined(address, error) from error
 
 
-def _finish(plan: CorpusPlan, folder: OpenFolder, preview: Preview | None) -> Manifest:
+def _finish(plan: CorpusPlan, folder: OpenFolder | OpenPrefix, preview: Preview | None) -> Manifest:
     """Preview, card and the manifest that digests them, all from what is in the shards."""
-    sweep_leftovers(folder.out)  # of workers that died while they wrote
-    write_manifest(folder.out, folder.manifest(plan))
+    folder.sweep()
+    folder.save(folder.manifest(plan))
     sample = card_sample(Corpus(folder.out, _head(folder.manifest(plan))))
     picture = preview is not None and bool(sample)
     if picture and preview is not None:
         folder.replace("preview.png", lambda path: preview(sample[:PREVIEW_SCENES], path))
     manifest = folder.manifest(plan)
     folder.replace("README.md", lambda path: path.write_text(card(plan, manifest, sample, picture)))
-    write_manifest(folder.out, manifest)
+    folder.save(manifest)
     return manifest
 
 

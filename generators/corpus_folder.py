@@ -53,6 +53,14 @@ class OpenFolder:
         """The manifest of the shards that are there."""
         return Manifest(plan.to_dict(), plan.fingerprint(), tuple(self.records[n] for n in sorted(self.records)))
 
+    def save(self, manifest: Manifest) -> None:
+        """Put the manifest in place in one step."""
+        write_manifest(self.out, manifest)
+
+    def sweep(self) -> None:
+        """Remove what workers left that died while they wrote."""
+        sweep_leftovers(self.out)
+
     def replace(self, name: str, write: Callable[[Path], object]) -> None:
         """Put a file in place in one step, by way of a temporary one that ``write`` makes."""
         temporary = self.out / f"{TEMPORARY}{secrets.token_hex(16)}{Path(name).suffix}"
@@ -176,7 +184,7 @@ def _filled(plan: CorpusPlan, out: Path, resume: bool, overwrite: bool, say: Say
             folder.journals.mkdir(parents=True)
             (out / SHARDS).mkdir(exist_ok=True)
         folder.replace("config.json", lambda path: path.write_text(config_json(plan.config)))
-        write_manifest(out, folder.manifest(plan))
+        folder.save(folder.manifest(plan))
         yield folder
     except BaseException:
         if not folder.records and not resume:

@@ -19,11 +19,13 @@ from dyncity.diffusion.ddpm import TRAINED_STEPS, ancestral, ddim, dpmpp_2m, res
 from dyncity.diffusion.flow import euler, heun
 from dyncity.diffusion.guidance import Denoiser, guided
 from dyncity.errors import InputError
+from dyncity.fetched_checkpoint import fetched
 from dyncity.hexplane import planes_of, rollout_shape
 from dyncity.layout import encode_layout, layout_cells, layout_channels
 from dyncity.models.attention import resolve_backend
 from dyncity.models.conditioning import encode_conditions
 from dyncity.models.given import encode_given, normalised_given
+from dyncity.object_storage import ObjectPath
 from dyncity.scene import UNKNOWN, OccupancyScene, SceneSpec
 from dyncity.seeding import Purpose, stream
 from dyncity.trajectories import draw_trajectory
@@ -64,7 +66,7 @@ class LatentDiffusion:
     along it.
 
     Args:
-        checkpoint: a folder with VAE and DiT.
+        checkpoint: a folder with VAE and DiT, or a place in object storage.
         sampling: how to draw latents; None: as the checkpoint says.
 
     Raises:
@@ -75,7 +77,8 @@ class LatentDiffusion:
     sampled = True
     gives_voxels = False
 
-    def __init__(self, checkpoint: Path, sampling: SamplingConfig | None = None) -> None:
+    def __init__(self, checkpoint: Path | ObjectPath, sampling: SamplingConfig | None = None) -> None:
+        checkpoint = fetched(checkpoint)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         loaded = load_checkpoint(checkpoint, self.device)
         if loaded.dit is None or loaded.scale is None:

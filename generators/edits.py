@@ -18,6 +18,7 @@ from dyncity.conditions import (
 from dyncity.config import SamplingConfig
 from dyncity.datasets.corpus import Corpus, open_corpus
 from dyncity.errors import InputError
+from dyncity.object_storage import ObjectPath
 from dyncity.regions import Region
 from dyncity.scene import UNKNOWN, OccupancyScene, SceneSpec
 from generators.diffusion import LatentDiffusion
@@ -35,7 +36,7 @@ class _Edits:
     sampled = True
     gives_voxels = True
 
-    def __init__(self, checkpoint: Path, sampling: SamplingConfig, corpus: Path) -> None:
+    def __init__(self, checkpoint: Path | ObjectPath, sampling: SamplingConfig, corpus: Path | ObjectPath) -> None:
         self.corpus: Corpus = open_corpus(corpus)  # first: it is refused before weights are read
         self.diffusion = LatentDiffusion(checkpoint, sampling)
         self.config, self.micro_batch = self.diffusion.config, self.diffusion.micro_batch
@@ -79,7 +80,9 @@ class Inpainting(_Edits):
         InputError: see ``_Edits``; a scene of another length.
     """
 
-    def __init__(self, checkpoint: Path, sampling: SamplingConfig, corpus: Path, region: Region) -> None:
+    def __init__(
+        self, checkpoint: Path | ObjectPath, sampling: SamplingConfig, corpus: Path | ObjectPath, region: Region
+    ) -> None:
         super().__init__(checkpoint, sampling, corpus)
         self.region = region
         frames = self.config.clip.frames
@@ -158,7 +161,9 @@ class FromFrame(_Edits):
         InputError: see ``_Edits``; no such frame.
     """
 
-    def __init__(self, checkpoint: Path, sampling: SamplingConfig, corpus: Path, frame: int, at: int) -> None:
+    def __init__(
+        self, checkpoint: Path | ObjectPath, sampling: SamplingConfig, corpus: Path | ObjectPath, frame: int, at: int
+    ) -> None:
         super().__init__(checkpoint, sampling, corpus)
         self.frame, self.at = frame, at
         shortest = min(self.corpus.frames(scene_id) for scene_id in self.corpus.scene_ids)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from dyncity.datasets.manifest import ShardRecord
 from dyncity.errors import InputError
-from exporters.manifest import write_manifest
 from generators.corpus_folder import OpenFolder
+from generators.corpus_prefix import OpenPrefix
 from generators.plan import CorpusPlan
 from generators.shard_worker import scenes_done
 
@@ -25,7 +25,7 @@ _DUTY = 20  # writing manifests takes at most a twentieth of the time, and so do
 class Ledger:
     """The records of the shards: keeps the manifest, and tells how far the run is."""
 
-    def __init__(self, plan: CorpusPlan, folder: OpenFolder, report: Report | None) -> None:
+    def __init__(self, plan: CorpusPlan, folder: OpenFolder | OpenPrefix, report: Report | None) -> None:
         self._plan, self._folder, self._report = plan, folder, report
         self._lock, self._telling = threading.Lock(), threading.Lock()
         self._save_next = self._tell_next = 0.0
@@ -47,7 +47,7 @@ class Ledger:
             begun = time.monotonic()
             if not self._unsaved or (not force and begun < self._save_next):
                 return
-            write_manifest(self._folder.out, self._folder.manifest(self._plan))
+            self._folder.save(self._folder.manifest(self._plan))
             self._unsaved, self._save_next = False, _next_time(begun)
 
     def tell(self, force: bool = False) -> None:
@@ -87,7 +87,7 @@ def _listed(folder: Path) -> list[Path]:
 
 
 @contextmanager
-def open_ledger(plan: CorpusPlan, folder: OpenFolder, report: Report | None) -> Iterator[Ledger]:
+def open_ledger(plan: CorpusPlan, folder: OpenFolder | OpenPrefix, report: Report | None) -> Iterator[Ledger]:
     """A ledger with a thread that keeps telling and saving; saved once more at the end."""
     ledger = Ledger(plan, folder, report)
     ended = threading.Event()

@@ -18,6 +18,7 @@ from dyncity.conditions import Conditions, command_from_trajectory, poses_from_t
 from dyncity.config import Config, SamplingConfig
 from dyncity.errors import InputError
 from dyncity.metrics.components import components
+from dyncity.object_storage import ObjectPath
 from dyncity.scene import UNKNOWN, OccupancyScene, SceneSpec
 from dyncity.seeding import Purpose, stream
 from dyncity.taxonomy import taxonomy
@@ -34,7 +35,7 @@ def lengthened(config: Config, chunks: int) -> Config:
     return replace(config, clip=replace(config.clip, frames=frames + (chunks - 1) * (frames - frames // 2)))
 
 
-def long_scenes(checkpoint: Path, sampling: SamplingConfig, chunks: int) -> LongScenes:
+def long_scenes(checkpoint: Path | ObjectPath, sampling: SamplingConfig, chunks: int) -> LongScenes:
     """``LongScenes`` from a checkpoint folder; a function of plain values, so that it travels to workers."""
     return LongScenes(LatentDiffusion(checkpoint, sampling), chunks)
 

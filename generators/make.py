@@ -11,6 +11,7 @@ from dyncity.config import Config, from_dict
 from dyncity.datasets.manifest import MANIFEST
 from dyncity.errors import InputError
 from dyncity.layout_file import read_layout
+from dyncity.object_storage import ObjectPath
 from dyncity.terminal import ProgressLine, show_table
 from exporters.base import SceneExporter
 from generators.base import SceneGenerator
@@ -30,7 +31,7 @@ Exporters = Mapping[str, Callable[..., SceneExporter]]
 def make(
     generator: SceneGenerator,
     source: Source,
-    out: Path,
+    out: Path | ObjectPath,
     request: Mapping[str, Any],
     execution: Mapping[str, Any],
     *,
@@ -45,7 +46,7 @@ def make(
     Args:
         generator: what ``source`` builds, built here once.
         source: builds it in workers.
-        out: the folder.
+        out: the folder, or the place in object storage.
         request: fields of ``CorpusPlan``.
         execution: options of ``make_corpus``.
         exporters: the class of the exporter of each container.
@@ -101,7 +102,7 @@ def make(
 
 def repair(
     out: Path,
-    checkpoint: Path | None,
+    checkpoint: Path | ObjectPath | None,
     layout: Path | None,
     execution: Mapping[str, Any],
     *,

@@ -21,6 +21,7 @@ from dyncity.config import SamplingConfig
 from dyncity.datasets.corpus import Corpus, open_corpus
 from dyncity.errors import InputError
 from dyncity.grid import GridSpec
+from dyncity.object_storage import ObjectPath
 from dyncity.scene import UNKNOWN, OccupancyScene, SceneSpec
 from dyncity.seeding import Purpose, stream
 from generators.diffusion import LatentDiffusion
@@ -108,7 +109,9 @@ class Outpainting:
     name = "diffusion"
     sampled = True
 
-    def __init__(self, checkpoint: Path, sampling: SamplingConfig, corpus: Path, margins: Margins) -> None:
+    def __init__(
+        self, checkpoint: Path | ObjectPath, sampling: SamplingConfig, corpus: Path | ObjectPath, margins: Margins
+    ) -> None:
         self.diffusion = LatentDiffusion(checkpoint, sampling)
         self.corpus: Corpus = open_corpus(corpus)
         self.margins, self.micro_batch = margins, self.diffusion.micro_batch
@@ -127,7 +130,7 @@ class Outpainting:
         self._base = base
         self.config = replace(config, grid=self.grid, clip=replace(config.clip, margin=(0, 0)))
 
-    def _check(self, corpus: Path) -> None:
+    def _check(self, corpus: Path | ObjectPath) -> None:
         config, found = self.diffusion.config, self.corpus
         frames = config.clip.frames
         if found.taxonomy != config.taxonomy:

@@ -12,7 +12,7 @@ import re
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,10 +20,13 @@ from pathlib import Path
 from dyncity.config import to_dict
 from dyncity.datasets.manifest import FailedScene, ShardRecord, record_from_json
 from dyncity.errors import InputError
+from dyncity.object_storage import ObjectPath
 from dyncity.scene import OccupancyScene, SceneSpec
 from exporters.base import SceneExporter
 from exporters.manifest import commit_shard
+from exporters.stored import store_shard
 from generators.base import SceneGenerator
+from generators.corpus_prefix import is_taken_over
 from generators.degenerate import degenerate
 from generators.plan import CorpusPlan, ShardRange, difference
 
@@ -125,8 +128,8 @@ class ShardWorker:
         plan: what is made.
         build_generator: builds the source of scenes in this process.
         exporter: writes the scenes.
-        out: the corpus folder.
-        journals: folder of the journals of this run.
+        out: the corpus folder, or its place in object storage.
+        journals: folder of the journals of this run; beside object storage each machine has its own.
     """
 
     def __init__(
@@ -134,11 +137,13 @@ class ShardWorker:
         plan: CorpusPlan,
         build_generator: BuildGenerator,
         exporter: SceneExporter,
-        out: Path,
+        out: Path | ObjectPath,
         journals: Path,
     ) -> None:
         self._plan, self._build, self._exporter = plan, build_generator, exporter
         self._out, self._journals = out, journals
+        if isinstance(out, ObjectPath):
+            journals.mkdir(exist_ok=True)
         self._generator: SceneGenerator | None = None
         # One thread samples, whoever calls: meanwhile other calls compress and write their shards.
         self._sampler = ThreadPoolExecutor(1)
@@ -268,7 +273,8 @@ class ShardWorker:
                 f"its worker died {COMMIT_DEATHS} times while writing it",
                 "check memory and disk, use fewer --scenes-per-shard",
             )
-        if not self._journals.exists():
+        out = self._out
+        if (isinstance(out, ObjectPath) and is_taken_over(out, self._journals)) or not self._journals.exists():
             raise CancelledError(f"shard {shard.number}: another run has taken the folder over")
         with journal.entry("commit"):
             record = self._written(shard, scenes, failures)
@@ -280,7 +286,7 @@ class ShardWorker:
     ) -> ShardRecord:
         """The shard, committed; without the scenes that the exporter refuses alone too, which are recorded."""
         try:
-            return commit_shard(self._out, shard.number, scenes, failures, self._exporter, shard.first)
+            return self._committed(shard, scenes, failures)
         except Exception as error:
             if isinstance(error.__cause__, OSError):  # the disk, not a scene
                 raise
@@ -292,7 +298,14 @@ class ShardWorker:
                 raise
         more = [FailedScene(s.index, s.seed, why) for s in specs if (why := refused[s.index])]
         kept = [scene for spec, scene in zip(specs, scenes, strict=True) if not refused[spec.index]]
-        return commit_shard(self._out, shard.number, kept, [*failures, *more], self._exporter, shard.first)
+        return self._committed(shard, kept, [*failures, *more])
+
+    def _committed(
+        self, shard: ShardRange, scenes: list[OccupancyScene], failures: Sequence[FailedScene]
+    ) -> ShardRecord:
+        """The shard, under its name in the folder or in object storage."""
+        made = shard.number, scenes, failures, self._exporter, shard.first
+        return store_shard(self._out, *made) if isinstance(self._out, ObjectPath) else commit_shard(self._out, *made)
 
     def _refusal(self, scene: OccupancyScene) -> str | None:
         """Why the exporter does not write a scene by itself, or None."""

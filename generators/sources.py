@@ -11,6 +11,8 @@ from typing import Any, Literal, NamedTuple
 from dyncity.checkpoint import shipped_checkpoint
 from dyncity.config import Config, override, read_config
 from dyncity.errors import InputError
+from dyncity.fetched_checkpoint import fetched
+from dyncity.object_storage import ObjectPath
 from dyncity.options import not_for
 from dyncity.presets import preset as named
 from dyncity.regions import Region
@@ -55,7 +57,12 @@ def procedural(
 
 
 def edits(
-    corpus: Path, checkpoint: Path | None, settings: list[str], region: Region | None, frame: int | None, at: int
+    corpus: Path | ObjectPath,
+    checkpoint: Path | ObjectPath | None,
+    settings: list[str],
+    region: Region | None,
+    frame: int | None,
+    at: int,
 ) -> Source:
     """Scenes of a corpus, generated anew inside ``region``, or from frame ``frame`` as frame ``at``.
 
@@ -69,7 +76,9 @@ def edits(
     return Source(config, partial(FromFrame, folder, config.sampling, corpus.absolute(), frame, at))
 
 
-def outpainting(corpus: Path, checkpoint: Path | None, settings: list[str], margins: Margins) -> Source:
+def outpainting(
+    corpus: Path | ObjectPath, checkpoint: Path | ObjectPath | None, settings: list[str], margins: Margins
+) -> Source:
     """Scenes of a corpus made larger by ``margins``.
 
     Raises:
@@ -108,7 +117,7 @@ def trees(kind: str, source: Path, preset: str | None, frames: int | None, label
 
 
 def diffusion(
-    checkpoint: Path | None,
+    checkpoint: Path | ObjectPath | None,
     preset: str | None,
     file: Path | None,
     settings: list[str],
@@ -118,7 +127,7 @@ def diffusion(
     """A checkpoint, by default the shipped one.
 
     Args:
-        checkpoint: its folder.
+        checkpoint: its folder, or its place in object storage, from which each machine fetches it.
         preset: if given, the preset whose grid the checkpoint has to have.
         file, settings: laid over the checkpoint's configuration; they may change ``sampling`` alone.
         chunks: more than one makes longer scenes (``generators.long_scenes``).
@@ -133,7 +142,7 @@ def diffusion(
     return Source(lengthened(config, chunks), partial(long_scenes, folder, config.sampling, chunks))
 
 
-def of_plan(plan: CorpusPlan, checkpoint: Path | None) -> Source:
+def of_plan(plan: CorpusPlan, checkpoint: Path | ObjectPath | None) -> Source:
     """The source that a corpus was made from, by its own plan.
 
     Args:
@@ -159,17 +168,18 @@ def of_plan(plan: CorpusPlan, checkpoint: Path | None) -> Source:
 
 
 def _trained(
-    checkpoint: Path | None,
+    checkpoint: Path | ObjectPath | None,
     preset: str | None,
     file: Path | None,
     settings: list[str],
     **sampling: int | float | str | None,
-) -> tuple[Config, Path]:
+) -> tuple[Config, Path | ObjectPath]:
     """The configuration of a checkpoint with its sampling changed, and its folder."""
     folder = (checkpoint or shipped_checkpoint()).absolute()
-    if not folder.is_dir():
+    copy = fetched(folder)
+    if not copy.is_dir():
         raise InputError(folder, "there is no such folder", "give a run of dyncity train dit")
-    trained = read_config(folder / "config.json")
+    trained = read_config(copy / "config.json")
     if preset is not None and named(preset).grid != trained.grid:
         shape = "x".join(map(str, trained.grid.shape))
         fix = f"leave it out, or give a --checkpoint trained at {preset}"

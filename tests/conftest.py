@@ -1,13 +1,14 @@
-"""Fixtures that any test may use: ``make_scene``, small random scenes; ``write_corpus``, a corpus of scenes."""
+"""Fixtures that any test may use: ``make_scene``, random scenes; ``write_corpus``, a corpus; ``s3``, object storage."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from object_store import S3Server, s3_server
 
 from dyncity.conditions import (
     Conditions,
@@ -119,3 +120,10 @@ def written_corpus(
 def write_corpus() -> Callable[..., Path]:
     """``write_corpus(folder, scenes, container="parquet", per_shard=2, failures=(), columns=(), labels=...)``."""
     return written_corpus
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3Server]:
+    """An S3 service, started when the first test asks for it."""
+    with s3_server() as server:
+        yield server

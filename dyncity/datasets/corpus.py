@@ -16,6 +16,8 @@ from dyncity.datasets.npz_shard import NpzShard
 from dyncity.datasets.parquet_shard import ParquetShard
 from dyncity.errors import InputError
 from dyncity.grid import GridSpec
+from dyncity.object_storage import ObjectPath
+from dyncity.places import place
 from dyncity.scene import OccupancyScene
 
 __all__ = [
@@ -31,21 +33,24 @@ __all__ = [
 _OPEN_SHARDS = 4
 
 
-def open_corpus(folder: Path) -> Corpus:
-    """Open a corpus folder; nothing but its manifest is read yet.
+def open_corpus(folder: str | Path | ObjectPath) -> Corpus:
+    """Open a corpus, a folder or ``s3://bucket/prefix``; nothing but its manifest is read yet.
 
     Raises:
         InputError: no folder, no manifest, a manifest that is not one.
     """
-    return Corpus(Path(folder), read_manifest(Path(folder)))
+    folder = place(folder)
+    return Corpus(folder, read_manifest(folder))
 
 
-def open_shard(folder: Path, record: ShardRecord) -> ParquetShard | NpzShard:
-    """Open one shard of a corpus folder. Links are not followed.
+def open_shard(folder: Path | ObjectPath, record: ShardRecord) -> ParquetShard | NpzShard:
+    """Open one shard of a corpus. Links are not followed.
 
     Raises:
         InputError: it is not there, is not what its name says, or has another size than recorded.
     """
+    if isinstance(folder, ObjectPath):
+        return _open_stored(folder / "shards" / record.name, record)
     parent = folder / "shards"
     path = parent / record.name
     parquet = record.name.endswith(".parquet")
@@ -64,6 +69,19 @@ def open_shard(folder: Path, record: ShardRecord) -> ParquetShard | NpzShard:
     return ParquetShard(path) if parquet else NpzShard(path)
 
 
+def _open_stored(path: ObjectPath, record: ShardRecord) -> ParquetShard | NpzShard:
+    """Open one shard in object storage, of which what is read is fetched, and no more."""
+    if not record.name.endswith(".parquet"):
+        names = list(path.sizes())
+        return NpzShard(path, {name: (path / name).buffered for name in names})
+    size = path.size()
+    if size is None:
+        raise InputError(path, "it is missing", "restore it, or remake it with --resume")
+    if size != record.bytes:
+        raise InputError(path, f"it has {size} bytes, not {record.bytes}", "restore or remake the shard")
+    return ParquetShard(path)
+
+
 class Corpus:
     """A corpus: imported logs, simulated or generated scenes.
 
@@ -74,7 +92,7 @@ class Corpus:
         manifest: what was asked for and what there is.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest) -> None:
+    def __init__(self, folder: Path | ObjectPath, manifest: Manifest) -> None:
         self.folder = folder
         self.manifest = manifest
         self._shards: dict[str, ParquetShard | NpzShard] = {}
@@ -86,6 +104,9 @@ class Corpus:
     @cached_property
     def config(self) -> Config:
         """The resolved configuration that it was made with."""
+        if isinstance(self.folder, ObjectPath):
+            with self.folder.local("config.json") as copy:
+                return read_config(copy / "config.json")
         return read_config(self.folder / "config.json")
 
     @cached_property

@@ -17,6 +17,7 @@ from typing import Any
 
 from dyncity.config import from_dict, to_dict
 from dyncity.errors import InputError
+from dyncity.object_storage import ObjectPath
 
 FORMAT = "dyncity-corpus"
 VERSION = 1
@@ -158,14 +159,17 @@ class _Digest:
         return self._sha256.hexdigest()
 
 
-def read_manifest(folder: Path) -> Manifest:
-    """The manifest of a corpus folder, read strictly.
+def read_manifest(folder: Path | ObjectPath) -> Manifest:
+    """The manifest of a corpus, in a folder or in object storage, read strictly.
 
     Raises:
         InputError: no folder, no manifest, no JSON, another version, unknown or missing keys, names
             that are not those of shards, negative sizes, ranges that overlap or exceed the plan, a
             digest that is not that of the contents.
     """
+    if isinstance(folder, ObjectPath):
+        with folder.local(MANIFEST, most=MAX_MANIFEST_BYTES) as copy:
+            return read_manifest(copy)
     path = Path(folder) / MANIFEST
     values = _read_json(Path(folder), path)
     where = str(path)

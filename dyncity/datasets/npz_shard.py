@@ -7,10 +7,10 @@ import os
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ from dyncity.datasets.layout import (
 )
 from dyncity.datasets.layout_maps import unpack_layout
 from dyncity.errors import InputError
+from dyncity.object_storage import ObjectPath
 from dyncity.scene import Boxes, OccupancyScene
 
 _MAX_BOXES = 2**24
@@ -43,60 +44,82 @@ BOX_FIELDS: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {
 class NpzShard:
     """One NumPy shard. A group is one file: a scene.
 
+    Args:
+        path: its folder, which errors name.
+        files: how to open each of its files; None: those that are in the folder, links refused.
+
     Raises:
         InputError: (by every method) damage, or contents that are not what the file declares.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | ObjectPath, files: Mapping[str, Callable[[], BinaryIO]] | None = None) -> None:
         self.path = path
-        try:
-            entries = sorted(os.scandir(path), key=lambda e: e.name)
-        except OSError as error:
-            raise InputError(path, f"not readable ({error.strerror})", "restore or remake the shard") from None
+        self._open = _plain_files(path) if files is None else dict(sorted(files.items()))
         self._files: list[str] = []
-        for entry in entries:
-            if not entry.name.endswith(".npz") or not stat.S_ISREG(entry.stat(follow_symlinks=False).st_mode):
-                raise InputError(entry.path, "it is no npz of a shard", "remove it")
-            self._files.append(check_scene_id(entry.name.removesuffix(".npz"), entry.path))
+        for name in self._open:
+            if not name.endswith(".npz"):
+                raise InputError(path / name, "it is no npz of a shard", "remove it")
+            self._files.append(check_scene_id(name.removesuffix(".npz"), str(path / name)))
         if not self._files:
             raise InputError(path, "it holds no scene", "restore or remake the shard")
-        with _Npz(path / f"{self._files[0]}.npz") as npz:
+        with self._npz(self._files[0]) as npz:
             self.layout: ShardLayout = npz.layout()
+
+    def _npz(self, scene_id: str) -> _Npz:
+        name = f"{scene_id}.npz"
+        return _Npz(self.path / name, self._open[name])
 
     def index(self) -> list[tuple[str, int, int]]:
         """(scene id, group, frames) of every scene in order, from the headers alone."""
         entries = []
         for group, scene_id in enumerate(self._files):
-            with _Npz(self.path / f"{scene_id}.npz") as npz:
+            with self._npz(scene_id) as npz:
                 entries.append((scene_id, group, npz.frames()))
         return entries
 
     def read(self, group: int) -> Iterator[OccupancyScene]:
         """The one scene of a group."""
         scene_id = self._files[group]
-        with _Npz(self.path / f"{scene_id}.npz") as npz:
+        with self._npz(scene_id) as npz:
             layout = npz.layout()
             if layout != self.layout:
                 raise InputError(npz.path, "its grid is not that of its neighbours", "restore the file")
             yield npz.scene(scene_id, layout)
 
 
+def _plain_files(path: Any) -> dict[str, Callable[[], BinaryIO]]:
+    """The files of a folder by name, each with what opens it; anything but plain files is refused."""
+    try:
+        entries = sorted(os.scandir(path), key=lambda e: e.name)
+    except OSError as error:
+        raise InputError(path, f"not readable ({error.strerror})", "restore or remake the shard") from None
+    for entry in entries:
+        if not stat.S_ISREG(entry.stat(follow_symlinks=False).st_mode):
+            raise InputError(entry.path, "it is no npz of a shard", "remove it")
+    return {entry.name: _opening(entry.path) for entry in entries}
+
+
+def _opening(path: str) -> Callable[[], BinaryIO]:
+    return lambda: open(path, "rb")
+
+
 class _Npz:
     """One open npz file: arrays are read only after their headers agree with what is expected."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | ObjectPath, opened: Callable[[], BinaryIO]) -> None:
         self.path = path
-        with self._damage():
-            self._zip = zipfile.ZipFile(path)
+        with self._damage(), ExitStack() as kept:
+            self._zip = kept.enter_context(zipfile.ZipFile(kept.enter_context(opened())))
             self._names = [info.filename for info in self._zip.infolist()]
-        if len(set(self._names)) != len(self._names):
-            raise InputError(path, "an array is there twice", "restore the file")
+            if len(set(self._names)) != len(self._names):
+                raise InputError(path, "an array is there twice", "restore the file")
+            self._kept = kept.pop_all()
 
     def __enter__(self) -> _Npz:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._zip.close()
+        self._kept.close()
 
     @contextmanager
     def _damage(self) -> Iterator[None]:

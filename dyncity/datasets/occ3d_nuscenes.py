@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dyncity.bounded_files import read_json
 from dyncity.datasets.occ3d_frames import Occ3DFrameReader
 from dyncity.datasets.tree import RESTORE, Drive, TreeReader, increasing, rigid
 from dyncity.errors import InputError
@@ -41,12 +41,7 @@ def find_drives(source: Path) -> list[Drive]:
 
 def _scenes(path: Path) -> dict[str, Any]:
     """``scene_infos`` of the annotations: scene -> token -> frame."""
-    try:
-        annotations = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(path, "there is no such file", RESTORE) from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(path, f"not readable as JSON ({error})"[:300], RESTORE) from None
+    annotations = read_json(path, RESTORE, 2**30)  # the published one has some hundred MB
     scenes = annotations.get("scene_infos") if isinstance(annotations, dict) else None
     if not isinstance(scenes, dict):
         raise InputError(path, "it has no mapping scene_infos", RESTORE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +23,9 @@ from dyncity.datasets.layout import (
     read_provenance,
 )
 from dyncity.datasets.layout_maps import unpack_layout
+from dyncity.datasets.parquet_pages import MAX_PAGE_BYTES, check_pages
 from dyncity.errors import InputError
+from dyncity.object_storage import ObjectPath
 from dyncity.scene import Boxes, OccupancyScene
 
 # What a row may hold besides voxels: names, poses, provenance, some thousand boxes.
@@ -31,6 +33,7 @@ _MAX_OTHER_BYTES = 2**18
 # A row group of up to the first is decoded at once, so that a scene that fills it need not be copied.
 _WHOLE_BYTES = 64 * 2**20
 _BATCH_BYTES = 4 * 2**20
+_EXPANDED_BYTES = 64 * 2**20
 
 
 def parquet_schema(columns: tuple[str, ...], layouts: bool = False) -> pa.Schema:
@@ -74,10 +77,12 @@ class ParquetShard:
         InputError: (by every method) damage, or contents that are not what the shard declares.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | ObjectPath) -> None:
         self.path = path
+        self._dictionary: dict[int, int] = {}  # of groups whose pages were checked, the bytes of the largest one
         with self._damage():
-            self._file = pq.ParquetFile(path, page_checksum_verification=True, memory_map=False)
+            source = path.open() if isinstance(path, ObjectPath) else path
+            self._file = pq.ParquetFile(source, page_checksum_verification=True, memory_map=False)
             schema = self._file.schema_arrow
         metadata = schema.metadata or {}
         if METADATA_KEY not in metadata:
@@ -135,8 +140,11 @@ class ParquetShard:
         frame_bytes = self.layout.frame_bytes + self.layout.packed_bytes if columns is None else 64
         count = self._file.metadata.row_group(group).num_rows
         if count * frame_bytes > _WHOLE_BYTES:
-            count = max(1, _BATCH_BYTES // frame_bytes)
-        batches = self._file.iter_batches(count, row_groups=[group], columns=columns, use_threads=False)
+            count = _BATCH_BYTES // frame_bytes
+        most = _EXPANDED_BYTES // self._dictionary.get(group, 1)  # each row may repeat the largest value
+        batches = self._file.iter_batches(
+            max(1, min(most, count)), row_groups=[group], columns=columns, use_threads=False
+        )
         with self._damage():
             for rows in batches:
                 yield from [rows] if rows.num_rows else []
@@ -161,6 +169,12 @@ class ParquetShard:
                     f"column {name} holds {size} bytes for {rows} frames of {voxels} voxels",
                     "restore the file",
                 )
+        if group not in self._dictionary:
+            with self._damage(), self._opened() as file:
+                self._dictionary[group] = max(1, check_pages(file, meta, lambda name: _page_bytes(name, sizes)))
+
+    def _opened(self) -> BinaryIO:
+        return self.path.buffered() if isinstance(self.path, ObjectPath) else open(self.path, "rb")
 
     def _voxels(self, name: str, batches: list[pa.RecordBatch], frames: int) -> NDArray[Any]:
         """A voxel column of one scene, ``[t, x, y, z]``."""
@@ -234,6 +248,11 @@ class ParquetShard:
 def _numbers(column: pa.ChunkedArray) -> NDArray[np.float64]:
     """All numbers of a column of fixed-size lists, in an array of its own; NaN for a null among them."""
     return np.array(column.combine_chunks().flatten().to_numpy(zero_copy_only=False), np.float64)
+
+
+def _page_bytes(name: str, sizes: dict[str, int]) -> int:
+    """What a page of a column may inflate to: voxels and layouts the whole column, whose size was checked."""
+    return sizes[name] if name in VOXEL_DTYPES or name == "layout" else min(sizes[name], MAX_PAGE_BYTES)
 
 
 def _boxes(rows: list[list[dict[str, Any]]]) -> Boxes:

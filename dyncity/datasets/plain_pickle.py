@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pickle
+import pickletools
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,11 +22,20 @@ def load_plain_pickle(path: Path) -> Any:
     """
     try:
         with path.open("rb") as file:
+            _check_memo(file, path.stat().st_size)
             return _PlainUnpickler(file).load()
     except FileNotFoundError:
         raise InputError(path, "there is no such file", RESTORE) from None
     except Exception as error:  # a damaged or hostile pickle raises whatever it likes
         raise InputError(path, f"not readable as a pickle of plain values ({error})"[:300], RESTORE) from None
+
+
+def _check_memo(file: BinaryIO, size: int) -> None:
+    """Raise UnpicklingError where a value is to be remembered by a number that needs a table larger than the file."""
+    for opcode, argument, _ in pickletools.genops(file):
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument or 0) > size:
+            raise pickle.UnpicklingError(f"it remembers a value as number {argument}")
+    file.seek(0)
 
 
 def _empty(*_: object) -> NDArray[np.int8]:

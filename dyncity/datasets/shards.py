@@ -41,7 +41,7 @@ class OccupancyShards(Dataset[Any]):
     decoded about once an epoch.
 
     Args:
-        corpus: a corpus folder, or an open one.
+        corpus: a corpus folder, a place in object storage (``s3://bucket/prefix``), or an open corpus.
         frames: frames of a clip; None: whole scenes (of different lengths, if the corpus has such).
         stride: frames from the start of a clip to that of the next one; None: ``frames``, no overlap.
         labels: the label space of ``semantics``, or a table of your own, uint8 ``[256]``, from ids of the
@@ -71,7 +71,7 @@ class OccupancyShards(Dataset[Any]):
         transform: Callable[[dict[str, Any]], Any] | None = None,
         cached_bytes: int = CACHED_BYTES,
     ) -> None:
-        self.corpus = corpus if isinstance(corpus, Corpus) else open_corpus(Path(corpus))
+        self.corpus = corpus if isinstance(corpus, Corpus) else open_corpus(corpus)
         for name, value in (("frames", frames), ("stride", stride), ("cached_bytes", cached_bytes)):
             if value is not None and value < 1:
                 raise InputError(name, f"found {value}", "give a whole number from 1")

@@ -169,8 +169,10 @@ class DiT(nn.Module):
         self.last = LastLayer(d, (self.outputs + config.refine) * p * p)
         seen = channels + maps + self.outputs + config.refine
         self.refine = Refinement(seen, config.refine, self.outputs) if config.refine else None
-        mask = rearrange(rollout_mask(latent)[0, 0], "(h p) (w q) -> (h w) (p q)", p=p, q=p).amax(1)
-        self.register_buffer("kept", mask.nonzero()[:, 0], persistent=False)
+        with torch.device("cpu"):  # how many there are is known by their values alone, also of a model without any
+            mask = rearrange(rollout_mask(latent)[0, 0], "(h p) (w q) -> (h w) (p q)", p=p, q=p).amax(1)
+            kept = mask.nonzero()[:, 0]
+        self.register_buffer("kept", kept, persistent=False)
         self.register_buffer("mask", rollout_mask(latent), persistent=False)
         positions = position_embedding(d, self.rows, self.columns)
         self.register_buffer("positions", positions[self.kept], persistent=False)

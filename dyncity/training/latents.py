@@ -23,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dyncity.bounded_files import read_array, read_json
 from dyncity.checkpoint import Checkpoint, load_checkpoint, weights_digest
 from dyncity.conditions import COMMANDS, LAYOUT_CLASSES
 from dyncity.config import Config, config_json, read_config
@@ -178,21 +179,22 @@ def open_latents(folder: Path) -> Latents:
     Raises:
         InputError: missing, damaged or mismatched files.
     """
-    config = read_config(folder / "config.json")
+    config, fix = read_config(folder / "config.json"), "make it by dyncity encode"
     try:
-        facts = json.loads((folder / "latents.json").read_text())
-        arrays = {
-            name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-            for name in ("rollout", "trajectory", "command", "variance")
+        facts = read_json(folder / "latents.json", fix)
+        arrays: dict[str, Any] = {
+            name: read_array(folder / f"{name}.npy", fix) for name in ("rollout", "trajectory", "command", "variance")
         }
         for name in ("layout", "given"):
             path = folder / f"{name}.npy"
-            arrays[name] = np.load(path, mmap_mode="r", allow_pickle=False) if path.exists() else None
+            arrays[name] = read_array(path, fix) if path.exists() else None
         latents = Latents(
             config, **arrays, train=list(facts["train"]), held=list(facts["held"]),
             vae_sha256=str(facts["vae_sha256"]), plan=dict(facts["data"]),
         )  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError) as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(folder, f"not a folder of latents ({error})", "make it by dyncity encode") from None
     n = len(latents.rollout)
     numbers = [*latents.train, *latents.held]

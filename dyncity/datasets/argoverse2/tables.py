@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.feather as feather
 from numpy.typing import NDArray
 
+from dyncity import bounded_files
+from dyncity.datasets.argoverse2.feather_bounds import read_bounded
 from dyncity.errors import InputError
 
 MAX_ROWS = 10_000_000
@@ -34,7 +34,7 @@ def read_table(
             with nulls or with numbers that are not finite; too many rows.
     """
     try:
-        table = feather.read_table(path, memory_map=False)
+        table = read_bounded(path)
         table.validate(full=True)
     except FileNotFoundError:
         raise InputError(path, "there is no such file", "give a complete Argoverse 2 log") from None
@@ -87,10 +87,7 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         InputError: unreadable, malformed or of another kind.
     """
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(path, f"not readable as JSON ({error})", RESTORE) from None
+    values = bounded_files.read_json(path, RESTORE)
     if not isinstance(values, dict):
         raise InputError(path, f"found {type(values).__name__}", f"give an object; {RESTORE}")
     return values

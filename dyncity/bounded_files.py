@@ -1,0 +1,108 @@
+"""Files from outside, read in memory that is bounded before they are: JSON, YAML, arrays, tensors."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from dyncity.errors import InputError
+
+MAX_JSON_BYTES = 2**26
+MAX_YAML_BYTES = 2**20
+MAX_TENSORS_HEADER_BYTES = 2**23
+
+
+def read_text(path: Path, fix: str, most: int) -> str:
+    """A text file in UTF-8 of at most so many bytes; no more than that is ever read of it.
+
+    Raises:
+        InputError: missing, not readable, larger, no text.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            raise InputError(path, "it is not a file", fix)
+        with path.open("rb") as file:
+            data = file.read(most + 1)
+    except FileNotFoundError:
+        raise InputError(path, "there is no such file", fix) from None
+    except (OSError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(path, f"not readable ({getattr(error, 'strerror', None) or error})", fix) from None
+    if len(data) > most:
+        raise InputError(path, f"it has more than {most} bytes", fix)
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise InputError(path, f"not readable as text ({error})", fix) from None
+
+
+def read_json(path: Path, fix: str, most: int = MAX_JSON_BYTES) -> Any:
+    """The value of a JSON file.
+
+    Raises:
+        InputError: as ``read_text``; no JSON, or nested too deeply.
+    """
+    text = read_text(path, fix, most)
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(path, f"not readable as JSON ({error})", fix) from None
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Plain values alone: no tags that make objects, no aliases, a few of which stand for gigabytes."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("found an alias")
+        return super().compose_node(parent, index)
+
+
+def plain_yaml(text: str) -> Any:
+    """The value of a YAML text, of plain values alone.
+
+    Raises:
+        ValueError: no YAML, a tag, an alias, nested too deeply.
+    """
+    try:
+        return yaml.load(text, Loader=_PlainLoader)
+    except (yaml.YAMLError, RecursionError, AttributeError, TypeError) as error:
+        raise ValueError(" ".join(str(error).split())[:200]) from None
+
+
+def read_array(path: Path, fix: str) -> NDArray[Any]:
+    """The array of a ``.npy`` file, mapped: its header is compared with the length of the file first.
+
+    Raises:
+        InputError: missing, not readable, too short, Python objects, or no ``.npy`` at all.
+    """
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise InputError(path, "there is no such file", fix) from None
+    except (OSError, ValueError, EOFError, MemoryError, OverflowError, SyntaxError, TypeError) as error:
+        reason = str(error).partition(". ")[0]  # numpy goes on to say how to load it all the same
+        raise InputError(path, f"not readable as an array ({reason})"[:300], fix) from None
+    if not isinstance(array, np.ndarray):  # an npz by another name
+        array.close()
+        raise InputError(path, "it is no .npy", fix)
+    return array
+
+
+def check_tensors_header(path: Path, fix: str) -> None:
+    """Raise InputError where a safetensors file has a header of more than 8 MiB: reading it takes many times that."""
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+    except FileNotFoundError:
+        raise InputError(path, "there is no such file", fix) from None
+    except OSError as error:
+        raise InputError(path, f"not readable ({error.strerror or error})", fix) from None
+    if length > MAX_TENSORS_HEADER_BYTES:
+        raise InputError(path, f"not readable: not a safetensors file (a header of {length} bytes)", fix)

@@ -1,0 +1,278 @@
+"""Places in object storage, s3:// and gs://: read, written whole, listed; errors in one line, never with credentials.
+
+An object is there as a whole or not at all, and cannot be renamed. What is written is listed and read at once
+(both services promise that), which is what the commits of a corpus rely on.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO, cast
+from urllib.parse import unquote, urlsplit
+
+import pyarrow as pa
+from pyarrow import fs
+
+from dyncity.errors import InputError
+from dyncity.places import without_credentials
+
+SCHEMES = ("s3", "gs")
+_GCS_SECONDS = 30  # pyarrow's own is 15 minutes, in which a command says nothing
+_CHUNK = 2**20
+_REASONS = (
+    # What the services say, in the words of pyarrow; what that means; what to do.
+    ("NO_SUCH_BUCKET|NoSuchBucket|bucket does not exist", "there is no such bucket", "make it, or name another one"),
+    (
+        "ACCESS_DENIED|Forbidden|INVALID_ACCESS_KEY|SIGNATURE|INVALID_CLIENT_TOKEN|PERMISSION_DENIED|UNAUTHENTICATED|403",
+        "access is denied",
+        "check the credentials and what they allow",
+    ),
+    (
+        "NETWORK_CONNECTION|curlCode|UNAVAILABLE|DEADLINE|resolve host|timed? ?out",
+        "the storage does not answer",
+        "check endpoint, region and network",
+    ),
+)
+
+
+class ObjectPath:
+    """A prefix or an object, as ``pathlib`` would have it: ``/`` joins, ``str()`` is the URI without credentials.
+
+    It can be pickled and forked: every process opens a connection of its own.
+
+    Args:
+        uri: ``s3://bucket/prefix`` or ``gs://bucket/prefix``, with the options and credentials that
+            ``pyarrow.fs.FileSystem.from_uri`` takes.
+        below: names below it.
+
+    Raises:
+        InputError: (all methods too) no such bucket, no access, no answer; one line each.
+    """
+
+    def __init__(self, uri: str, below: tuple[str, ...] = ()) -> None:
+        self._uri, self._below = uri, below
+        try:
+            parts = urlsplit(uri)
+        except ValueError:
+            raise InputError(without_credentials(uri), "not a URI", "give s3://bucket/prefix") from None
+        if parts.scheme not in SCHEMES:
+            raise InputError(without_credentials(uri), f"found scheme {parts.scheme!r}", "use s3:// or gs://")
+        bucket = parts.netloc.rpartition("@")[2]
+        if ":" in bucket or "@" in parts.path:
+            fix = "write / as %2F and @ as %40 in them, or set them in the environment"
+            raise InputError(without_credentials(uri), "its credentials are not encoded", fix)
+        prefix = [name for name in parts.path.strip("/").split("/") if name]
+        if not bucket or any(name in ("", ".", "..") for name in (*prefix, *below)):
+            raise InputError(without_credentials(uri), "not a bucket and a prefix", "give s3://bucket/prefix")
+        self._shown = f"{parts.scheme}://" + "/".join((bucket, *prefix, *below))
+        user = parts.netloc.rpartition("@")[0]
+        self._secrets = tuple(s for part in user.split(":") for s in {part, unquote(part)} if len(s) > 3)
+
+    def __str__(self) -> str:
+        return self._shown
+
+    def __repr__(self) -> str:
+        return f"ObjectPath({self._shown!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ObjectPath) and (self._uri, self._below) == (other._uri, other._below)
+
+    def __hash__(self) -> int:
+        return hash((self._uri, self._below))
+
+    def __truediv__(self, name: str) -> ObjectPath:
+        return ObjectPath(self._uri, (*self._below, *name.split("/")))
+
+    @property
+    def name(self) -> str:
+        """The last part."""
+        return self._shown.rpartition("/")[2]
+
+    def absolute(self) -> ObjectPath:
+        """Itself."""
+        return self
+
+    @contextmanager
+    def _readable_errors(self) -> Iterator[None]:
+        """Whatever the service says as one line that says what to do."""
+        try:
+            yield
+        except FileNotFoundError:
+            raise InputError(self, "there is no such object", "check the URI") from None
+        except (OSError, pa.ArrowException, ValueError) as error:
+            if isinstance(error, InputError) or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+                raise  # the latter is about this machine's disk
+            text = " ".join(str(error).split())
+            for pattern, found, fix in _REASONS:
+                if re.search(pattern, text, re.IGNORECASE):
+                    raise InputError(self, found, fix) from None
+            for secret in self._secrets:
+                text = text.replace(secret, "...")
+            raise InputError(self, without_credentials(text)[:200], "check the URI and its options") from None
+
+    def _system(self) -> tuple[fs.FileSystem, str]:
+        """The file system and the key, by a connection of this process."""
+        system, root = _connected(self._uri, os.getpid())
+        return system, "/".join((root.rstrip("/"), *self._below))
+
+    @property
+    def origin(self) -> str:
+        """Which service it is, by the options of the URI; without credentials."""
+        return without_credentials(self._uri).partition("?")[2]
+
+    def _info(self) -> Any:
+        """What the service says of the object; None where there is none."""
+        with self._readable_errors():
+            system, key = self._system()
+            info = system.get_file_info(key)
+        return info if info.type == fs.FileType.File else None
+
+    def size(self) -> int | None:
+        """Bytes of the object; None where there is none."""
+        info = self._info()
+        return None if info is None else int(info.size)
+
+    def stamp(self) -> tuple[int, int] | None:
+        """Bytes of the object and when it was put, in nanoseconds; None where there is none."""
+        info = self._info()
+        return None if info is None else (int(info.size), int(info.mtime_ns))
+
+    def exists(self) -> bool:
+        """Whether there is such an object; a prefix is none."""
+        return self.size() is not None
+
+    def sizes(self, recursive: bool = True) -> dict[str, int]:
+        """The names below this prefix and their bytes, in order; not recursive: -1 for what holds others.
+
+        Names are input from outside: one that would lead elsewhere as a path is refused.
+        """
+        with self._readable_errors():
+            system, key = self._system()
+            found = system.get_file_info(fs.FileSelector(key, allow_not_found=True, recursive=recursive))
+        sizes = {}
+        for info in found:
+            name = info.path[len(key) :].lstrip("/")
+            if info.type == fs.FileType.File:
+                sizes[name] = int(info.size)
+            elif not recursive:
+                sizes[name] = -1
+        for name in sizes:
+            if name != str(PurePosixPath(name)) or ".." in name.split("/") or "\0" in name:
+                raise InputError(self, f"it holds an object named {name[:60]!r}", "remove it")
+        return dict(sorted(sizes.items()))
+
+    def open(self) -> Any:
+        """The object, opened by pyarrow for reading at any place: only what is read is fetched."""
+        with self._readable_errors():
+            system, key = self._system()
+            return system.open_input_file(key)
+
+    def buffered(self) -> BinaryIO:
+        """The object as a binary file of Python's, fetched 4 MiB at a time or more: most are one request."""
+        return cast(BinaryIO, io.BufferedReader(self.open(), 2**22))
+
+    def read(self, most: int) -> bytes:
+        """The bytes of the object.
+
+        Raises:
+            InputError: it has more than ``most``.
+        """
+        with self._readable_errors(), self.open() as file:
+            if file.size() > most:
+                raise InputError(self, f"it has {file.size()} bytes", f"at most {most} are read")
+            return bytes(file.read())
+
+    def sha256(self) -> str:
+        """Digest of the bytes of the object, read a MiB at a time."""
+        total = hashlib.sha256()
+        with self._readable_errors(), self.open() as file:
+            while part := file.read(_CHUNK):
+                total.update(part)
+        return total.hexdigest()
+
+    def write(self, data: Any) -> None:
+        """Put an object in place: a reader sees none, the old or the whole new one. ``data``: bytes or a buffer.
+
+        It is handed over in one piece: a stream that is closed half-way would complete a part of it.
+        """
+        with self._readable_errors():
+            system, key = self._system()
+            with system.open_output_stream(key) as stream:
+                stream.write(data)
+
+    def upload(self, path: Path) -> None:
+        """Put a file in place as this object."""
+        with pa.memory_map(str(path)) as file:
+            self.write(file.read_buffer())
+
+    def download(self, path: Path, most: int | None = None) -> None:
+        """Copy the object into the new file ``path``, a MiB at a time.
+
+        Raises:
+            InputError: it has more than ``most`` bytes.
+        """
+        with self._readable_errors(), self.open() as file:
+            if most is not None and file.size() > most:
+                raise InputError(self, f"it has {file.size()} bytes", f"at most {most} are read")
+            with open(path, "xb") as copy:
+                shutil.copyfileobj(file, copy, _CHUNK)
+
+    def remove(self) -> None:
+        """Remove the object, if it is there."""
+        try:
+            with self._readable_errors():
+                system, key = self._system()
+                system.delete_file(key)
+        except InputError as error:
+            if error.found != "there is no such object":
+                raise
+
+    def remove_all(self) -> None:
+        """Remove all objects below this prefix, and the empty one that stands for it as a folder."""
+        try:
+            with self._readable_errors():
+                system, key = self._system()
+                system.delete_dir(key)
+        except InputError as error:
+            if error.found != "there is no such object":
+                raise
+
+    @contextmanager
+    def local(self, *names: str, most: int = 2**25) -> Iterator[Path]:
+        """A temporary folder with copies of those objects that are there; errors about it name this place.
+
+        Raises:
+            InputError: one of them has more than ``most`` bytes.
+        """
+        with tempfile.TemporaryDirectory(prefix="dyncity-") as folder:
+            there = self.sizes(recursive=False)
+            for name in names:
+                if there.get(name, -1) >= 0:
+                    (self / name).download(Path(folder) / name, most)
+            try:
+                yield Path(folder)
+            except InputError as error:
+                raise InputError(error.where.replace(folder, str(self)), error.found, error.fix) from None
+
+
+@lru_cache(maxsize=16)
+def _connected(uri: str, process: int) -> tuple[fs.FileSystem, str]:
+    """The file system of a URI and the path in it; ``process`` keeps forks from sharing connections."""
+    if uri.startswith("gs:") and "retry_limit_seconds" not in uri:
+        uri += ("&" if "?" in uri else "?") + f"retry_limit_seconds={_GCS_SECONDS}"
+    if uri.startswith("s3:") and "allow_delayed_open" not in uri:  # small objects in one request instead of three
+        with suppress(pa.ArrowInvalid):  # older pyarrow does not know it; a URI that is wrong is wrong again below
+            system, root = fs.FileSystem.from_uri(f"{uri}{'&' if '?' in uri else '?'}allow_delayed_open=true")
+            return system, root
+    system, root = fs.FileSystem.from_uri(uri)
+    return system, root

@@ -1,0 +1,167 @@
+"""The place of a corpus in object storage while it is made: opened under a lease, fresh, resumed or replaced.
+
+What ``generators.corpus_folder`` does with renames is done here with the order of things: an object is put
+when it is complete, and the manifest after what it tells of.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dyncity.config import config_json
+from dyncity.datasets.manifest import COMPANIONS, MANIFEST, Manifest, ShardRecord, read_manifest
+from dyncity.errors import InputError
+from dyncity.object_storage import ObjectPath
+from exporters.manifest import write_manifest
+from exporters.verification import LEASE
+from generators.lease import Lease
+from generators.plan import CorpusPlan, difference
+
+SHARDS = "shards"
+_OWN = {MANIFEST, *COMPANIONS, SHARDS}
+
+
+@dataclass(frozen=True, slots=True)
+class OpenPrefix:
+    """A place in object storage that this process holds the lease of; as ``OpenFolder``, for the engine.
+
+    Attributes:
+        out: the place.
+        journals: where the workers on this machine tell how far they are. It is named after the lease, and
+            those on other machines have one of their own.
+        staged: the local folder in which manifest, card, configuration and picture are written first.
+        lease: what this run holds the place by.
+        records: by shard number, the shards that are there; more are added as they come.
+    """
+
+    out: ObjectPath
+    journals: Path
+    staged: Path
+    lease: Lease
+    records: dict[int, ShardRecord] = field(default_factory=dict)
+
+    def add(self, number: int, record: ShardRecord) -> None:
+        """Take note of a shard that is there."""
+        self.records[number] = record
+
+    def manifest(self, plan: CorpusPlan) -> Manifest:
+        """The manifest of the shards that are there."""
+        return Manifest(plan.to_dict(), plan.fingerprint(), tuple(self.records[n] for n in sorted(self.records)))
+
+    def replace(self, name: str, write: Callable[[Path], object]) -> None:
+        """Put an object in place, by way of a file that ``write`` makes."""
+        path = self.staged / name
+        path.unlink(missing_ok=True)
+        write(path)
+        (self.out / name).upload(path)
+
+    def save(self, manifest: Manifest) -> None:
+        """Put the manifest in place, if no other run has taken over.
+
+        Raises:
+            InputError: one has, or the storage refuses.
+        """
+        write_manifest(self.staged, manifest)
+        self.lease.check()
+        (self.out / MANIFEST).upload(self.staged / MANIFEST)
+
+    def sweep(self) -> None:
+        """Remove what workers left that died while they wrote: nothing, an object is there as a whole."""
+
+
+@contextmanager
+def open_prefix(plan: CorpusPlan, out: ObjectPath, *, resume: bool, overwrite: bool) -> Iterator[OpenPrefix]:
+    """Open a place in object storage for the shards of ``plan``.
+
+    Args:
+        plan: what is going to be made.
+        out: the place; nothing has to be there but the bucket.
+        resume: go on with what is there, under the same plan. Shards are compared by their size alone: they
+            were put as a whole, and fetching all of them costs time and money (``dyncity verify`` does).
+        overwrite: remove the corpus that is there. Nothing can be moved aside: it does not come back.
+
+    Raises:
+        InputError: something is there and neither is allowed, it is no corpus, it was begun under
+            another plan, another run is at work in it, no such bucket, no access, no answer.
+    """
+    if resume and overwrite:
+        raise InputError("--resume", "given together with --overwrite", "choose one of them")
+    _check(out, resume, overwrite)
+    with Lease(out) as lease, tempfile.TemporaryDirectory(prefix="dyncity-") as folder:
+        _check(out, resume, overwrite)  # again: another run may have ended in between
+        records = _sound_records(plan, out) if resume and (out / MANIFEST).exists() else {}
+        if overwrite:
+            _remove(out)
+        journals = Path(tempfile.gettempdir()) / f"dyncity-journals{lease.path.name}"
+        prefix = OpenPrefix(out, journals, Path(folder), lease, records)
+        try:
+            journals.mkdir()
+            prefix.replace("config.json", lambda path: path.write_text(config_json(plan.config)))
+            prefix.save(prefix.manifest(plan))
+            yield prefix
+        except BaseException:
+            if not prefix.records and not resume:
+                with suppress(InputError):  # the storage may be what this run ended of
+                    _remove(out)
+            raise
+        finally:
+            shutil.rmtree(journals, ignore_errors=True)
+
+
+def is_taken_over(out: ObjectPath, journals: Path) -> bool:
+    """Whether the lease of the run that ``journals`` belongs to is gone."""
+    return not (out / f"{LEASE}{journals.name.rpartition(LEASE)[2]}").exists()
+
+
+def _check(out: ObjectPath, resume: bool, overwrite: bool) -> None:
+    """Raise InputError unless ``out`` may be used."""
+    sizes = {name: size for name, size in out.sizes(recursive=False).items() if not name.startswith(LEASE)}
+    # What stands for a folder stays when the last object in it is removed: it counts as nothing.
+    names = {name for name, size in sizes.items() if size >= 0 or max(sizes.values()) >= 0 or (out / name).sizes()}
+    if not names:
+        return
+    if not (resume or overwrite):
+        raise InputError(out, "already exists", "use --resume or --overwrite")
+    foreign = sorted(names - _OWN)
+    if foreign and not _has_manifest(out):
+        raise InputError(out, f"it is no corpus: it holds {foreign[0]}", "choose another place")
+
+
+def _has_manifest(out: ObjectPath) -> bool:
+    """Whether there is a manifest that can be read."""
+    try:
+        read_manifest(out)
+    except InputError:
+        return False
+    return True
+
+
+def _sound_records(plan: CorpusPlan, out: ObjectPath) -> dict[int, ShardRecord]:
+    """The shards of an interrupted run under the same plan; those of another size are removed, to be made anew."""
+    manifest = read_manifest(out)
+    if manifest.fingerprint != plan.fingerprint():
+        what = difference(manifest.plan, plan.to_dict()) or "its fingerprint is another one"
+        raise InputError(out, f"it was begun under another plan: {what}", "ask for the same, or use --overwrite")
+    there = (out / "shards").sizes()
+    numbers = {s.first: s.number for s in plan.shards}
+    records = {}
+    for record in manifest.shards:
+        names = [n for n in there if n == record.name or n.startswith(f"{record.name}/")]
+        if sum(there[name] for name in names) == record.bytes:
+            records[numbers[record.first_scene]] = record
+        else:
+            for name in names:
+                (out / "shards" / name).remove()
+    return records
+
+
+def _remove(out: ObjectPath) -> None:
+    """Remove a corpus and nothing else; the manifest first, without which the rest is nothing."""
+    for name in (MANIFEST, *COMPANIONS):
+        (out / name).remove()
+    (out / SHARDS).remove_all()

@@ -1,0 +1,232 @@
+"""Corpora in object storage, against an S3 server: bytes, resume, overwrite, leases, what is refused."""
+
+import time
+import urllib.request
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numbered_scenes import contents, small_plan, source
+from object_store import PASSWORD, USER, objects, s3_server
+
+import cli
+from dyncity.datasets.corpus import open_corpus, read_manifest
+from dyncity.datasets.manifest import manifest_json
+from dyncity.errors import InputError
+from dyncity.object_storage import ObjectPath
+from exporters.manifest import verify_corpus
+from exporters.numpy import NumpyExporter
+from exporters.parquet import ParquetExporter
+from generators import lease
+from generators.corpus import make_corpus
+from generators.lease import Lease
+
+PLAN = {"num_scenes": 10}
+
+
+def make(out, exporter=None, build=None, plan=None, **options):
+    exporter = exporter or ParquetExporter()
+    plan = plan or small_plan(container=exporter.container, **PLAN)
+    return make_corpus(plan, build or source(), exporter, out, **options)
+
+
+def draw(scenes, path):
+    path.write_bytes(("picture of " + " ".join(s.scene_id for s in scenes)).encode())
+
+
+@pytest.fixture(scope="module")
+def bucket(s3):
+    """``bucket(prefix)``: a place in a bucket of this module."""
+    name = s3.bucket("corpora")
+    return lambda prefix: ObjectPath(s3.uri(f"{name}/{prefix}"))
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory):
+    """The corpus of the tests in a folder."""
+    out = tmp_path_factory.mktemp("local") / "out"
+    make(out, preview=draw)
+    return out
+
+
+@pytest.fixture(scope="module")
+def stored(bucket):
+    """The same corpus in object storage."""
+    out = bucket("deep/stored")
+    make(out, preview=draw)
+    return out
+
+
+def test_the_objects_are_the_files_of_a_folder(local, stored):
+    made = objects(stored)
+    assert made == contents(local)
+    assert verify_corpus(stored) == []
+    assert not any(secret.encode() in data for data in made.values() for secret in (USER, PASSWORD))
+
+
+def test_scenes_are_read_where_they_lie(local, stored):
+    for mine, other in zip(open_corpus(stored).scenes(), open_corpus(local).scenes(), strict=True):
+        assert mine.scene_id == other.scene_id
+        assert np.array_equal(mine.semantics, other.semantics)
+    assert open_corpus(stored).config == open_corpus(local).config
+
+
+@pytest.mark.slow
+def test_clips_are_drawn_in_workers(stored):
+    from torch.utils.data import DataLoader
+
+    from dyncity.datasets.sampling import ShardSampler
+    from dyncity.datasets.shards import OccupancyShards
+
+    clips = OccupancyShards(stored, frames=3)
+    names = [clips[0]["scene_id"]]  # a connection of this process, which a fork must not use
+    for batch in DataLoader(clips, sampler=ShardSampler(clips), num_workers=1, multiprocessing_context="fork"):
+        names += batch["scene_id"]
+    assert sorted(names[1:]) == [f"scene-{i:06d}" for i in range(10)]
+
+
+def test_numpy_shards_are_the_same_files_too(bucket, tmp_path):
+    plan = small_plan(4, scenes_per_shard=2, micro_batch=2, container="numpy")
+    make(tmp_path / "out", NumpyExporter(), source(micro_batch=2), plan)
+    make(out := bucket("numpy"), NumpyExporter(), source(micro_batch=2), plan)
+    assert objects(out) == contents(tmp_path / "out")
+    assert verify_corpus(out) == []
+    (out / "shards/00000/scene-000001.npz").write(b"short")
+    (out / "shards/00001/scene-000003.npz").remove()
+    assert [f.split(":")[1].rpartition("/")[2] for f in verify_corpus(out)] == ["00000", "00001"]
+    with pytest.raises(InputError, match="damaged"):
+        list(open_corpus(out).scenes())
+
+
+def test_verify_names_every_damaged_missing_and_foreign_object(stored, bucket):
+    out = bucket("damaged")
+    for name, data in objects(stored).items():
+        (out / name).write(data)
+    whole = objects(out)
+    first, second = "shards/00000.parquet", "shards/00001.parquet"
+    (out / first).write(whole[first][:99] + bytes([whole[first][99] ^ 1]) + whole[first][100:])
+    (out / second).remove()
+    (out / "shards/notes.txt").write(b"mine")
+    (out / "README.md").write(b"# Another card\n")
+    findings = sorted(verify_corpus(out))
+    assert [f.removeprefix(f"{out}/").split(":")[0] for f in findings] == [
+        "README.md",
+        first,
+        second,
+        "shards/notes.txt",
+    ]
+    with pytest.raises(InputError, match="no corpus"):
+        verify_corpus(bucket("nothing"))
+
+
+def test_a_shard_put_but_not_recorded_is_compared_and_kept(stored, bucket):
+    out, whole = bucket("between"), objects(stored)
+    # As a driver leaves it that dies after the PUT of a shard: the manifest does not know it.
+    manifest = read_manifest(stored)
+    early = manifest_json(replace(manifest, shards=manifest.shards[:1], files={})).encode()
+    for name, data in (whole | {"manifest.json": early}).items():
+        (out / name).write(data)
+    put = (out / "shards/00001.parquet").stamp()
+    result = make(out, resume=True, preview=draw)
+    assert (result.resumed, result.written) == (8, 10)
+    assert (out / "shards/00001.parquet").stamp() == put
+    assert objects(out) == whole
+    # Other bytes under its name are an error, and a recorded shard of another size is made again.
+    (out / "manifest.json").write(early)
+    (out / "shards/00001.parquet").write(b"of somebody else")
+    with pytest.raises(InputError, match="other bytes"):
+        make(out, resume=True)
+    (out / "manifest.json").write(whole["manifest.json"])
+    make(out, resume=True, preview=draw)
+    assert objects(out) == whole
+
+
+def test_nothing_is_written_over_without_a_word(stored, bucket):
+    for options in ({}, {"resume": True, "plan": small_plan(seed=6, **PLAN)}):
+        with pytest.raises(InputError, match=r"already exists|another plan"):
+            make(stored, **options)
+    foreign = bucket("foreign")
+    (foreign / "holiday.jpg").write(b"mine")
+    with pytest.raises(InputError, match=r"it holds holiday.jpg"):
+        make(foreign, overwrite=True)
+    assert objects(foreign) == {"holiday.jpg": b"mine"}
+    neighbour = bucket("foreign-neighbour")
+    with pytest.raises(InputError, match="another grid"):
+        make(neighbour, build=source(refuses=0))
+    assert objects(neighbour) == {}
+    (neighbour / "shards" / "of-a-killed-run").write(b"x")
+    (neighbour / "shards" / "of-a-killed-run").remove()  # leaves what stands for the folder
+    assert neighbour.sizes(recursive=False) == {"shards": -1}
+    make(neighbour, plan=small_plan(4))
+    make(neighbour, plan=small_plan(4, seed=9), overwrite=True)
+    assert read_manifest(neighbour).plan["seed"] == 9
+    assert verify_corpus(neighbour) == []
+
+
+def test_one_run_a_place_and_a_dead_one_lapses(bucket, monkeypatch):
+    monkeypatch.setattr(lease, "BEAT", 0.2)
+    monkeypatch.setattr(lease, "LAPSE", 1.0)
+    out = bucket("leased")
+    with Lease(out) as mine:
+        with pytest.raises(InputError, match="another run is writing there"):
+            make(out)
+        mine.check()
+    (out / ".lease-0123456789abcdef").write(b"7")  # of a run that was killed
+    begun = time.monotonic()
+    with Lease(out) as mine:
+        assert time.monotonic() - begun > 1.0
+        assert list(out.sizes()) == [mine.path.name]
+        mine.path.remove()  # as a run does that takes this one for dead
+        with pytest.raises(InputError, match="taken it over"):
+            mine.check()
+
+
+def test_a_name_that_leads_out_of_the_place_is_refused(s3, bucket):
+    """Keys are any text: fetching a shard must not write outside the folder that it is fetched into."""
+    out = bucket("hostile")
+    (out / "README.md").write(b"x")
+    key = "corpora/hostile/shards/%2e%2e/%2e%2e/evil"
+    urllib.request.urlopen(urllib.request.Request(f"http://127.0.0.1:{s3.port}/{key}", b"x", method="PUT")).close()
+    with pytest.raises(InputError, match=r"named 'shards/../../evil'|it holds"):
+        verify_corpus(out)
+
+
+@pytest.mark.parametrize(
+    "where", ["missing-bucket", pytest.param("unreachable", marks=pytest.mark.slow), "garbled", "scheme"]
+)
+def test_what_cannot_be_reached_is_one_line(s3, where, capsys):
+    uri = {
+        "missing-bucket": s3.uri("no-such-bucket/corpus"),
+        "unreachable": s3.uri("corpora/corpus").replace(f":{s3.port}", ":1"),
+        "garbled": f"s3://{USER}:{PASSWORD}/x@corpora/corpus",
+        "scheme": f"https://{USER}:{PASSWORD}@corpora/corpus",
+    }[where]
+    generate = ["generate", "--generator", "procedural", "--workers", "0", "--out", uri]
+    for verb in (["verify", uri], generate)[: 1 if where == "unreachable" else 2]:  # one takes seconds to give up
+        with pytest.raises(SystemExit) as ended:
+            cli.main(verb)
+        shown = capsys.readouterr()
+        assert ended.value.code == 2
+        assert shown.out == ""
+        (line,) = shown.err.splitlines()
+        assert line.startswith("error: ")
+        assert USER not in line
+        assert PASSWORD not in line
+
+
+@pytest.mark.parametrize(
+    "verb", [["export", "corpus", "--format", "semantickitti"], ["encode", "--data", "a", "--vae", "b"]]
+)
+def test_what_takes_folders_says_so(verb, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main([*verb, "--out", "s3://bucket/prefix"])
+    assert ended.value.code == 2
+    assert "only local paths" in capsys.readouterr().err
+
+
+def test_no_access_is_one_line(capsys):
+    with s3_server(closed=True) as server, pytest.raises(SystemExit) as ended:
+        cli.main(["verify", server.uri("closed/corpus")])
+    assert ended.value.code == 2
+    denied = "access is denied; check the credentials and what they allow"
+    assert capsys.readouterr().err == f"error: s3://closed/corpus: {denied}\n"
