@@ -230,7 +230,7 @@ def test_a_rig_is_read_from_a_file_and_what_does_not_fit_is_told_in_one_line(tmp
     assert left == Camera("LEFT", (1.0, 0.5, 1.6), 90, 800.0)
     assert (right.width, right.height) == (640, 480)
     bad = {
-        "no JSON": "{",
+        "not readable as JSON": "{",
         "no list": "{}",
         "unknown field": json.dumps([row | {"fov": 1}]),
         "has no yaw": json.dumps([{k: v for k, v in row.items() if k != "yaw"}]),
@@ -245,5 +245,5 @@ def test_a_rig_is_read_from_a_file_and_what_does_not_fit_is_told_in_one_line(tmp
         path.write_text(content)
         with pytest.raises(InputError, match=text):
             read_cameras(path)
-    with pytest.raises(InputError, match="No such file"):
+    with pytest.raises(InputError, match="there is no such file"):
         read_cameras(tmp_path / "none.json")
