@@ -138,7 +138,6 @@ def overhead(checkpoint: Path, seconds: list[float], out: Path) -> list[Row]:
     """Two shards of so many seconds each; the engine's share of CPU time, and the sampler's waits."""
     source = diffusion(checkpoint)
     specs = [plan_of(source, 10**6).spec(i) for i in range(source.micro_batch)]
-    source.generate(specs)
     begun = time.process_time()
     source.generate(specs)
     batch = time.process_time() - begun
@@ -148,7 +147,7 @@ def overhead(checkpoint: Path, seconds: list[float], out: Path) -> list[Row]:
         timed = Timed(source)
         plan = plan_of(timed, 2 * per_shard, per_shard)
         begun = time.process_time()
-        make_corpus(plan, lambda timed=timed: timed, ParquetExporter(), out / f"{per_shard}")
+        make_corpus(plan, lambda timed=timed: timed, ParquetExporter(), out / f"overhead-{worth:g}")
         rest = time.process_time() - begun - timed.cpu
         wall = timed.ended[-1] - timed.begun[0]
         sampling = sum(timed.ended) - sum(timed.begun)

@@ -55,7 +55,7 @@ def test_one_two_and_four_workers_and_micro_batches_agree_to_rounding(
 
 
 def test_a_killed_training_resumes_to_the_weights_of_an_undisturbed_one(city: Path, tmp_path: Path) -> None:
-    config = small_config(*VAE, "train_vae.steps=40", "train_vae.checkpoint_every=2", "train_vae.eval_every=40")
+    config = small_config(*VAE, "train_vae.steps=20", "train_vae.checkpoint_every=2", "train_vae.eval_every=20")
     process = start_process(train_alone, config, city, tmp_path / "killed")
     states = tmp_path / "killed" / "checkpoints"
     while not (states.is_dir() and any(states.glob("step-*"))):
