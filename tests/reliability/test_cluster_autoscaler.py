@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from numbered_scenes import contents
-from simulated_cloud import Cloud, children, cloud, shipped, wait_for
+from simulated_cloud import Cloud, children, cloud, wait_for
 
 import cli
 from exporters.manifest import verify_corpus
@@ -73,18 +73,6 @@ def test_another_token_than_the_clusters_is_one_line(running: Cloud, tmp_path: P
     assert said.startswith("error: --address: no Ray at ")
     assert "RAY_AUTH_MODE=token" in said
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.slow
-def test_a_pool_grows_to_the_limit_of_its_node_type_and_no_further(running: Cloud, tmp_path: Path) -> None:
-    most = shipped()["available_node_types"]["gpu"]["max_workers"]
-    asked = [*CITY, "--num-scenes", 4 * most]
-    workers = f"{most}:{most + 4}"
-    job = running.dyncity(*asked, *GPUS, "--address", running.address, "--workers", workers, "--out", tmp_path / "out")
-    counts = [0]
-    finish(job, lambda: counts.append(len(running.nodes())))
-    assert max(counts) == most
-    assert contents(tmp_path / "out") == local(tmp_path / "local", *asked)
 
 
 @pytest.mark.slow
