@@ -54,6 +54,7 @@ def test_a_run_of_one_process_is_resumed_by_four_workers(tmp_path):
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_more_shards_than_a_pool_takes_are_made_by_several(tmp_path, reference, monkeypatch):
     monkeypatch.setattr("generators.corpus.POOL_SHARDS", 2)
     make(tmp_path / "out", workers=(2, 2))

@@ -38,7 +38,7 @@ def last_loss(run: Path) -> float:
     return json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["loss"]
 
 
-@pytest.mark.parametrize("model", ["vae", "dit"])
+@pytest.mark.parametrize("model", ["vae", pytest.param("dit", marks=pytest.mark.slow)])
 def test_one_two_and_four_workers_and_micro_batches_agree_to_rounding(
     model: str, city: Path, latents: tuple[Path, Path], tmp_path: Path
 ) -> None:
