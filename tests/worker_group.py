@@ -20,11 +20,14 @@ from dyncity.training.loop import Place
 from dyncity.training.run_folder import prepare_run
 from dyncity.training.vae_loop import fit_vae
 
+# The first optimiser of a process imports torch._dynamo, which takes as long as torch itself.
+_PRELOADED = ["torch._dynamo", "torch.distributed", "dyncity.training.launch"]
+
 
 def start_process(target: Callable[..., None], *arguments: Any) -> BaseProcess:
     """A process that has torch and this package imported already, and computes with one thread."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["worker_group"])
+    context.set_forkserver_preload(_PRELOADED)
     process = context.Process(target=target, args=arguments, daemon=True)
     process.start()
     return process

@@ -15,7 +15,7 @@ from worker_group import start_process, train_alone, train_together
 from dyncity.training.latents import encode_corpus
 from dyncity.training.launch import train_vae
 
-VAE = ("train_vae.steps=6", "train_vae.batch=4", "train_vae.decoded_frames=2", "train_vae.warmup=1")
+VAE = ("train_vae.steps=3", "train_vae.batch=4", "train_vae.decoded_frames=2", "train_vae.warmup=1")
 DIT = ("train_dit.steps=6", "train_dit.batch=4", "train_dit.warmup=1", "train_dit.lr=0.01")
 
 
@@ -44,7 +44,7 @@ def test_one_two_and_four_workers_and_micro_batches_agree_to_rounding(
 ) -> None:
     inputs = (city,) if model == "vae" else latents
     losses = []
-    for world, micro_batch in ((1, 0), (1, 1), (2, 1), (4, 0)):
+    for world, micro_batch in ((1, 0), (2, 1), (4, 0)):
         out = tmp_path / f"{world}-{micro_batch}"
         train_together(world, small_config(*VAE, *DIT, f"train_{model}.micro_batch={micro_batch}"), out, *inputs)
         losses.append(last_loss(out))
@@ -55,7 +55,8 @@ def test_one_two_and_four_workers_and_micro_batches_agree_to_rounding(
 
 
 def test_a_killed_training_resumes_to_the_weights_of_an_undisturbed_one(city: Path, tmp_path: Path) -> None:
-    config = small_config(*VAE, "train_vae.steps=20", "train_vae.checkpoint_every=2", "train_vae.eval_every=20")
+    steps = ("train_vae.batch=1", "train_vae.steps=16", "train_vae.checkpoint_every=2", "train_vae.eval_every=16")
+    config = small_config(*VAE, *steps)
     process = start_process(train_alone, config, city, tmp_path / "killed")
     states = tmp_path / "killed" / "checkpoints"
     while not (states.is_dir() and any(states.glob("step-*"))):
