@@ -34,6 +34,7 @@ def test_the_stages_run_at_the_small_preset(tmp_path: Path, stage: str) -> None:
     assert line["gflop"] > 0.1
 
 
+@pytest.mark.slow
 def test_a_step_of_the_published_objective_runs(tmp_path: Path) -> None:
     """A training step costs thrice a forward pass; the count knows attention too."""
     forward = measured(tmp_path, "carlasc", "DiT forward")["gflop"]

@@ -44,6 +44,7 @@ def test_a_pool_of_workers_that_grows_makes_the_same_bytes(tmp_path, reference):
     assert seen[-1] == (19, 19, "3/3 shards")
 
 
+@pytest.mark.slow
 def test_a_run_of_one_process_is_resumed_by_four_workers(tmp_path):
     plan = small_plan(60)
     make(tmp_path / "whole", plan)
