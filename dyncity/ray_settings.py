@@ -37,11 +37,8 @@ def settle_environment(address: str) -> None:
 
 
 @contextmanager
-def attempts_unsaid(address: str) -> Iterator[None]:
-    """Keep from stderr what Ray writes there of each attempt at joining a cluster, whatever its log level is."""
-    if address == "local":
-        yield
-        return
+def attempts_unsaid() -> Iterator[None]:
+    """Keep from stderr what Ray writes there while it starts or tries to join, whatever its log level is."""
     sys.stderr.flush()
     stderr = os.dup(2)  # the file itself: these lines come from compiled code
     with open(os.devnull, "wb") as nowhere:

@@ -331,7 +331,7 @@ def _start(ray: Any, address: str, cpus: int) -> None:
         options["num_cpus"] = max(os.cpu_count() or 1, cpus)
         options["object_store_memory"] = _OBJECT_STORE_BYTES
     try:
-        with attempts_unsaid(address):
+        with attempts_unsaid():
             ray.init(address=address, **options)
     except Exception as error:  # Ray raises a bare Exception when it does not start in time
         raise not_joined(address, error) from error

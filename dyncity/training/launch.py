@@ -157,7 +157,7 @@ def _fit_on_ray(
     cpus = os.cpu_count() or 1
     local = {"num_cpus": max(cpus, most)} if address == "local" else {}
     try:
-        with attempts_unsaid(address):
+        with attempts_unsaid():
             ray.init(
                 address=address, include_dashboard=False if address == "local" else None, log_to_driver=False,
                 logging_level="ERROR", ignore_reinit_error=True, **local,
