@@ -30,6 +30,7 @@ class Ledger:
         self._lock, self._telling = threading.Lock(), threading.Lock()
         self._save_next = self._tell_next = 0.0
         self._unsaved = False
+        self._saved = frozenset(folder.records)  # shards that the manifest on disk names
         self.settled = sum(r.scenes + len(r.failures) for r in folder.records.values())
 
     def add(self, number: int, record: ShardRecord) -> None:
@@ -48,12 +49,13 @@ class Ledger:
             if not self._unsaved or (not force and begun < self._save_next):
                 return
             self._folder.save(self._folder.manifest(self._plan))
+            self._saved = frozenset(self._folder.records)
             self._unsaved, self._save_next = False, _next_time(begun)
 
     def tell(self, force: bool = False) -> None:
         """Report the scenes of committed shards and those of shards in work, where the last time is long enough ago.
 
-        Journals of committed shards are removed, so that there is one a shard in work.
+        Journals of shards that the manifest on disk names are removed, so that there are few.
         """
         with self._telling:
             begun = time.monotonic()
@@ -63,8 +65,9 @@ class Ledger:
             with self._lock:
                 records, settled = len(self._folder.records), self.settled
                 known = {p for p in journals if int(p.name) in self._folder.records}
+                saved = {p for p in known if int(p.name) in self._saved}
             done = settled + sum(scenes_done(p) for p in journals if p not in known)
-            for path in known:
+            for path in saved:  # until then a resume after a kill knows a shard by its journal
                 path.unlink(missing_ok=True)
             if self._report is not None:
                 wanted, total = self._plan.num_scenes, len(self._plan.shards)
