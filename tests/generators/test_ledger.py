@@ -36,3 +36,22 @@ def test_shards_in_work_are_told_from_their_journals_and_journals_of_finished_on
             ledger.tell(force=True)
             assert told[-1] == (12, 16, "1/2 shards")
             assert [path.name for path in folder.journals.iterdir()] == ["00001"]
+
+
+def test_a_journal_stays_until_the_manifest_on_disk_names_its_shard(tmp_path, monkeypatch):
+    """In between a killed run has nothing else to know the shard by."""
+    monkeypatch.setattr("generators.ledger._DUTY", 10**6)  # the first manifest rations the second for long
+    plan = small_plan(16)
+    with open_folder(plan, tmp_path / "out", resume=False, overwrite=False) as folder:
+        for number in range(2):
+            (folder.journals / f"{number:05d}").write_text("+ batch 0\n- batch 0 4\n")
+        with open_ledger(plan, folder, None) as ledger:
+            for number in range(2):
+                ledger.add(number, ShardRecord(f"{number:05d}.parquet", 9, "0" * 64, 8 * number, 8, 24))
+                ledger.tell(force=True)
+            left = [path.name for path in folder.journals.iterdir()]
+            saved = [record.first_scene // 8 for record in read_manifest(folder.out).shards]
+            assert (left, saved) == (["00001"], [0])
+            ledger.save(force=True)
+            ledger.tell(force=True)
+            assert list(folder.journals.iterdir()) == []
