@@ -71,7 +71,7 @@ def plain_yaml(text: str) -> Any:
         ValueError: no YAML, a tag, an alias, nested too deeply.
     """
     try:
-        return yaml.load(text, Loader=_PlainLoader)
+        return _PlainLoader(text).get_single_data()
     except (yaml.YAMLError, RecursionError, AttributeError, TypeError) as error:
         raise ValueError(" ".join(str(error).split())[:200]) from None
 

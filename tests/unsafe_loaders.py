@@ -8,7 +8,6 @@ import ast
 ALLOWED = {
     "dyncity/datasets/plain_pickle.py": {"pickle.Unpickler"},
     "dyncity/released.py": {"torch.load"},  # with weights_only=True, which is looked at all the same
-    "dyncity/bounded_files.py": {"yaml.load"},  # with a loader derived from SafeLoader
 }
 _PICKLES = {"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
 _PICKLE_NAMES = {"load", "loads", "Unpickler", "_Unpickler", "open"}
