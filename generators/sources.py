@@ -137,9 +137,14 @@ def diffusion(
         InputError: no checkpoint, one of another grid, a setting that training has fixed.
     """
     config, folder = _trained(checkpoint, preset, file, settings, **sampling)
+    return Source(lengthened(config, chunks), _network(folder, config, chunks))
+
+
+def _network(folder: Path | ObjectPath, config: Config, chunks: int) -> Callable[[], Any]:
+    """Builds the diffusion of a checkpoint, for scenes of so many chunks."""
     if chunks == 1:
-        return Source(config, partial(LatentDiffusion, folder, sampling=config.sampling))
-    return Source(lengthened(config, chunks), partial(long_scenes, folder, config.sampling, chunks))
+        return partial(LatentDiffusion, folder, sampling=config.sampling)
+    return partial(long_scenes, folder, config.sampling, chunks)
 
 
 def of_plan(plan: CorpusPlan, checkpoint: Path | ObjectPath | None) -> Source:
@@ -159,9 +164,7 @@ def of_plan(plan: CorpusPlan, checkpoint: Path | ObjectPath | None) -> Source:
         return Source(config, partial(ProceduralCity, config, frame=frame, micro_batch=plan.micro_batch))
     if plan.generator == "diffusion" and "edited_corpus_sha256" not in said:
         folder = (checkpoint or shipped_checkpoint()).absolute()
-        if "chunks" in said:
-            return Source(config, partial(long_scenes, folder, config.sampling, said["chunks"]))
-        return Source(config, partial(LatentDiffusion, folder, sampling=config.sampling))
+        return Source(config, _network(folder, config, said.get("chunks", 1)))
     verb = "edit" if "edited_corpus_sha256" in said else "import"
     fix = f"repeat the dyncity {verb} that made it with --resume, which makes damaged shards anew"
     raise InputError("--repair", f"the manifest does not say where its {plan.generator} scenes are from", fix)
