@@ -52,8 +52,9 @@ def generated(source: LatentDiffusion | LongScenes, wanted: list[SceneSpec]) -> 
 
 def asked(spec: SceneSpec, world: OccupancyScene, **conditions: object) -> SceneSpec:
     """The spec along the path of a real scene, under further conditions."""
-    trajectory = world.conditions.trajectory
-    return replace(spec, conditions=Conditions(trajectory=trajectory, **conditions))  # type: ignore[arg-type]
+    trajectory, grid_yaw = world.conditions.trajectory, world.conditions.grid_yaw
+    known = Conditions(trajectory=trajectory, grid_yaw=grid_yaw, **conditions)  # type: ignore[arg-type]
+    return replace(spec, conditions=known)
 
 
 def layouts(source: LatentDiffusion, worlds: list[OccupancyScene], wanted: list[SceneSpec]) -> dict[str, Row]:
@@ -118,7 +119,7 @@ def from_frame(source: LatentDiffusion, worlds: list[OccupancyScene], wanted: li
     rows = []
     for spec, world in zip(wanted, worlds, strict=True):
         window = ego_windows(world, config.grid)
-        step = np.linalg.inv(world.poses[0]) @ world.poses[config.clip.frames // 2]
+        step = np.linalg.inv(world.poses[0]) @ world.grid_poses()[0]
         given = np.full(config.clip_shape, UNKNOWN, np.uint8)
         given[0] = frame_on(window.semantics[0], config.grid, config.clip_grid, step)
         rows.append(asked(spec, world, given=given))

@@ -1,7 +1,8 @@
 """World-fixed clips: ego-centred frames into one grid, and ego-centred windows cut back out.
 
 A plane of a HexPlane that drops t can hold only what does not move, so the grid of a clip is fixed to
-the world at the pose of its middle frame, t // 2: that halves the travel the grid has to cover.
+the world at the pose of its middle frame, t // 2: that halves the travel the grid has to cover. Where it is known how
+streets run (``Conditions.grid_yaw``), the grid is turned to them.
 All look-ups take the voxel that holds the centre of the wanted voxel (nearest neighbour).
 """
 
@@ -13,7 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dyncity.conditions import Conditions, command_from_trajectory, trajectory_from_poses
+from dyncity.conditions import (
+    Conditions,
+    command_from_trajectory,
+    nearest_axis,
+    trajectory_from_poses,
+    turned,
+    yaw_between,
+)
 from dyncity.errors import InputError
 from dyncity.grid import GridSpec
 from dyncity.scene import UNKNOWN, OccupancyScene
@@ -78,32 +86,45 @@ def clip_of(scene: OccupancyScene, start: int, frames: int) -> OccupancyScene:
     poses = np.linalg.inv(scene.poses[start]) @ scene.poses[start:end]
     poses[0] = np.eye(4)
     trajectory = trajectory_from_poses(poses)
+    grid_yaw = scene.conditions.grid_yaw
+    if grid_yaw is not None:
+        streets = turned(scene.poses[scene.frames // 2], grid_yaw)
+        grid_yaw = nearest_axis(yaw_between(scene.poses[start + frames // 2], streets))
     cut: dict[str, Any] = {name: getattr(scene, name)[start:end] for name in _FILL if getattr(scene, name) is not None}
     return replace(
         scene,
         poses=poses,
         timestamps_us=scene.timestamps_us[start:end],
-        conditions=Conditions(command_from_trajectory(trajectory), trajectory),
+        conditions=Conditions(command_from_trajectory(trajectory), trajectory, grid_yaw=grid_yaw),
         boxes=None,
         **cut,
     )
 
 
 def anchored(scene: OccupancyScene, grid: GridSpec) -> OccupancyScene:
-    """The scene in one grid, fixed to the world at the pose of frame t // 2.
+    """The scene in one grid, fixed to the world at the pose of frame t // 2, turned by its ``grid_yaw``.
 
     Ego-centred frames are resampled; then static classes that a frame did not see are filled in from
     the nearest frame in time that saw them. Movers stay only where they were seen, and what nothing
     says anything about stays unknown (255), to be masked out of losses and metrics.
     """
     anchor = scene.frames // 2
-    poses = np.broadcast_to(scene.poses[anchor], scene.poses.shape)
+    place = turned(scene.poses[anchor], scene.conditions.grid_yaw)
+    poses = np.broadcast_to(place, scene.poses.shape)
     if scene.anchor is not None:
         if scene.anchor == anchor and replace(scene.grid, frame_rate=grid.frame_rate) == grid:
             return scene
         return _resampled(scene, grid, poses, anchor)
     fixed = _resampled(scene, grid, poses, anchor)
     return replace(fixed, semantics=complete_static(fixed.semantics, fixed.taxonomy))
+
+
+def along(place: NDArray[np.float64], pose: NDArray[np.float64]) -> NDArray[np.float64]:
+    """``[4, 4]`` at the position of ``pose``, its axes those of ``place``: x is the one nearest to the heading."""
+    quarters = np.round(yaw_between(place, pose) / (np.pi / 2))
+    found = np.array(turned(place, quarters * np.pi / 2))
+    found[:3, 3] = pose[:3, 3]
+    return found
 
 
 def moved_grid(

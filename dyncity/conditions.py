@@ -55,6 +55,7 @@ class Layout:
             is written into a shard has one.
         anchor: the frame whose ego pose places ``grid``, or None: each frame's own (where ``grid`` is given).
         agents: whom the maps were drawn from, where they were. Shards do not keep them.
+        grid_yaw: how that grid is turned, where it is known (``Conditions.grid_yaw``, which shards keep in its place).
     """
 
     maps: NDArray[np.bool_]
@@ -62,6 +63,7 @@ class Layout:
     grid: GridSpec | None = None
     anchor: int | None = None
     agents: tuple[Agent, ...] = ()
+    grid_yaw: float | None = None
 
     def __post_init__(self) -> None:
         count = len(LAYOUT_CLASSES)
@@ -87,14 +89,20 @@ class Conditions:
         layout: what must be where, seen from above, on the grid of the model's clips (for planes fixed to the
             world placed by the pose of frame t // 2).
         given: uint8 ``[t, x, y, z]`` on that grid, voxels that stay as they are; 255 is open.
+        grid_yaw: how far the grid of a scene or layout that is fixed to the world is turned against the ego's heading
+            in the frame that places it, radians, counterclockwise: its x axis runs along the street
+            (``docs/world-fixed.md``). None: not known, and not turned.
     """
 
     command: Command | None = None
     trajectory: NDArray[np.float64] | None = None
     layout: Layout | None = None
     given: NDArray[np.uint8] | None = None
+    grid_yaw: float | None = None
 
     def __post_init__(self) -> None:
+        if self.grid_yaw is not None and not abs(self.grid_yaw) <= np.pi:
+            raise InputError("grid_yaw", f"found {self.grid_yaw!r}", "give radians from -pi to pi, or None")
         if self.command is not None and self.command not in COMMANDS:
             raise InputError("command", f"found {self.command!r}", f"use one of {', '.join(COMMANDS)}")
         if self.trajectory is not None:
@@ -127,6 +135,26 @@ def poses_from_trajectory(trajectory: NDArray[np.floating]) -> NDArray[np.float6
     poses[:, 1, 0], poses[:, 0, 1] = np.sin(yaw), -np.sin(yaw)
     poses[:, 0, 3], poses[:, 1, 3] = x, y
     return poses
+
+
+def turned(pose: NDArray[np.float64], yaw: float | None) -> NDArray[np.float64]:
+    """A pose ``[4, 4]`` turned on the spot by ``yaw`` radians about z (``Conditions.grid_yaw``)."""
+    if not yaw:
+        return pose
+    turn = np.eye(4)
+    turn[:2, :2] = [[np.cos(yaw), -np.sin(yaw)], [np.sin(yaw), np.cos(yaw)]]
+    return pose @ turn
+
+
+def yaw_between(pose: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    """Yaw of a pose ``[4, 4]`` as seen from another, radians, -pi to pi."""
+    step = np.linalg.inv(pose) @ other
+    return float(np.arctan2(step[1, 0], step[0, 0]))
+
+
+def nearest_axis(yaw: float) -> float:
+    """The same direction of a square lattice within -pi/4 to pi/4."""
+    return float(yaw - np.round(yaw / (np.pi / 2)) * np.pi / 2)
 
 
 def trajectory_from_poses(poses: NDArray[np.floating]) -> NDArray[np.float64]:

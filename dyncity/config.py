@@ -109,6 +109,7 @@ class DiTConfig:
         layout_plane: what must be where, seen from above, as input channels of the xy plane.
         given: voxels that are given (``dyncity.models.given``) as input channels of all planes.
         refine: channels of the convolutions that finish the answer at the resolution of the rollout; 0: none.
+        refine_coarse: channels of those that ``refine`` has at half the resolution; 0: none.
         drop_condition: probability to drop a condition of a training sample.
     """
 
@@ -128,6 +129,7 @@ class DiTConfig:
     layout_plane: bool = False
     given: bool = False
     refine: int = 0
+    refine_coarse: int = 0
     drop_condition: float = 0.1
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dyncity.conditions import LAYOUT_CLASSES, Agent, Conditions, Layout, poses_from_trajectory
+from dyncity.conditions import LAYOUT_CLASSES, Agent, Conditions, Layout, poses_from_trajectory, turned
 from dyncity.grid import GridSpec
 from dyncity.layout import MOVING, covered_columns, layout_of
 from dyncity.metrics.ego_path import CAR
@@ -33,7 +33,8 @@ class Contradiction:
     Attributes:
         what: the two things, in words.
         first, last: the frames.
-        x, y: a place of the first frame, metres, in the ego's frame of the clip's middle frame.
+        x, y: a place of the first frame, metres, as the grid lies: at the ego of the clip's middle frame, turned to the
+            street.
     """
 
     what: str
@@ -59,7 +60,7 @@ def contradictions(asked: Conditions, grid: GridSpec, labels: str, anchor: int |
     """
     if asked.layout is None and asked.given is None:
         return []
-    path = [] if asked.trajectory is None else _path(asked.trajectory, anchor)
+    path = [] if asked.trajectory is None else _path(asked.trajectory, anchor, asked.grid_yaw)
     found: list[Found] = []
     if asked.layout is not None:
         found += _path_in_layout(path, asked.layout, grid)
@@ -72,12 +73,12 @@ def contradictions(asked: Conditions, grid: GridSpec, labels: str, anchor: int |
     return _runs(found)
 
 
-def _path(trajectory: NDArray[np.float64], anchor: int | None) -> list[Pose]:
+def _path(trajectory: NDArray[np.float64], anchor: int | None, grid_yaw: float | None) -> list[Pose]:
     """Where the ego is in each frame, in the frame of the grid."""
     if anchor is None:
         return [(0.0, 0.0, 0.0)] * len(trajectory)
     poses = poses_from_trajectory(trajectory)
-    relative = np.linalg.inv(poses[anchor]) @ poses
+    relative = np.linalg.inv(turned(poses[anchor], grid_yaw)) @ poses
     return [(float(p[0, 3]), float(p[1, 3]), float(np.arctan2(p[1, 0], p[0, 0]))) for p in relative]
 
 

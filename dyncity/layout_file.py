@@ -16,6 +16,7 @@ All lie in the ego's frame of the clip's middle frame, t // 2 (x forward, y left
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,8 @@ def _scene(path: Path, config: Config) -> Layout:
         found = f"scene {scene_id} has {corpus.frames(scene_id)} frames"
         raise InputError(path, found, f"use a scene of {config.clip.frames}, one clip of this checkpoint")
     scene = corpus.scene(scene_id)
-    return layout_of(anchored(scene, config.clip_grid).semantics, scene.taxonomy)
+    found = layout_of(anchored(scene, config.clip_grid).semantics, scene.taxonomy)
+    return replace(found, grid_yaw=scene.conditions.grid_yaw)
 
 
 def _picture(path: Path, config: Config) -> Layout:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from dyncity.conditions import Conditions
+from dyncity.conditions import Conditions, turned
 from dyncity.errors import InputError
 from dyncity.grid import GridSpec
 
@@ -64,7 +64,7 @@ class OccupancyScene:
             (``taxonomy.free`` says it for the others), 255 unknown (not observed).
         poses: float64 ``[t, 4, 4]`` ego-to-world; the first one is the identity.
         grid: the grid of every frame, placed by the ego pose of that frame or, where ``anchor`` is
-            set, by the ego pose of frame ``anchor`` for all frames.
+            set, by the ego pose of frame ``anchor`` for all frames, turned by ``conditions.grid_yaw``.
         taxonomy: the name of the label space (``dyncity.taxonomy``).
         timestamps_us: int64 ``[t]`` microseconds.
         conditions: what the scene was asked to be, or what its poses say of it.
@@ -115,7 +115,7 @@ class OccupancyScene:
         return len(self.poses)
 
     def grid_poses(self) -> NDArray[np.float64]:
-        """``[t, 4, 4]`` grid-to-world: the ego poses, or the anchor's pose for all frames."""
+        """``[t, 4, 4]`` grid-to-world: the ego poses, or for all frames the anchor's pose, turned to the street."""
         if self.anchor is None:
             return self.poses
-        return np.broadcast_to(self.poses[self.anchor], self.poses.shape)
+        return np.broadcast_to(turned(self.poses[self.anchor], self.conditions.grid_yaw), self.poses.shape)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from dyncity.conditions import Command
+from dyncity.conditions import TURN_YAW, Command, nearest_axis
 from dyncity.errors import InputError
 
 _SUBSTEPS = 20
@@ -23,6 +23,9 @@ _SEGMENT = (2.0, 5.0)  # seconds that a longer drive keeps to one thing
 _TURNS = 0.35  # share of the segments that turn
 _ACCELERATION = 1.5
 _MAX_SPEED = 15.0
+_STRAIGHT = np.deg2rad(2)  # in a third of a clip
+_BEFORE = np.deg2rad(30)
+_WANDER = np.deg2rad(1.5)  # from the street, at the end of a straight segment
 
 
 def draw_trajectory(command: Command, frames: int, frame_rate: float, rng: np.random.Generator) -> NDArray[np.float64]:
@@ -65,13 +68,37 @@ def draw_trajectory(command: Command, frames: int, frame_rate: float, rng: np.ra
     return np.stack([x, y, heading], axis=1)[::_SUBSTEPS]
 
 
+def draw_grid_yaw(trajectory: NDArray[np.float64], rng: np.random.Generator) -> float:
+    """How far the grid of a clip is turned against the ego's heading in frame t // 2, radians, -pi/4 to pi/4.
+
+    Its x or y axis runs along the street. Who drives straight drives along it. A turn leads from a street into one
+    that crosses it at right angles: where the clip begins or ends straight, that is the street; else how much of the
+    turn lies before the clip is drawn, uniformly up to 30 degrees.
+
+    Args:
+        trajectory: ``[t, 3]`` x, y, yaw relative to the first frame.
+        rng: the stream of the scene, ``Purpose.CONDITIONS``, after the trajectory.
+    """
+    yaw = trajectory[:, 2]
+    turned, third = float(yaw[-1]), max(1, len(yaw) // 3)
+    if np.abs(yaw).max() <= TURN_YAW:
+        return 0.0
+    if abs(yaw[third]) < _STRAIGHT or abs(turned - yaw[-1 - third]) < _STRAIGHT:
+        street = 0.0 if abs(yaw[third]) < _STRAIGHT else turned
+    else:
+        street = -float(np.sign(turned)) * rng.uniform(0.0, np.clip(np.pi / 2 - abs(turned), 0.0, _BEFORE))
+    return nearest_axis(street - float(yaw[len(yaw) // 2]))
+
+
 def draw_drive(
-    start: NDArray[np.float64], frames: int, frame_rate: float, rng: np.random.Generator
+    start: NDArray[np.float64], frames: int, frame_rate: float, rng: np.random.Generator, street: float = 0.0
 ) -> NDArray[np.float64]:
     """A drive that goes on from a trajectory: float64 ``[frames, 3]``, its first rows ``start`` ``[t, 3]``.
 
     Segments of 2 to 5 s, each with a radius and a speed to reach at up to 1.5 m/s^2: straight on (65 %; 3 to 13 m/s) or
-    a turn by 60 to 95 degrees (radius 8 to 14 m; 3 to 7 m/s), after which the next one goes straight.
+    a turn by a right angle (radius 8 to 14 m; 3 to 7 m/s), after which the next one goes straight. A turn in which
+    ``start`` breaks off is finished first: streets run along ``street`` (radians, relative to the first frame) and
+    across.
     """
     if frames <= len(start):
         return start[:frames]
@@ -80,6 +107,13 @@ def draw_drive(
     speed = float(np.hypot(step[0], step[1])) * frame_rate
     dt = 1 / (frame_rate * _SUBSTEPS)
     rows, left, curvature, wanted, turned = list(start), 0.0, 0.0, speed, True
+    if abs(yaw) > TURN_YAW and np.hypot(step[0], step[1]) > 0:
+        sign = np.sign(yaw)
+        ahead = float(np.remainder(sign * (street - yaw), np.pi / 2))  # to the next street, the way it turns
+        if _STRAIGHT < ahead < np.pi / 2 - _STRAIGHT:
+            travel = float(np.hypot(start[-1, 0], start[-1, 1]))
+            curvature = sign * float(np.clip(abs(yaw) / travel, 1 / 14.0, 1 / 7.0))
+            left = ahead / abs(curvature)
     for _ in range(frames - len(start)):
         for _ in range(_SUBSTEPS):
             if left <= 0:
@@ -87,10 +121,11 @@ def draw_drive(
                 if turned:
                     radius, wanted = rng.uniform(8.0, 14.0), rng.uniform(3.0, 7.0)
                     curvature = float(rng.choice((-1, 1))) / radius
-                    left = np.deg2rad(rng.uniform(60, 95)) * radius  # metres
+                    left = (np.pi / 2 - np.sign(curvature) * nearest_axis(yaw - street)) * radius  # metres
                 else:
-                    wanted, curvature = rng.uniform(3.0, 13.0), rng.normal(0.0, 1 / 600)
+                    wanted = rng.uniform(3.0, 13.0)
                     left = wanted * rng.uniform(*_SEGMENT)
+                    curvature = (rng.normal(0.0, _WANDER) - nearest_axis(yaw - street)) / left
             speed += float(np.clip(wanted - speed, -_ACCELERATION * dt, _ACCELERATION * dt))
             yaw += curvature * speed * dt
             x, y = x + speed * dt * np.cos(yaw), y + speed * dt * np.sin(yaw)

@@ -90,6 +90,8 @@ def _arrays(scene: OccupancyScene, layout: ShardLayout) -> dict[str, NDArray[Any
         arrays["command"] = np.array(scene.conditions.command)
     if scene.conditions.trajectory is not None:
         arrays["trajectory"] = np.ascontiguousarray(scene.conditions.trajectory, "<f8")
+    if scene.conditions.grid_yaw is not None:
+        arrays["grid_yaw"] = np.array(scene.conditions.grid_yaw, "<f8")
     if scene.conditions.layout is not None:
         arrays["layout"] = pack_maps(scene.conditions.layout)
         arrays["layout_given"] = np.array(given_byte(scene.conditions.layout), "u1")

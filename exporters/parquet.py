@@ -81,7 +81,7 @@ class ParquetExporter:
                     scene = to_labels(scene, self.labels)
                     if layout is None:
                         layout = layout_of(scene, self.columns)
-                        schema = parquet_schema(layout.columns, layout.maps_grid is not None)
+                        schema = parquet_schema(layout.columns, layout.maps_grid is not None, layout.turned)
                         schema = schema.with_metadata({METADATA_KEY: layout_json(layout).encode()})
                         writer = pq.ParquetWriter(sink, schema, **WRITER)
                     check_scene(scene, layout)
@@ -110,7 +110,7 @@ def _flush(writer: pq.ParquetWriter, tables: list[pa.Table]) -> None:
 def scene_table(scene: OccupancyScene, columns: tuple[str, ...] = ()) -> pa.Table:
     """The rows of one scene, without what a shard says of itself."""
     layout = layout_of(scene, columns)
-    return _table(scene, layout, parquet_schema(layout.columns))
+    return _table(scene, layout, parquet_schema(layout.columns, turned=layout.turned))
 
 
 def _table(scene: OccupancyScene, layout: ShardLayout, schema: pa.Schema) -> pa.Table:
@@ -129,6 +129,8 @@ def _table(scene: OccupancyScene, layout: ShardLayout, schema: pa.Schema) -> pa.
     }
     for name in layout.voxel_columns:
         values[name] = _binary(np.ascontiguousarray(getattr(scene, name), VOXEL_DTYPES[name]))
+    if layout.turned:
+        values["grid_yaw"] = [conditions.grid_yaw] * frames
     if layout.maps_grid is not None:
         asked = conditions.layout
         values["layout"] = pa.nulls(frames, pa.binary()) if asked is None else _binary(pack_maps(asked))

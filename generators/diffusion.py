@@ -28,7 +28,7 @@ from dyncity.models.given import encode_given, normalised_given
 from dyncity.object_storage import ObjectPath
 from dyncity.scene import UNKNOWN, OccupancyScene, SceneSpec
 from dyncity.seeding import Purpose, stream
-from dyncity.trajectories import draw_trajectory
+from dyncity.trajectories import draw_grid_yaw, draw_trajectory
 from generators.fragments import without_fragments
 
 # How often each command occurs where none is asked for.
@@ -123,6 +123,7 @@ class LatentDiffusion:
         asked, frames = spec.conditions, self.config.clip.frames
         self._check_maps(asked)
         asked = replace(asked, layout=self._placed(asked.layout))
+        rng = stream(spec.seed, spec.index, Purpose.CONDITIONS)
         if asked.trajectory is not None:
             if len(asked.trajectory) != frames:
                 raise InputError(
@@ -130,12 +131,21 @@ class LatentDiffusion:
                     f"has {len(asked.trajectory)} rows",
                     f"give {frames}, one a frame of this checkpoint",
                 )
-            return replace(asked, command=command_from_trajectory(asked.trajectory))
-        rng = stream(spec.seed, spec.index, Purpose.CONDITIONS)
+            grid_yaw = self._grid_yaw(asked, asked.trajectory, rng)
+            return replace(asked, command=command_from_trajectory(asked.trajectory), grid_yaw=grid_yaw)
         drawn = rng.choice(COMMANDS, p=[_COMMAND_SHARES[c] for c in COMMANDS])
         command = asked.command or str(drawn)
         trajectory = draw_trajectory(command, frames, self.config.grid.frame_rate, rng)  # type: ignore[arg-type]
-        return replace(asked, command=command, trajectory=trajectory)  # type: ignore[arg-type]
+        grid_yaw = self._grid_yaw(asked, trajectory, rng)
+        return replace(asked, command=command, trajectory=trajectory, grid_yaw=grid_yaw)  # type: ignore[arg-type]
+
+    def _grid_yaw(self, asked: Conditions, trajectory: NDArray[np.float64], rng: np.random.Generator) -> float | None:
+        """How the grid lies: as it is asked, as layouts and given voxels have it, else as streets may run."""
+        if asked.grid_yaw is not None or self.anchor is None:
+            return asked.grid_yaw
+        if asked.layout is not None:
+            return asked.layout.grid_yaw or 0.0
+        return draw_grid_yaw(trajectory, rng) if asked.given is None else 0.0
 
     def _placed(self, layout: Layout | None) -> Layout | None:
         """The layout with the grid of this checkpoint's clips, which is where its maps lie."""
@@ -197,6 +207,7 @@ class LatentDiffusion:
             config.clip.frames,
             config.clip_grid,
             config.vae.downsample[1:3],
+            [c.grid_yaw or 0.0 for c in conditions],
         ).to(self.device)
         encoded = replace(encoded, **self._maps(conditions))
         half = self.sampling.precision == "bfloat16"

@@ -12,8 +12,11 @@ from dyncity.anchoring import anchored, ego_windows, frame_on
 from dyncity.conditions import (
     Conditions,
     command_from_trajectory,
+    nearest_axis,
     poses_from_trajectory,
     trajectory_from_poses,
+    turned,
+    yaw_between,
 )
 from dyncity.config import SamplingConfig
 from dyncity.datasets.corpus import Corpus, open_corpus
@@ -127,7 +130,8 @@ class Inpainting(_Edits):
             raise InputError("region", f"covers {covered} of scene {source.scene_id}", "give another region")
         trajectory = trajectory_from_poses(source.poses)
         given = np.where(hole, UNKNOWN, world.semantics).astype(np.uint8)
-        return Conditions(command_from_trajectory(trajectory), trajectory, given=given)
+        grid_yaw = source.conditions.grid_yaw
+        return Conditions(command_from_trajectory(trajectory), trajectory, given=given, grid_yaw=grid_yaw)
 
     def _edited(
         self, spec: SceneSpec, source: OccupancyScene, world: OccupancyScene, asked: Conditions
@@ -192,9 +196,14 @@ class FromFrame(_Edits):
         assert conditions.trajectory is not None
         poses = poses_from_trajectory(conditions.trajectory)
         given = np.full(config.clip_shape, UNKNOWN, np.uint8)
-        clip_to_frame = np.linalg.inv(poses[self.at]) @ poses[config.clip.frames // 2]
+        middle = poses[config.clip.frames // 2]
+        # The streets of the given frame, seen from the middle of the new scene.
+        streets = turned(source.poses[source.frames // 2], source.conditions.grid_yaw)
+        here = turned(poses[self.at], yaw_between(source.poses[self.frame], streets))
+        grid_yaw = nearest_axis(yaw_between(middle, here))
+        clip_to_frame = np.linalg.inv(poses[self.at]) @ turned(middle, grid_yaw)
         given[self.at] = frame_on(source.semantics[self.frame], config.grid, config.clip_grid, clip_to_frame)
-        return replace(conditions, given=given)
+        return replace(conditions, given=given, grid_yaw=grid_yaw)
 
     def _with(self, scene: OccupancyScene, source: OccupancyScene) -> OccupancyScene:
         frame = source.semantics[self.frame]

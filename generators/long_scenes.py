@@ -13,8 +13,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dyncity.anchoring import frame_on, moved_grid
-from dyncity.conditions import Conditions, command_from_trajectory, poses_from_trajectory, trajectory_from_poses
+from dyncity.anchoring import along, frame_on, moved_grid
+from dyncity.conditions import (
+    TURN_YAW,
+    Conditions,
+    command_from_trajectory,
+    nearest_axis,
+    poses_from_trajectory,
+    trajectory_from_poses,
+    turned,
+    yaw_between,
+)
 from dyncity.config import Config, SamplingConfig
 from dyncity.errors import InputError
 from dyncity.metrics.components import components
@@ -25,8 +34,8 @@ from dyncity.taxonomy import taxonomy
 from dyncity.trajectories import draw_drive
 from generators.diffusion import LatentDiffusion
 
-# Up to here a chunk keeps the lattice of the one before.
-_LATTICE_YAW = np.deg2rad(3)
+# A chunk whose ego heads farther than this from the axes of the lattice, and does not turn, begins a new one.
+_ASKEW = np.deg2rad(12)
 
 
 def lengthened(config: Config, chunks: int) -> Config:
@@ -80,11 +89,17 @@ class LongScenes:
             if len(asked.trajectory) != frames:
                 fix = f"give {frames}, one a frame of {self.chunks} chunks"
                 raise InputError("--trajectory", f"has {len(asked.trajectory)} rows", fix)
-            return Conditions(command_from_trajectory(asked.trajectory[:length]), asked.trajectory)
-        first = self.diffusion.conditions(spec)
-        assert first.trajectory is not None
-        rng = stream(spec.seed, spec.index, Purpose.CHUNK)
-        return Conditions(first.command, draw_drive(first.trajectory, frames, self.config.grid.frame_rate, rng))
+            start = replace(spec, conditions=replace(asked, trajectory=asked.trajectory[:length]))
+            first, drive = self.diffusion.conditions(start), asked.trajectory
+        else:
+            first, rng = self.diffusion.conditions(spec), stream(spec.seed, spec.index, Purpose.CHUNK)
+            assert first.trajectory is not None
+            assert first.grid_yaw is not None
+            street = float(first.trajectory[length // 2, 2]) + first.grid_yaw
+            drive = draw_drive(first.trajectory, frames, self.config.grid.frame_rate, rng, street)
+        poses, streets = poses_from_trajectory(drive), first.grid_yaw or 0.0
+        grid_yaw = nearest_axis(yaw_between(poses[frames // 2], turned(poses[length // 2], streets)))
+        return Conditions(first.command, drive, grid_yaw=grid_yaw)
 
     def generate(self, specs: list[SceneSpec]) -> list[OccupancyScene]:
         """One scene a spec; the chunks of all of them are made together."""
@@ -99,13 +114,19 @@ class LongScenes:
         for chunk in range(self.chunks):
             start = chunk * (length - self.shared)
             parts = [p[start : start + length] for p in poses]
-            anchors = [part[length // 2] for part in parts]
-            now = [self._place(a, b) for a, b in zip(places, anchors, strict=True)] if chunk else anchors
+            if chunk:
+                now = [self._place(place, part) for place, part in zip(places, parts, strict=True)]
+            else:
+                middle = self.config.clip.frames // 2
+                streets = [turned(p[middle], c.grid_yaw) for p, c in zip(poses, whole, strict=True)]
+                now = [along(street, part[length // 2]) for street, part in zip(streets, parts, strict=True)]
             asked = []
             for number, part in enumerate(parts):
                 trajectory = trajectory_from_poses(part)
                 given = self._given(before[number], np.linalg.inv(places[number]) @ now[number]) if chunk else None
-                asked.append(Conditions(command_from_trajectory(trajectory), trajectory, given=given))
+                grid_yaw = yaw_between(part[length // 2], now[number])
+                command = command_from_trajectory(trajectory)
+                asked.append(Conditions(command, trajectory, given=given, grid_yaw=grid_yaw))
             # The first chunk is the scene that the spec alone would give.
             drawn = [s if chunk == 0 else SceneSpec(s.index, int(k[chunk])) for s, k in zip(specs, seeds, strict=True)]
             before, places = self.diffusion.volumes(drawn, asked), now
@@ -131,19 +152,26 @@ class LongScenes:
             for spec, conditions, path, frames in zip(specs, whole, poses, windows, strict=True)
         ]  # fmt: skip
 
-    def _place(self, before: NDArray[np.float64], anchor: NDArray[np.float64]) -> NDArray[np.float64]:
-        """``[4, 4]`` pose of a chunk's grid: the anchor's, or next to it on the lattice of the chunk before.
+    def _place(self, before: NDArray[np.float64], part: NDArray[np.float64]) -> NDArray[np.float64]:
+        """``[4, 4]`` pose of a chunk's grid: next to its middle pose, on the lattice of the chunk before.
 
-        Shifted by whole voxels what is known is not resampled, so that no wall moves at the seam; the path is then off
-        by half a voxel and a few degrees at most.
+        Shifted by whole voxels and turned by right angles what is known is not resampled, so that no wall moves at the
+        seam, and streets keep to the axes of the grid. A long bend without a turn leads away from them: from 12
+        degrees on the grid is placed anew, along the ego.
+
+        Args:
+            before: of the chunk before.
+            part: ``[t, 4, 4]`` poses of this one.
         """
         size = np.array(self.diffusion.config.grid.voxel_size)
-        step = np.linalg.inv(before) @ anchor
-        if abs(np.arctan2(step[1, 0], step[0, 0])) > _LATTICE_YAW:
+        anchor = part[len(part) // 2]
+        placed = along(before, anchor)
+        if abs(yaw_between(placed, anchor)) > _ASKEW and abs(yaw_between(part[0], part[-1])) <= TURN_YAW:
             return anchor
-        shift = np.eye(4)
-        shift[:3, 3] = np.round(step[:3, 3] / size) * size
-        return before @ shift
+        step = np.linalg.inv(before) @ placed
+        step[:3, 3] = np.round(step[:3, 3] / size) * size
+        step[:3, :3] = np.round(step[:3, :3])
+        return before @ step
 
     def _given(self, before: NDArray[np.uint8], new_to_old: NDArray[np.float64]) -> NDArray[np.uint8]:
         """What the chunk before knows, on the grid of the new one, ``[t, x, y, z]``; 255 is open."""

@@ -54,6 +54,7 @@ class ShardLayout:
         maps_grid: the grid of the scenes' layouts (``Layout.grid``), or None: the shard has no column of them. Shards
             with and without layouts may be neighbours, so it is not compared.
         maps_anchor: the frame whose pose places that grid, or None: each frame's own (``Layout.anchor``).
+        turned: whether there is a column ``grid_yaw``; not compared either.
     """
 
     grid: GridSpec
@@ -62,6 +63,7 @@ class ShardLayout:
     columns: tuple[str, ...]
     maps_grid: GridSpec | None = field(default=None, compare=False)
     maps_anchor: int | None = field(default=None, compare=False)
+    turned: bool = field(default=False, compare=False)
 
     @property
     def voxel_columns(self) -> tuple[str, ...]:
@@ -94,7 +96,8 @@ def check_columns(columns: tuple[str, ...]) -> tuple[str, ...]:
 def layout_of(scene: OccupancyScene, columns: tuple[str, ...]) -> ShardLayout:
     """The layout of a shard whose first scene is ``scene``, with the optional ``columns``."""
     maps_grid, maps_anchor = _maps_place(scene) or (None, None)
-    return ShardLayout(scene.grid, scene.taxonomy, scene.anchor, check_columns(columns), maps_grid, maps_anchor)
+    turned = scene.conditions.grid_yaw is not None
+    return ShardLayout(scene.grid, scene.taxonomy, scene.anchor, check_columns(columns), maps_grid, maps_anchor, turned)
 
 
 def _maps_place(scene: OccupancyScene) -> tuple[GridSpec, int | None] | None:
@@ -137,6 +140,9 @@ def check_scene(scene: OccupancyScene, layout: ShardLayout) -> None:
             "give one row a frame",
         )
     _check_maps(scene, layout)
+    if scene.conditions.grid_yaw is not None and not layout.turned:
+        fix = "write scenes without one after the others"
+        raise InputError(where, "it has a grid_yaw, the first scene of the shard has none", fix)
     boxes = scene.boxes
     if boxes is not None and len(boxes) and not 0 <= boxes.frame.min() <= boxes.frame.max() < scene.frames:
         raise InputError(where, "it has boxes in frames that do not exist", "leave them out")

@@ -187,6 +187,7 @@ class _Npz:
         has = {name.removesuffix(".npy") for name in self._names}
         trajectory = self._array("trajectory", np.dtype("<f8"), (frames, 3)) if "trajectory" in has else None
         command = self._text("command") if "command" in has else None
+        grid_yaw = float(self._array("grid_yaw", np.dtype("<f8"), ())) if "grid_yaw" in has else None
         maps = self._maps(frames, layout) if {"layout", "layout_given"} & has else None
         provenance = read_provenance(self._text("provenance"), str(self.path))
         poses = self._array("ego_to_world", np.dtype("<f8"), (frames, 4, 4))
@@ -199,7 +200,7 @@ class _Npz:
                 grid=layout.grid,
                 taxonomy=layout.taxonomy,
                 timestamps_us=times,
-                conditions=Conditions(command, trajectory, maps),  # type: ignore[arg-type]
+                conditions=Conditions(command, trajectory, maps, grid_yaw=grid_yaw),  # type: ignore[arg-type]
                 anchor=layout.anchor,
                 boxes=boxes,
                 provenance=provenance,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -36,8 +37,8 @@ _BATCH_BYTES = 4 * 2**20
 _EXPANDED_BYTES = 64 * 2**20
 
 
-def parquet_schema(columns: tuple[str, ...], layouts: bool = False) -> pa.Schema:
-    """The columns of a Parquet shard, one row a frame, with the optional ``columns`` and those of layouts."""
+def parquet_schema(columns: tuple[str, ...], layouts: bool = False, turned: bool = False) -> pa.Schema:
+    """The columns of a Parquet shard, one row a frame, with the optional ``columns``, ``grid_yaw`` and layouts."""
     vector = pa.list_(pa.field("element", pa.float32(), nullable=False))
     box = pa.struct(
         [
@@ -64,6 +65,7 @@ def parquet_schema(columns: tuple[str, ...], layouts: bool = False) -> pa.Schema
             *(pa.field(name, optional[name], nullable=False) for name in columns),
             pa.field("command", pa.string()),
             pa.field("trajectory", pa.list_(pa.float64(), 3)),
+            *([pa.field("grid_yaw", pa.float64())] if turned else []),
             *([pa.field("layout", pa.binary()), pa.field("layout_given", pa.uint8())] if layouts else []),
             pa.field("provenance", pa.string(), nullable=False),
         ]
@@ -88,7 +90,9 @@ class ParquetShard:
         if METADATA_KEY not in metadata:
             raise InputError(path, "its metadata does not describe a grid", "give a corpus that dyncity wrote")
         self.layout: ShardLayout = read_layout(metadata[METADATA_KEY], str(path))
-        expected = parquet_schema(self.layout.columns, self.layout.maps_grid is not None)
+        turned = "grid_yaw" in schema.names
+        self.layout = replace(self.layout, turned=turned)
+        expected = parquet_schema(self.layout.columns, self.layout.maps_grid is not None, turned)
         if not schema.remove_metadata().equals(expected):
             raise InputError(path, "its columns are not those of a corpus", "restore the file")
 
@@ -221,12 +225,20 @@ class ParquetShard:
                     small.column("command")[0].as_py(),
                     None if trajectory.null_count else _numbers(trajectory).reshape(frames, 3),
                     self._maps(small),
+                    grid_yaw=self._grid_yaw(small),
                 ),
                 anchor=layout.anchor,
                 boxes=_boxes(small.column("boxes").to_pylist()) if "boxes" in layout.columns else None,
                 provenance=read_provenance(small.column("provenance")[0].as_py(), str(self.path)),
                 **voxels,
             )
+
+    def _grid_yaw(self, rows: pa.Table) -> float | None:
+        """The ``grid_yaw`` of one scene from its rows."""
+        found = set(rows.column("grid_yaw").to_pylist()) if self.layout.turned else {None}
+        if len(found) != 1:
+            raise InputError(self.path, "the grid_yaw of a scene differs from frame to frame", "restore the file")
+        return found.pop()
 
     def _maps(self, rows: pa.Table) -> Layout | None:
         """The layout of one scene from its rows, or None where it has none."""

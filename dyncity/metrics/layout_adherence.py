@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from dyncity.conditions import LAYOUT_CLASSES, Layout
+from dyncity.conditions import LAYOUT_CLASSES, Layout, turned
 from dyncity.errors import InputError
 from dyncity.grid import GridSpec
 from dyncity.layout import layout_of
@@ -86,7 +86,11 @@ def _in_frames(scene: OccupancyScene, asked: Layout) -> tuple[NDArray[np.bool_],
     columns = np.stack([x, y, np.zeros_like(x)], axis=-1)
     frames, reached = [], []
     for t, pose in enumerate(scene.grid_poses()):
-        step = np.linalg.inv(scene.poses[t if asked.anchor is None else asked.anchor]) @ pose
+        if asked.anchor is None:
+            placed = scene.poses[t]
+        else:
+            placed = turned(scene.poses[asked.anchor], scene.conditions.grid_yaw)
+        step = np.linalg.inv(placed) @ pose
         points = columns @ step[:3, :3].T + step[:3, 3]
         points[..., 2] = middle
         index, inside = grid.index(points)

@@ -85,7 +85,9 @@ class ConditionBatch:
         return ConditionBatch(**{name: t.to(device) for name, t in tensors.items() if t is not None})
 
 
-def draw_path(trajectory: NDArray[np.float64], grid: GridSpec, factors: tuple[int, int]) -> NDArray[np.float32]:
+def draw_path(
+    trajectory: NDArray[np.float64], grid: GridSpec, factors: tuple[int, int], grid_yaw: float = 0.0
+) -> NDArray[np.float32]:
     """The ego path in the xy plane of a world-fixed clip, ``[2, x, y]``.
 
     Channel 0 falls off with the distance to the path (a Gaussian of 1.2 m), channel 1 is channel 0 times
@@ -96,8 +98,9 @@ def draw_path(trajectory: NDArray[np.float64], grid: GridSpec, factors: tuple[in
         trajectory: ``[t, 3]`` relative to the first frame.
         grid: the grid of the clip, placed by the pose of frame t // 2.
         factors: halvings of the latent plane along x and y.
+        grid_yaw: how far the grid is turned against that pose, radians.
     """
-    x0, y0, yaw = trajectory[len(trajectory) // 2]
+    x0, y0, yaw = trajectory[len(trajectory) // 2] + (0.0, 0.0, grid_yaw)
     cos, sin = np.cos(yaw), np.sin(yaw)
     moved = trajectory[:, :2] - (x0, y0)
     points = moved @ np.array([[cos, -sin], [sin, cos]])
@@ -116,8 +119,9 @@ def encode_conditions(
     frames: int,
     grid: GridSpec,
     factors: tuple[int, int],
+    grid_yaws: list[float] | None = None,
 ) -> ConditionBatch:
-    """Conditions of b samples as a batch; trajectories are ``[t, 3]``."""
+    """Conditions of b samples as a batch; trajectories are ``[t, 3]``, grids turned by ``grid_yaws`` (None: not)."""
     b = len(commands)
     shape = (grid.shape[0] // factors[0], grid.shape[1] // factors[1])
     vectors = np.zeros((b, frames, 3), np.float32)
@@ -126,7 +130,7 @@ def encode_conditions(
     for i, trajectory in enumerate(trajectories):
         if trajectory is not None:
             vectors[i] = trajectory * (0.1, 0.1, 1.0)
-            paths[i] = draw_path(trajectory, grid, factors)
+            paths[i] = draw_path(trajectory, grid, factors, 0.0 if grid_yaws is None else grid_yaws[i])
             present[i] = 1
     ids = [NO_COMMAND if c is None else COMMANDS.index(c) for c in commands]
     return ConditionBatch(

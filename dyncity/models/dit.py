@@ -102,23 +102,55 @@ class Refinement(nn.Module):
     """Convolutions at the resolution of the rollout: tokens say what is in a patch, these join it to its neighbours.
 
     A transformer over large patches leaves seams at their borders and blurs what is smaller than a patch; a last
-    3x3 convolution mends that in U-ViT (Bao et al. 2023), and here three, which also see the noised rollout.
+    3x3 convolution mends that in U-ViT (Bao et al. 2023), and here three, which also see the noised rollout. With
+    ``coarse`` channels, two residual pairs at half the resolution stand between them, told the noise level: they see
+    as far as a car is long.
     """
 
-    def __init__(self, seen: int, width: int, out: int) -> None:
+    def __init__(self, seen: int, width: int, coarse: int, out: int, condition: int) -> None:
         super().__init__()
         self.stem = nn.Conv2d(seen, width, 1)
         self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.coarse = CoarsePart(width, coarse, condition) if coarse else None
         self.second = nn.Conv2d(width, width, 3, padding=1)
         self.last = nn.Conv2d(width, out, 3, padding=1)
 
-    def forward(self, square: Tensor) -> Tensor:
-        """``[b, seen, h, w]`` -> ``[b, out, h, w]``, to be added to the answer."""
+    def forward(self, square: Tensor, condition: Tensor) -> Tensor:
+        """``[b, seen, h, w]`` and the condition ``[b, d]`` -> ``[b, out, h, w]``, to be added to the answer."""
         silu = nn.functional.silu
         x = self.stem(square)
         x = x + self.first(silu(x))
+        if self.coarse is not None:
+            x = x + self.coarse(x, condition)
         x = x + self.second(silu(x))
         return self.last(silu(x))
+
+
+class CoarsePart(nn.Module):
+    """Two residual pairs of 3x3 convolutions at half the resolution, shifted by the condition."""
+
+    def __init__(self, width: int, channels: int, condition: int) -> None:
+        super().__init__()
+        self.down = nn.Conv2d(width, channels, 2, stride=2)
+        self.shift = nn.Linear(condition, channels)
+        self.pairs = nn.ModuleList(
+            nn.Sequential(
+                nn.SiLU(),
+                nn.Conv2d(channels, channels, 3, padding=1),
+                nn.SiLU(),
+                nn.Conv2d(channels, channels, 3, padding=1),
+            )
+            for _ in range(2)
+        )
+        self.up = nn.ConvTranspose2d(channels, width, 2, stride=2)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """``[b, width, h, w]`` -> the same shape, to be added."""
+        height, width = x.shape[-2:]
+        y = self.down(nn.functional.pad(x, (0, width % 2, 0, height % 2))) + self.shift(condition)[..., None, None]
+        for pair in self.pairs:
+            y = y + pair(y)
+        return self.up(y)[..., :height, :width]
 
 
 class DiT(nn.Module):
@@ -168,7 +200,9 @@ class DiT(nn.Module):
         self.blocks = nn.ModuleList(Block(d, config.heads, config.cross_attention) for _ in range(config.depth))
         self.last = LastLayer(d, (self.outputs + config.refine) * p * p)
         seen = channels + maps + self.outputs + config.refine
-        self.refine = Refinement(seen, config.refine, self.outputs) if config.refine else None
+        self.refine = None
+        if config.refine:
+            self.refine = Refinement(seen, config.refine, config.refine_coarse, self.outputs, d)
         with torch.device("cpu"):  # how many there are is known by their values alone, also of a model without any
             mask = rearrange(rollout_mask(latent)[0, 0], "(h p) (w q) -> (h w) (p q)", p=p, q=p).amax(1)
             kept = mask.nonzero()[:, 0]
@@ -198,6 +232,9 @@ class DiT(nn.Module):
         if self.refine is not None:
             nn.init.zeros_(self.refine.last.weight)
             nn.init.zeros_(self.refine.last.bias)
+            if self.refine.coarse is not None:
+                nn.init.zeros_(self.refine.coarse.up.weight)
+                nn.init.zeros_(self.refine.coarse.up.bias)
 
     @property
     def conditional(self) -> bool:
@@ -257,7 +294,7 @@ class DiT(nn.Module):
             condition = condition + self.command(conditions.command)
         if self.trajectory is not None:
             condition = condition + self.trajectory(conditions.trajectory) * conditions.has_trajectory[:, None]
-        condition = condition[:, None]  # [b, 1, d]
+        whole, condition = condition, condition[:, None]  # [b, 1, d]
         seen = self.token_conditions(conditions)
         if seen is None:
             seen = torch.zeros_like(condition)
@@ -273,7 +310,7 @@ class DiT(nn.Module):
         square[:, self.kept] = out
         answer = rearrange(square, "b (h w) (p q c) -> b c (h p) (w q)", h=self.rows, p=p, q=p)
         if self.refine is not None:
-            answer = answer[:, : self.outputs] + self.refine(torch.cat([given, answer], dim=1)) * self.mask
+            answer = answer[:, : self.outputs] + self.refine(torch.cat([given, answer], dim=1), whole) * self.mask
         if not self.answers_data:
             return answer
         # On the straight line from data to noise, x = data + t velocity.

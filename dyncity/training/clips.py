@@ -29,11 +29,13 @@ class Clip:
         ids: uint8 ``[t, x, y, z]`` class ids in the model's label space; 255 unknown.
         trajectory: float64 ``[t, 3]`` of the ego, relative to the first frame.
         command: what the trajectory carries out.
+        grid_yaw: how far its grid is turned against the ego's heading (``Conditions.grid_yaw``).
     """
 
     ids: NDArray[np.uint8]
     trajectory: NDArray[np.float64]
     command: str
+    grid_yaw: float = 0.0
 
 
 class Clips:
@@ -102,7 +104,7 @@ class Clips:
             scene = anchored(scene, self.config.clip_grid)
         elif scene.anchor is not None or scene.grid != self.config.grid:
             scene = ego_windows(scene, self.config.grid)
-        return Clip(self._table[scene.semantics], trajectory, command)
+        return Clip(self._table[scene.semantics], trajectory, command, scene.conditions.grid_yaw or 0.0)
 
     def _scene(self, scene_id: str) -> OccupancyScene:
         if scene_id in self._scenes:

@@ -147,6 +147,7 @@ def fit_dit(
             config.clip.frames,
             config.clip_grid,
             config.vae.downsample[1:3],
+            latents.grid_yaw[numbers].tolist(),
         )
         if drop:
             conditions = drop_conditions(conditions, streams[0], drop)

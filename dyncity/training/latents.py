@@ -1,7 +1,8 @@
 """Encoding a corpus: the latent rollouts that the DiT is trained on.
 
 ``LATENTS/rollout.npy`` float16 ``[n, c, h, w]``, ``trajectory.npy`` float64 ``[n, t, 3]``, ``command.npy``
-uint8 ``[n]`` (``COMMANDS``), ``latents.json`` (clips, held-out clips, sha256 of the VAE), ``config.json``,
+uint8 ``[n]`` (``COMMANDS``), ``grid_yaw.npy`` float64 ``[n]`` (``Conditions.grid_yaw``), ``latents.json`` (clips,
+held-out clips, sha256 of the VAE), ``config.json``,
 ``variance.npy`` float64 ``[6, c]`` (mean variance of the posterior, planes in the order of ``PLANES``). Where the
 configuration has ``dit.layout_plane`` or ``dit.given``, ``layout.npy`` uint8 ``[n, m, x, y]`` (``layout_cells``
 in 1/255) and ``given.npy`` float16 ``[n, c + 1, h, w]`` (``encode_given`` of a part of each clip).
@@ -45,6 +46,7 @@ class Latents:
     trajectory: NDArray[np.float64]
     command: NDArray[np.uint8]
     variance: NDArray[np.float64]
+    grid_yaw: NDArray[np.float64]
     layout: NDArray[np.uint8] | None
     given: NDArray[np.float16] | None
     train: list[int]
@@ -118,6 +120,7 @@ def _write(
     variance = np.zeros((len(PLANES), vae.latent_channels))
     trajectories = np.zeros((total, config.clip.frames, 3))
     commands = np.zeros(total, np.uint8)
+    grid_yaws = np.zeros(total)
     starts = list(range(0, total, batch))
 
     def load(start: int) -> list[Clip]:
@@ -141,6 +144,7 @@ def _write(
                 givens[start:end] = encode_given(vae, _given_parts(loaded, start, config).to(device)).cpu().numpy()
             trajectories[start:end] = [clip.trajectory for clip in loaded]
             commands[start:end] = [COMMANDS.index(clip.command) for clip in loaded]
+            grid_yaws[start:end] = [clip.grid_yaw for clip in loaded]
             report(end, total)
     for array in (rollouts, layouts, givens):
         if array is not None:
@@ -148,6 +152,7 @@ def _write(
     np.save(folder / "trajectory.npy", trajectories)
     np.save(folder / "command.npy", commands)
     np.save(folder / "variance.npy", variance)
+    np.save(folder / "grid_yaw.npy", grid_yaws)
     train, held = clips.split()
     facts = {
         "clips": total,
@@ -169,7 +174,7 @@ def _layout_bytes(clip: Clip, config: Config) -> NDArray[np.uint8]:
 def _given_parts(clips: list[Clip], first: int, config: Config) -> Tensor:
     """What is given of clips ``first``, ``first`` + 1, ...; the number of a clip decides what."""
     streams = [stream(0, first + k, Purpose.TRAIN_GIVEN) for k in range(len(clips))]
-    parts = [draw_given(c.ids, c.trajectory, config, rng) for c, rng in zip(clips, streams, strict=True)]
+    parts = [draw_given(c.ids, c.trajectory, config, rng, c.grid_yaw) for c, rng in zip(clips, streams, strict=True)]
     return torch.from_numpy(np.stack(parts))
 
 
@@ -183,7 +188,8 @@ def open_latents(folder: Path) -> Latents:
     try:
         facts = read_json(folder / "latents.json", fix)
         arrays: dict[str, Any] = {
-            name: read_array(folder / f"{name}.npy", fix) for name in ("rollout", "trajectory", "command", "variance")
+            name: read_array(folder / f"{name}.npy", fix)
+            for name in ("rollout", "trajectory", "command", "variance", "grid_yaw")
         }
         for name in ("layout", "given"):
             path = folder / f"{name}.npy"
@@ -199,6 +205,7 @@ def open_latents(folder: Path) -> Latents:
     n = len(latents.rollout)
     numbers = [*latents.train, *latents.held]
     shapes_fit = latents.trajectory.shape == (n, config.clip.frames, 3) and latents.command.shape == (n,)
+    shapes_fit &= latents.grid_yaw.shape == (n,)
     shapes_fit &= latents.variance.shape == (len(PLANES), latents.rollout.shape[1])
     shapes_fit &= all(array is None or len(array) == n for array in (latents.layout, latents.given))
     if not shapes_fit or not numbers or not all(type(i) is int and 0 <= i < n for i in numbers):

@@ -10,7 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from dyncity.conditions import poses_from_trajectory
+from dyncity.anchoring import along
+from dyncity.conditions import poses_from_trajectory, turned
 from dyncity.config import Config
 from dyncity.grid import GridSpec
 from dyncity.scene import UNKNOWN
@@ -27,7 +28,11 @@ def covered(grid: GridSpec, window: GridSpec, grid_to_window: NDArray[np.float64
 
 
 def draw_given(
-    ids: NDArray[np.uint8], trajectory: NDArray[np.float64], config: Config, rng: np.random.Generator
+    ids: NDArray[np.uint8],
+    trajectory: NDArray[np.float64],
+    config: Config,
+    rng: np.random.Generator,
+    grid_yaw: float = 0.0,
 ) -> NDArray[np.uint8]:
     """A clip with 255 wherever nothing is given.
 
@@ -36,12 +41,13 @@ def draw_given(
         trajectory: ``[t, 3]`` of the ego.
         config: grids and label space.
         rng: decides kind, place and size.
+        grid_yaw: how far the grid is turned against the ego's heading (``Conditions.grid_yaw``).
     """
     kind = KINDS[int(rng.integers(len(KINDS)))]
     frames, x, y, _ = ids.shape
     given = np.zeros(ids.shape, bool)
     poses = poses_from_trajectory(trajectory)
-    anchor = poses[frames // 2] if config.clip.planes == "world" else np.eye(4)
+    anchor = turned(poses[frames // 2], grid_yaw) if config.clip.planes == "world" else np.eye(4)
     if kind == "frame":
         frame = int(rng.integers(frames))
         here = poses[frame] if config.clip.planes == "world" else anchor
@@ -49,7 +55,7 @@ def draw_given(
     elif kind == "before":
         shared = int(rng.integers(1, frames // 2 + 1))
         # The chunk before ended with the shared frames, so its middle lies behind: driven on at the same speed.
-        behind = poses[0] @ _moved(poses, -(frames // 2 - shared))
+        behind = along(anchor, poses[0] @ _moved(poses, -(frames // 2 - shared)))
         reached = covered(config.clip_grid, config.clip_grid, np.linalg.inv(behind) @ anchor)[..., None]
         space = taxonomy(config.taxonomy)
         still = np.ones(256, bool)

@@ -31,7 +31,7 @@ from generators.procedural.traffic import SUBSTEP, Simulation, spawn
 from generators.procedural.voxelise import draw_agents, draw_static
 
 # Raised whenever the same spec would give other bytes.
-VERSION = 1
+VERSION = 2
 ATTEMPTS = 40
 TOP_SPEED = 14.0
 # A given trajectory may start at any of this many places; the one that fits it best is taken.
@@ -48,6 +48,7 @@ class BuiltCity:
         agents: everybody but the ego.
         ego: ``[t, 3]`` x, y, yaw of the ego in each frame.
         trajectory: ``[t, 3]`` the same relative to the first frame.
+        grid_yaw: from the ego's heading in frame t // 2 to the street's (``Conditions.grid_yaw``).
     """
 
     city: RoadMap
@@ -55,6 +56,7 @@ class BuiltCity:
     agents: Agents
     ego: Floats
     trajectory: Floats
+    grid_yaw: float
 
 
 class ProceduralCity:
@@ -63,7 +65,7 @@ class ProceduralCity:
     Args:
         config: frames, frame rate and grid.
         frame: "ego": each frame in ``config.grid`` placed by its own ego pose; "world": all frames in
-            ``config.clip_grid`` placed by the pose of frame t // 2 (``anchor``).
+            ``config.clip_grid`` placed by the pose of frame t // 2 (``anchor``), turned to the street.
         micro_batch: specs a call; a scene depends on its own spec alone.
     """
 
@@ -160,7 +162,8 @@ class ProceduralCity:
         everyone = driving.keep(legal).joined(parked).joined(walking)
         keep = compatible(everyone.pose, everyone.size, 0.1)
         keep[0] = False
-        return BuiltCity(city, world, everyone.keep(keep), ego, trajectory)
+        grid_yaw = plan.grid_yaw(float(ego[frames // 2, 2]))
+        return BuiltCity(city, world, everyone.keep(keep), ego, trajectory, grid_yaw)
 
     def _plan(
         self, city: RoadMap, command: Command, given: Floats | None, rng: np.random.Generator, duration: float
@@ -178,6 +181,9 @@ class ProceduralCity:
         poses = plan.pose(plan.start + np.linspace(0, min(travel, TOP_SPEED * duration), 7)) if fixed is None else fixed
         corners = np.array([(x, y) for x in (grid.origin[0], grid.upper[0]) for y in (grid.origin[1], grid.upper[1])])
         corners = np.concatenate([corners, corners * (1, 0), corners * (0, 1)])
+        if plan.path.turn is not None:  # the grid may be turned by up to 45 degrees
+            quarter = np.sqrt(0.5) * np.array([[1.0, 1.0], [-1.0, 1.0]])
+            corners = np.concatenate([corners, corners @ quarter, corners @ quarter.T])
         cos, sin = np.cos(poses[:, 2, None]), np.sin(poses[:, 2, None])
         x = poses[:, 0, None] + cos * corners[:, 0] - sin * corners[:, 1]
         y = poses[:, 1, None] + sin * corners[:, 0] + cos * corners[:, 1]
@@ -189,7 +195,8 @@ class ProceduralCity:
         config, frames = self.config, self.config.clip.frames
         anchor = frames // 2 if self.frame == "world" else None
         grid = config.grid if anchor is None else config.clip_grid
-        where = built.ego if anchor is None else np.repeat(built.ego[anchor : anchor + 1], frames, axis=0)
+        placed = built.ego[frames // 2] + (0.0, 0.0, built.grid_yaw)
+        where = built.ego if anchor is None else np.repeat(placed[None], frames, axis=0)
         world, warp = built.world, built.city.warp
         if anchor is None:
             semantics = np.stack([draw_static(world, warp, grid, pose) for pose in where])
@@ -205,7 +212,7 @@ class ProceduralCity:
             grid=grid,
             taxonomy="native",
             timestamps_us=np.round(np.arange(frames) * 1e6 / grid.frame_rate).astype(np.int64),
-            conditions=Conditions(command_from_trajectory(trajectory), trajectory),
+            conditions=Conditions(command_from_trajectory(trajectory), trajectory, grid_yaw=built.grid_yaw),
             anchor=anchor,
             instances=instances,
             boxes=_boxes(built, grid, where),

@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from dyncity.conditions import Command
+from dyncity.conditions import Command, nearest_axis
 from generators.procedural.roadmap import PARKING_WIDTH, STOP_LINE, Floats, RoadMap
 from generators.procedural.routes import STEP, Lane, Path, Routes, make_path
 
 SIZE = (4.6, 1.9, 1.6)
 TRIES = 6
+_CLEAR = 2.0  # metres from a turn to where the street is straight
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +39,18 @@ class EgoPlan:
         """``[n]`` arc lengths -> ``[n, 3]`` x, y, yaw."""
         at = np.arange(len(self.path.xy)) * STEP
         return np.stack([np.interp(s, at, c) for c in (*self.path.xy.T, self.path.yaw)], axis=1)
+
+    def grid_yaw(self, yaw: float) -> float:
+        """How far the street lies from an ego that heads for ``yaw`` (``Conditions.grid_yaw``), radians.
+
+        Who does not turn drives along the street. In a turn it is the street that leads into it or the one that leads
+        out of it, whichever of the four directions of its lattice is nearest.
+        """
+        if self.path.turn is None:
+            return 0.0
+        begin, end = self.path.turn
+        streets = self.pose(np.array([begin - _CLEAR, end + _CLEAR]))[:, 2]
+        return min((nearest_axis(street - yaw) for street in streets.tolist()), key=abs)
 
 
 def draw_command(rng: np.random.Generator) -> Command:

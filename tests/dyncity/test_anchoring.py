@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from dyncity.anchoring import anchored, clip_of, complete_static, ego_windows
-from dyncity.conditions import poses_from_trajectory
+from dyncity.anchoring import along, anchored, clip_of, complete_static, ego_windows
+from dyncity.conditions import Conditions, poses_from_trajectory, yaw_between
 from dyncity.errors import InputError
 from dyncity.grid import GridSpec
-from dyncity.scene import OccupancyScene
+from dyncity.scene import UNKNOWN, OccupancyScene
 from dyncity.taxonomy import NATIVE
 
 WINDOW = GridSpec((16, 16, 2), (1.0, 1.0, 1.0), (-8.0, -8.0, -1.0), 5.0)
@@ -88,3 +90,39 @@ def test_a_clip_starts_a_world_of_its_own(make_scene) -> None:  # type: ignore[n
     np.testing.assert_array_equal(clip.semantics, scene.semantics[2:5])
     with pytest.raises(InputError, match="has 6 frames"):
         clip_of(scene, 4, 3)
+
+
+def test_a_grid_turned_to_the_street_is_read_and_placed_where_it_lies() -> None:
+    """The ego heads for the world's left; its grid is turned back, so voxels are where they are without any turn."""
+    trajectory = np.zeros((3, 3))
+    trajectory[1:, 2] = np.pi / 2
+    plain = world_scene(np.zeros((3, 3)), city(3))
+    turned = replace(world_scene(trajectory, city(3)), conditions=Conditions(grid_yaw=-np.pi / 2))
+    np.testing.assert_allclose(turned.grid_poses(), plain.grid_poses(), atol=1e-12)
+    np.testing.assert_array_equal(ego_windows(turned, WINDOW).semantics[0], ego_windows(plain, WINDOW).semantics[0])
+    again = anchored(ego_windows(turned, WIDE), WIDE)
+    seen = again.semantics != UNKNOWN
+    assert seen.mean() > 0.7
+    np.testing.assert_array_equal(again.semantics[seen], turned.semantics[seen])
+
+
+def test_a_clip_of_a_longer_scene_keeps_the_direction_of_its_streets() -> None:
+    trajectory = np.zeros((6, 3))
+    trajectory[:, 2] = 0.1 * np.arange(6)
+    scene = OccupancyScene(
+        scene_id="e", semantics=np.zeros((6, *WINDOW.shape), np.uint8), poses=poses_from_trajectory(trajectory),
+        grid=WINDOW, taxonomy="native", timestamps_us=np.arange(6, dtype=np.int64),
+        conditions=Conditions(grid_yaw=-0.3),
+    )  # fmt: skip
+    assert clip_of(scene, 2, 4).conditions.grid_yaw == pytest.approx(-0.4)
+    assert clip_of(replace(scene, conditions=Conditions()), 2, 4).conditions.grid_yaw is None
+
+
+@pytest.mark.parametrize(
+    ("heading", "axis"), [(0.1, 0.0), (0.7, 0.0), (0.9, np.pi / 2), (-2.0, -np.pi / 2), (3.0, np.pi)]
+)
+def test_along_takes_the_axis_nearest_to_the_heading(heading: float, axis: float) -> None:
+    place, pose = poses_from_trajectory(np.array([[1.0, 2.0, 0.4], [5.0, 6.0, 0.4 + heading]]))
+    found = along(place, pose)
+    np.testing.assert_allclose(found[:3, 3], pose[:3, 3])
+    assert np.cos(yaw_between(place, found) - axis) == pytest.approx(1)

@@ -10,12 +10,15 @@ from dyncity.conditions import (
     Conditions,
     check_trajectory,
     command_from_trajectory,
+    nearest_axis,
     poses_from_trajectory,
     trajectory_from_poses,
+    turned,
+    yaw_between,
 )
 from dyncity.errors import InputError
 from dyncity.seeding import Purpose, stream
-from dyncity.trajectories import draw_trajectory
+from dyncity.trajectories import draw_drive, draw_grid_yaw, draw_trajectory
 
 
 @settings(deadline=None)
@@ -69,3 +72,56 @@ def test_bad_trajectories_are_refused(bad: np.ndarray) -> None:
 def test_unknown_commands_are_refused() -> None:
     with pytest.raises(InputError, match="static, forward, left, right"):
         Conditions(command="backwards")
+
+
+@given(st.integers(0, 200), st.sampled_from(COMMANDS))
+def test_the_grid_lies_along_a_street_that_the_drive_leads_along(index: int, command: str) -> None:
+    rng = stream(3, index, Purpose.CONDITIONS)
+    trajectory = draw_trajectory(command, 8, 5.0, rng)
+    grid_yaw = draw_grid_yaw(trajectory, rng)
+    assert abs(grid_yaw) <= np.pi / 4 + 1e-9
+    assert command in ("left", "right") or grid_yaw == 0
+    # The drive begins along a street, or up to 30 degrees after it, and ends before the next one.
+    street = trajectory[4, 2] + grid_yaw
+    sign = 1 if command == "left" else -1
+    passed = np.remainder(sign * (trajectory[:, 2] - street) + 1e-9, np.pi / 2)
+    if command in ("left", "right"):
+        assert (np.diff(passed) > 0).all()
+        assert passed[0] <= np.deg2rad(30) + 1e-6
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_a_turn_that_begins_or_ends_straight_shows_its_street(sign: int) -> None:
+    yaw = sign * np.array([0, 0, 0, 0, 0.1, 0.3, 0.5, 0.7])
+    enters = np.stack([np.arange(8.0), np.zeros(8), yaw], axis=1)
+    rng = np.random.default_rng(0)
+    assert draw_grid_yaw(enters, rng) == pytest.approx(nearest_axis(-yaw[4]))
+    leaves = np.stack([np.arange(8.0), np.zeros(8), yaw[-1] - yaw[::-1]], axis=1)
+    assert draw_grid_yaw(leaves, rng) == pytest.approx(nearest_axis(yaw[-1] - leaves[4, 2]))
+
+
+@given(st.integers(0, 100), st.sampled_from(["left", "right"]))
+def test_a_drive_finishes_its_turn_and_then_keeps_to_the_streets(index: int, command: str) -> None:
+    rng = stream(5, index, Purpose.CONDITIONS)
+    start = draw_trajectory(command, 8, 5.0, rng)
+    street = float(start[4, 2]) + draw_grid_yaw(start, rng)
+    drive = draw_drive(start, 60, 5.0, rng, street)
+    np.testing.assert_array_equal(drive[:8], start)
+    off = np.abs([nearest_axis(yaw - street) for yaw in drive[8:, 2]])
+    turning = np.abs(np.diff(drive[7:, 2])) > np.deg2rad(1)
+    assert (off[~turning] < np.deg2rad(9)).mean() > 0.95
+
+
+def test_the_yaw_of_a_grid_is_an_angle() -> None:
+    for wrong in (np.nan, np.inf, 4.0):
+        with pytest.raises(InputError, match="radians"):
+            Conditions(grid_yaw=wrong)
+
+
+@given(st.floats(-3, 3), st.floats(-3, 3), st.floats(-5, 5))
+def test_turning_a_pose_turns_it_on_the_spot(yaw: float, turn: float, x: float) -> None:
+    pose = poses_from_trajectory(np.array([[x, 2.0, yaw]]))[0]
+    there = turned(pose, turn)
+    np.testing.assert_allclose(there[:3, 3], pose[:3, 3])
+    assert yaw_between(pose, there) == pytest.approx(turn)
+    assert abs(nearest_axis(turn)) <= np.pi / 4 + 1e-12

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dyncity.conditions import LAYOUT_CLASSES, Conditions, Layout
+from dyncity.errors import InputError
 from dyncity.grid import GridSpec
 from exporters.numpy import NumpyExporter
 from exporters.parquet import ParquetExporter
@@ -89,3 +90,21 @@ def test_the_same_layouts_give_the_same_bytes_whatever_the_maps_that_ask_for_not
         scene = make_scene(0, conditions=Conditions(layout=Layout(told, GIVEN, GRID, 2)))
         ParquetExporter().write([scene], tmp_path / name)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_grid_yaw_is_a_column_where_scenes_have_one(make_scene, tmp_path):
+    scenes = [make_scene(0, conditions=Conditions("left", grid_yaw=-0.25)), make_scene(1)]
+    ParquetExporter().write(scenes, tmp_path / "s.parquet")
+    NumpyExporter().write(scenes, tmp_path / "s")
+    table = pq.read_table(tmp_path / "s.parquet")
+    assert table.schema.names[-2:] == ["grid_yaw", "provenance"]
+    assert table["grid_yaw"].to_pylist() == [-0.25] * 4 + [None] * 4
+    with np.load(tmp_path / "s/scene-000000.npz", allow_pickle=False) as npz:
+        assert (npz["grid_yaw"].dtype, npz["grid_yaw"].shape, float(npz["grid_yaw"])) == (np.float64, (), -0.25)
+    with np.load(tmp_path / "s/scene-000001.npz", allow_pickle=False) as npz:
+        assert "grid_yaw" not in npz.files
+    ParquetExporter().write(scenes[1:], tmp_path / "without.parquet")
+    assert "grid_yaw" not in pq.read_schema(tmp_path / "without.parquet").names
+    for exporter in (ParquetExporter(), NumpyExporter()):
+        with pytest.raises(InputError, match="has a grid_yaw, the first scene of the shard has none"):
+            exporter.write(scenes[::-1], tmp_path / f"mixed-{exporter.container}")

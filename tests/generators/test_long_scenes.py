@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from small_models import make_checkpoint, make_city, small_config
 
-from dyncity.conditions import Conditions, poses_from_trajectory
+from dyncity.conditions import Conditions, poses_from_trajectory, turned
 from dyncity.errors import InputError
 from dyncity.scene import UNKNOWN, SceneSpec
 from dyncity.taxonomy import NATIVE
@@ -75,16 +75,44 @@ def test_a_checkpoint_that_cannot_continue_is_refused(diffusion: LatentDiffusion
         LongScenes(diffusion, 0)
 
 
-def test_what_is_known_moves_by_whole_voxels_on_a_straight_road(diffusion: LatentDiffusion) -> None:
+def test_what_is_known_moves_by_whole_voxels_and_right_angles(diffusion: LatentDiffusion) -> None:
     source = LongScenes(diffusion, 2)
     size = diffusion.config.grid.voxel_size[0]
     before = poses_from_trajectory(np.array([[3.0, 1.0, 0.4]]))[0]
-    step = poses_from_trajectory(np.array([[2.3 * size, 0.4 * size, 0.02]]))[0]
-    placed = np.linalg.inv(before) @ source._place(before, before @ step)
-    np.testing.assert_allclose(placed[:2, 3], [2 * size, 0.0], atol=1e-9)
-    np.testing.assert_allclose(placed[:3, :3], np.eye(3), atol=1e-9)
-    turned = poses_from_trajectory(np.array([[1.0, 0.2, 0.2]]))[0]
-    np.testing.assert_array_equal(source._place(before, before @ turned), before @ turned)
+
+    def placed(*path: tuple[float, float, float]) -> np.ndarray:
+        part = before @ poses_from_trajectory(np.array(path))
+        return np.linalg.inv(before) @ source._place(before, part)
+
+    straight = placed((0, 0, 0.02), (size, 0, 0.02), (2.3 * size, 0.4 * size, 0.02), (3 * size, 0, 0.02))
+    np.testing.assert_allclose(straight[:2, 3], [2 * size, 0.0], atol=1e-9)
+    np.testing.assert_allclose(straight[:3, :3], np.eye(3), atol=1e-9)
+    turning = placed((0, 0, 0.4), (1, 0, 0.7), (1.2 * size, 0.9 * size, 1.0), (2, 1, 1.3))
+    np.testing.assert_allclose(turning[:2, 3], [size, size], atol=1e-9)
+    np.testing.assert_allclose(turning[:2, :2], [[0, -1], [1, 0]], atol=1e-9)
+    bend = placed((0, 0, 0.3), (1, 0, 0.3), (1.3, 0.2, 0.3), (2, 1, 0.3))  # along a street that runs askew
+    np.testing.assert_allclose(bend, poses_from_trajectory(np.array([[1.3, 0.2, 0.3]]))[0], atol=1e-9)
+
+
+def test_walls_stay_voxel_for_voxel_through_a_turn(diffusion: LatentDiffusion) -> None:
+    """A turn by a right angle: the chunks lie on one lattice, so what stood is given as it was."""
+    source = LongScenes(diffusion, 2)
+    frames, wall = source.config.clip.frames, NATIVE.id("building")
+    yaw = np.linspace(0, np.pi / 2, frames)
+    drive = np.stack([6 * np.sin(yaw), 6 * (1 - np.cos(yaw)), yaw], axis=1)
+    conditions = source.conditions(SceneSpec(0, 1, Conditions(trajectory=drive)))
+    assert conditions.grid_yaw is not None
+    parts = [poses_from_trajectory(drive)[k : k + 4] for k in (0, 2)]
+    first = turned(parts[0][2], conditions.grid_yaw)
+    second = source._place(first, parts[1])
+    shape = diffusion.config.clip_shape
+    before = np.where(np.random.default_rng(0).random(shape[1:]) < 0.3, wall, NATIVE.free)
+    before = np.broadcast_to(before, shape).astype(np.uint8)
+    given = source._given(before, np.linalg.inv(first) @ second)
+    back = source._given(given, np.linalg.inv(second) @ first)[-1]
+    known = back != UNKNOWN
+    assert known.mean() > 0.15
+    np.testing.assert_array_equal(back[known], before[0][known])
 
 
 def test_what_stood_stays_and_nothing_comes_up_where_it_was_free(diffusion: LatentDiffusion) -> None:

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from dyncity.anchoring import anchored, ego_windows
 from dyncity.conditions import COMMANDS, Conditions, command_from_trajectory, trajectory_from_poses
 from dyncity.errors import InputError
 from dyncity.presets import PRESETS, preset
@@ -134,3 +135,41 @@ def test_fine_grids_have_lane_markings_and_coarse_ones_do_not(scenes):
     fine = ProceduralCity(preset("carlasc")).generate([SceneSpec(0, 1)])[0]
     assert (fine.semantics == NATIVE.id("lane_marking")).any()
     assert not any((s.semantics == NATIVE.id("lane_marking")).any() for s in scenes)
+
+
+def corners(scene):
+    """Corners of the outline of the road for each metre of it, seen from above in the middle frame."""
+    labels = scene.semantics[scene.frames // 2]
+    road, known = (labels == NATIVE.id("road")).any(axis=2), (labels != 255).any(axis=2)
+    squares = [tuple(slice(i, n - 1 + i) for i, n in zip(at, road.shape, strict=True)) for at in np.ndindex(2, 2)]
+    count, whole = sum(road[s].astype(int) for s in squares), np.all([known[s] for s in squares], axis=0)
+    return (np.isin(count, (1, 3)) & whole).sum() / max(1, ((count == 2) & whole).sum())
+
+
+@pytest.mark.parametrize("command", ["left", "right"])
+def test_the_grid_of_a_turn_lies_along_the_street(command):
+    """Kerbs run along its axes; in a grid that looks where the ego does they are stairs."""
+    turned, plain = [], []
+    for scene in ProceduralCity(TINY).generate(specs(12, seed=3, command=command)):
+        assert abs(scene.conditions.grid_yaw) <= np.pi / 4 + 1e-9
+        if abs(scene.conditions.grid_yaw) > np.deg2rad(12):
+            turned.append(corners(anchored(scene, TINY.clip_grid)))
+            unknown = dataclasses.replace(scene.conditions, grid_yaw=None)
+            plain.append(corners(anchored(dataclasses.replace(scene, conditions=unknown), TINY.clip_grid)))
+    assert len(turned) >= 4
+    assert np.mean(turned) < 0.75 * np.mean(plain)
+
+
+def test_a_grid_fixed_to_the_world_is_drawn_where_it_says_that_it_lies():
+    """Windows cut out of it along the path are the frames that the same city draws around the ego."""
+    spec = specs(8, seed=3, command="left")
+    for ego, world in zip(
+        ProceduralCity(TINY).generate(spec), ProceduralCity(TINY, "world").generate(spec), strict=True
+    ):
+        cut = ego_windows(world, TINY.grid).semantics
+        known = (cut != 255) & ((cut != 0) | (ego.semantics != 0))
+        assert (cut == ego.semantics)[known].mean() > 0.6
+        elsewhere = dataclasses.replace(world, conditions=dataclasses.replace(world.conditions, grid_yaw=None))
+        wrong = ego_windows(elsewhere, TINY.grid).semantics
+        if abs(world.conditions.grid_yaw) > np.deg2rad(12):
+            assert (wrong == ego.semantics)[known].mean() < 0.8 * (cut == ego.semantics)[known].mean()
