@@ -1,4 +1,5 @@
-"""Fixtures that any test may use: ``make_scene``, random scenes; ``write_corpus``, a corpus; ``s3``, object storage."""
+"""Fixtures that any test may use: ``make_scene``, random scenes; ``write_corpus``, a corpus; ``s3``, object
+storage; ``small_models``, a small checkpoint."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from object_store import S3Server, s3_server
+from small_models import make_checkpoint, make_city
 
 from dyncity.conditions import (
     Conditions,
@@ -120,6 +122,15 @@ def written_corpus(
 def write_corpus() -> Callable[..., Path]:
     """``write_corpus(folder, scenes, container="parquet", per_shard=2, failures=(), columns=(), labels=...)``."""
     return written_corpus
+
+
+@pytest.fixture(scope="session")
+def small_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder: ``city`` and ``ego``, corpora of either frame; ``vae`` and ``dit``, trained on the first of them."""
+    folder = tmp_path_factory.mktemp("small-models")
+    make_checkpoint(folder, make_city(folder / "city"), steps=2)
+    make_city(folder / "ego", scenes=3, frame="ego")
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_models import make_checkpoint, make_city, small_config
+from small_models import small_config
 
 from dyncity.anchoring import ego_windows
 from dyncity.conditions import Conditions, Layout, command_from_trajectory, poses_from_trajectory
@@ -19,9 +19,8 @@ from generators.diffusion import LatentDiffusion
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models")
-    return make_checkpoint(folder, make_city(folder / "city"), steps=2)
+def checkpoint(small_models: Path) -> Path:
+    return small_models / "dit"
 
 
 def sampled(**changed: Any) -> SamplingConfig:
@@ -87,11 +86,25 @@ def test_a_layout_reaches_the_model(source: LatentDiffusion) -> None:
     config = source.config
     maps = np.zeros((6, *config.clip_shape[:3]), bool)
     maps[2, :, :10] = True
-    specs = [SceneSpec(0, 0, Conditions("left", layout=Layout(maps, np.arange(6) == asked))) for asked in (2, 9)]
+    specs = [SceneSpec(0, 0, Conditions("forward", layout=Layout(maps, np.arange(6) == asked))) for asked in (2, 9)]
     building, nothing = source.generate(specs)
-    plain = source.generate([SceneSpec(0, 0, Conditions("left")), SceneSpec(0, 0, Conditions("left"))])[0]
+    plain = source.generate([SceneSpec(0, 0, Conditions("forward")), SceneSpec(0, 0, Conditions("forward"))])[0]
     assert (building.semantics != plain.semantics).any()
     np.testing.assert_array_equal(nothing.semantics, plain.semantics)
+
+
+def test_the_grid_of_a_scene_lies_along_streets_or_as_its_layout_does(source: LatentDiffusion) -> None:
+    maps, asked = np.zeros((6, *source.config.clip_shape[:3]), bool), np.ones(6, bool)
+    drawn = [source.conditions(SceneSpec(i, 0, Conditions("left"))).grid_yaw for i in range(8)]
+    assert all(yaw is not None and abs(yaw) <= np.pi / 4 for yaw in drawn)
+    assert len(set(drawn)) == 8
+    assert source.conditions(SceneSpec(0, 0, Conditions("forward"))).grid_yaw == 0
+    for layout, yaw in ((Layout(maps, asked), 0.0), (Layout(maps, asked, grid_yaw=0.3), 0.3)):
+        assert source.conditions(SceneSpec(0, 0, Conditions("left", layout=layout))).grid_yaw == yaw
+    assert source.conditions(SceneSpec(0, 0, Conditions("left", grid_yaw=-0.2))).grid_yaw == -0.2
+    first, second = (Conditions("left", grid_yaw=yaw) for yaw in (0.0, 0.5))
+    scenes = source.generate([SceneSpec(0, 0, first), SceneSpec(0, 0, second)])
+    assert (scenes[0].semantics != scenes[1].semantics).any()  # the path lies elsewhere in the grid
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_models import make_checkpoint, make_city, small_config
+from small_models import small_config
 
+from dyncity.conditions import nearest_axis, poses_from_trajectory, turned, yaw_between
 from dyncity.config import SamplingConfig
 from dyncity.datasets.corpus import open_corpus
 from dyncity.errors import InputError
@@ -24,11 +25,8 @@ HALF = Region((Prism(np.array([[-50, 0], [50, 0], [50, 50], [-50, 50]], float), 
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("edits")
-    make_checkpoint(folder, make_city(folder / "city"), steps=2)
-    make_city(folder / "ego", scenes=3, frame="ego")
-    return folder
+def folder(small_models: Path) -> Path:
+    return small_models
 
 
 def sampling() -> SamplingConfig:
@@ -69,6 +67,21 @@ def test_a_given_frame_is_the_frame_of_the_new_scene(folder: Path, at: int) -> N
         np.testing.assert_array_equal(scene.semantics[at], frame)
         assert not (scene.semantics[at] == UNKNOWN).any()
         assert all((scene.semantics[t] != frame).any() for t in range(4) if t != at)
+
+
+def test_the_streets_of_a_given_frame_are_those_of_the_new_scene(folder: Path) -> None:
+    editor = FromFrame(folder / "dit", sampling(), folder / "ego", frame=1, at=3)
+    source = open_corpus(folder / "ego").scene(open_corpus(folder / "ego").scene_ids[0])
+    for index in range(3):
+        for grid_yaw in (0.0, 0.4, -0.7):
+            turned_source = replace(source, conditions=replace(source.conditions, grid_yaw=grid_yaw))
+            asked = editor._asked(SceneSpec(index, 1), turned_source)
+            poses = poses_from_trajectory(asked.trajectory)
+            there = turned(source.poses[2], grid_yaw)
+            here = turned(poses[2], asked.grid_yaw)
+            seen = yaw_between(source.poses[1], there) - yaw_between(poses[3], here)
+            assert nearest_axis(seen) == pytest.approx(0, abs=1e-9)
+            assert abs(asked.grid_yaw) <= np.pi / 4 + 1e-9
 
 
 def test_edits_are_corpora_like_any_other(folder: Path, tmp_path: Path) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
-from small_models import make_checkpoint, make_city, small_config
+from small_models import small_config
 
 from dyncity.conditions import Conditions, poses_from_trajectory, turned
 from dyncity.errors import InputError
@@ -17,9 +18,8 @@ from generators.long_scenes import LongScenes
 
 
 @pytest.fixture(scope="module")
-def diffusion(tmp_path_factory: pytest.TempPathFactory) -> LatentDiffusion:
-    folder = tmp_path_factory.mktemp("models")
-    return LatentDiffusion(make_checkpoint(folder, make_city(folder / "city"), steps=2))
+def diffusion(small_models: Path) -> LatentDiffusion:
+    return LatentDiffusion(small_models / "dit")
 
 
 def test_a_long_scene_is_one_drive_and_begins_as_the_short_one(diffusion: LatentDiffusion) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_models import make_checkpoint, make_city
+from small_models import make_city
 
 import cli
 from dyncity.conditions import LAYOUT_CLASSES, Conditions, Layout
@@ -23,10 +23,11 @@ from generators.plan_check import CHECKED, check_plan
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(small_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small checkpoint, a layout whose agents overlap, one that is fine, and a path."""
     folder = tmp_path_factory.mktemp("models")
-    make_checkpoint(folder, make_city(folder / "city"), steps=2)
+    for name in ("city", "dit"):
+        (folder / name).symlink_to(small_models / name)
     car = {"class": "vehicle", "size": [4.0, 2.0], "path": [[0, 4, 4, 0]]}
     (folder / "fine.json").write_text(json.dumps({"agents": [car]}))
     (folder / "twice.json").write_text(json.dumps({"agents": [car, car]}))
