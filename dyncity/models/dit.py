@@ -176,6 +176,10 @@ class DiT(nn.Module):
         for axis, size in zip("txyz", latent, strict=True):
             if size % p:
                 raise InputError("dit.patch", f"{p} does not divide the latent {axis} = {size}", "use one that does")
+        if config.refine_coarse and not config.refine:
+            raise InputError(
+                "dit.refine_coarse", f"found {config.refine_coarse} without dit.refine", "set dit.refine too"
+            )
         self.patch, self.channels, self.latent, self.path_plane = p, channels, latent, config.path_plane
         self.answers_data = config.objective == "flow" and config.predicts == "data"
         self.outputs = 2 * channels if config.objective == "ddpm" else channels

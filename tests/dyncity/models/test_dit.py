@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -133,3 +135,49 @@ def test_backends_are_resolved_or_refused_never_changed() -> None:
         resolve_backend("flash_attn", gpu, "float32")
     with pytest.raises(InputError, match="use one of"):
         resolve_backend("magic", cpu, "float32")
+
+
+REFINED = replace(CONFIG, refine=4)
+
+
+def refined(config: DiTConfig) -> DiT:
+    torch.manual_seed(0)
+    return DiT(config, 3, LATENT, frames=4).eval()
+
+
+def test_finer_convolutions_join_patches_and_coarse_ones_see_farther() -> None:
+    """What one cell holds reaches as many cells of the answer as the convolutions say, beside the tokens."""
+    x, time = torch.randn(1, 3, *rollout_shape(LATENT)), torch.tensor([500.0])
+    other = x.clone()
+    other[..., 4, 3] += 1
+    reached = []
+    for config in (REFINED, replace(REFINED, refine_coarse=6)):
+        dit = refined(config)
+        for parameter in dit.refine.parameters():  # the transformer stays asleep
+            parameter.data += 0.3 * torch.randn_like(parameter)
+        change = (dit(x, time, conditions(1)) - dit(other, time, conditions(1))).abs().sum(dim=(0, 1)) > 1e-6
+        rows, columns = change.nonzero(as_tuple=True)
+        reached.append((4 - rows.min(), rows.max() - 4, 3 - columns.min(), columns.max() - 3))
+    assert tuple(int(n) for n in reached[0]) == (3, 3, 3, 3)  # three convolutions of 3x3
+    assert all(far >= near for far, near in zip(reached[1], reached[0], strict=True))
+    assert reached[1] != reached[0]
+
+
+def test_coarse_convolutions_begin_as_nothing_and_know_the_noise_level() -> None:
+    x, plain = torch.randn(2, 3, *rollout_shape(LATENT)), refined(REFINED)
+    torch.nn.init.normal_(plain.refine.last.weight)
+    dit = refined(replace(REFINED, refine_coarse=6))
+    missing, unexpected = dit.load_state_dict(plain.state_dict(), strict=False)
+    assert all(name.startswith("refine.coarse.") for name in missing)
+    assert not unexpected
+    time = torch.tensor([500.0, 500.0])
+    torch.testing.assert_close(dit(x, time, conditions(2)), plain(x, time, conditions(2)))
+    torch.nn.init.normal_(dit.refine.coarse.up.weight)
+    features, early, late = torch.randn(1, 4, 7, 5), torch.zeros(1, 32), torch.ones(1, 32)
+    assert dit.refine.coarse(features, early).shape == (1, 4, 7, 5)  # odd sides are padded
+    assert (dit.refine.coarse(features, early) != dit.refine.coarse(features, late)).any()
+
+
+def test_coarse_convolutions_need_fine_ones() -> None:
+    with pytest.raises(InputError, match=r"dit\.refine_coarse"):
+        refined(replace(CONFIG, refine_coarse=6))
