@@ -143,7 +143,8 @@ class SamplingConfig:
         cfg_scale: classifier-free guidance u + s (c - u); 1 is none.
         cfg_interval: guide only at noise levels within; 0 is data, 1 is noise.
         micro_batch: scenes drawn together.
-        least_vehicle: cubic metres; smaller pieces of vehicles are taken out of what is decoded. 0 keeps them.
+        smallest_vehicle: length, width, height, metres; pieces of vehicles that are less than that in one of the three
+            are taken out of what is decoded. Zeros keep them.
         precision: "bfloat16" runs matrix products in half precision.
         attention: backend of the DiT, ``dyncity.models.attention``; "auto" is the fastest that is exact here.
     """
@@ -153,7 +154,7 @@ class SamplingConfig:
     cfg_scale: float = 4.0
     cfg_interval: tuple[float, float] = (0.0, 1.0)
     micro_batch: int = 1
-    least_vehicle: float = 0.0
+    smallest_vehicle: tuple[float, float, float] = (0.0, 0.0, 0.0)
     precision: Literal["float32", "bfloat16"] = "float32"
     attention: Literal["auto", "sdpa", "flash_attn", "fa4"] = "auto"
 

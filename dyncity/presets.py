@@ -39,15 +39,21 @@ def tiny() -> Config:
             patch=4,
             objective="flow",
             predicts="data",
-            time_mean=0.8,
+            time_mean=0.3,
             path_plane=True,
             layout_plane=True,
             given=True,
             refine=32,
+            refine_coarse=96,
         ),
-        # 4.6 cubic metres: the smallest box that counts as a vehicle in dyncity.metrics.vehicles.
+        # The smallest box that counts as a vehicle in dyncity.metrics.vehicles.
         sampling=SamplingConfig(
-            sampler="euler", steps=14, cfg_scale=4.0, cfg_interval=(0.4, 1.0), micro_batch=8, least_vehicle=4.6
+            sampler="euler",
+            steps=14,
+            cfg_scale=4.0,
+            cfg_interval=(0.4, 1.0),
+            micro_batch=8,
+            smallest_vehicle=(3.2, 1.2, 1.2),
         ),
         train_vae=TrainConfig(
             steps=4000, batch=2, lr=2e-3, ema=0.998, decoded_frames=2, eval_every=1000, checkpoint_every=500

@@ -53,8 +53,9 @@ def check_sampling(sampling: SamplingConfig, objective: str) -> SamplingConfig:
     low, high = sampling.cfg_interval
     if not 0.0 <= low <= high <= 1.0:
         raise InputError("sampling.cfg_interval", f"found {low}, {high}", "give two noise levels from 0 to 1, in order")
-    if not 0.0 <= sampling.least_vehicle <= 100.0:
-        raise InputError("sampling.least_vehicle", f"found {sampling.least_vehicle}", "give 0 to 100 cubic metres")
+    if not all(0.0 <= metres <= 100.0 for metres in sampling.smallest_vehicle):
+        found = f"found {list(sampling.smallest_vehicle)}"
+        raise InputError("sampling.smallest_vehicle", found, "give length, width and height, 0 to 100 metres")
     return sampling
 
 
@@ -101,7 +102,7 @@ class LatentDiffusion:
             "steps": self.sampling.steps,
             "cfg_scale": self.sampling.cfg_scale,
             "cfg_interval": " to ".join(map(str, self.sampling.cfg_interval)),
-            "least_vehicle": self.sampling.least_vehicle,
+            "smallest_vehicle": " x ".join(map(str, self.sampling.smallest_vehicle)),
             "sampler": f"{self.config.dit.objective}, {self.sampling.sampler}",
             "attention": self.dit.backend,
             # Vector instructions of another length add up in another order.
@@ -221,8 +222,8 @@ class LatentDiffusion:
             self.vae.decode({p: plane[i : i + 1] for p, plane in planes.items()})[0].cpu().numpy()
             for i in range(len(specs))
         ]
-        grid, labels, least = config.clip_grid, config.taxonomy, self.sampling.least_vehicle
-        whole = [without_fragments(volume, grid, labels, least) for volume in volumes]
+        grid, labels, smallest = config.clip_grid, config.taxonomy, self.sampling.smallest_vehicle
+        whole = [without_fragments(volume, grid, labels, smallest) for volume in volumes]
         return [_kept(volume, c.given) for volume, c in zip(whole, conditions, strict=True)]
 
     def _maps(self, conditions: list[Conditions]) -> dict[str, Tensor]:

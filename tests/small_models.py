@@ -28,6 +28,8 @@ SETTINGS = [
     "dit.depth=1",
     "dit.heads=2",
     "dit.patch=2",
+    "dit.refine=8",
+    "dit.refine_coarse=8",
     "sampling.steps=2",
     "sampling.micro_batch=2",
 ]

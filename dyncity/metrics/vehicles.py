@@ -74,7 +74,7 @@ def vehicles_of(scene: OccupancyScene) -> list[Vehicle]:
             if cut_off[part[:, 0], part[:, 1]].any():
                 continue
             local = scene.grid.origin + (part + 0.5) * size
-            box, fill = _box(np.unique(local[:, :2], axis=0), size)
+            box, fill = footprint(np.unique(local[:, :2], axis=0), size)
             height = float(np.ptp(local[:, 2]) + size[2])
             center = pose[:3, :3] @ local.mean(axis=0) + pose[:3, 3]
             found.append(Vehicle(t, center, len(part), (*box, height), fill))
@@ -118,8 +118,13 @@ def mean_speed(scenes: Iterable[OccupancyScene]) -> float:
     return float(speed.mean()) if len(speed) else float("nan")
 
 
-def _box(centers: NDArray[np.float64], voxel: NDArray[np.float64]) -> tuple[tuple[float, float], float]:
-    """Length and width of the smallest rectangle around columns ``[n, 2]``, and the share of it they cover."""
+def footprint(centers: NDArray[np.float64], voxel: NDArray[np.float64]) -> tuple[tuple[float, float], float]:
+    """Length and width of the smallest rectangle around whole columns, metres, and the share of it they cover.
+
+    Args:
+        centers: ``[n, 2]`` of the columns, metres.
+        voxel: edges of a voxel, x first.
+    """
     yaw = np.deg2rad(np.arange(0, 90, 5))[:, None]
     x, y = centers[:, 0], centers[:, 1]
     edge = float(voxel[0] + voxel[1]) / 2

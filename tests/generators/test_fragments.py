@@ -14,7 +14,7 @@ from generators.fragments import without_fragments
 
 GRID = GridSpec((16, 12, 4), (0.8, 0.8, 0.8), (0.0, 0.0, 0.0), 5.0)
 CAR, ROAD = NATIVE.id("car"), NATIVE.id("road")
-LEAST = 4.6  # 9 voxels
+SMALLEST = (3.2, 1.2, 1.2)  # 4 x 2 x 2 voxels
 
 
 def street() -> np.ndarray:
@@ -25,25 +25,31 @@ def street() -> np.ndarray:
 
 def test_a_piece_goes_and_a_vehicle_stays() -> None:
     volume = street()
-    volume[0, 3:8, 4:6, 1] = CAR  # 10 voxels, in the first frame
-    volume[1, 3:7, 4:6, 1] = CAR  # 8 voxels, in the second
+    volume[0, 3:7, 4:6, 1:3] = CAR
     expected = volume.copy()
-    expected[1, 3:7, 4:6, 1] = NATIVE.free
-    np.testing.assert_array_equal(without_fragments(volume, GRID, "native", LEAST), expected)
-    np.testing.assert_array_equal(without_fragments(volume, GRID, "native", 0.0), volume)
+    # In the second frame one is too short, one too narrow, one too low.
+    for piece in (
+        (slice(2, 5), slice(1, 3), slice(1, 3)),
+        (slice(7, 13), 2, slice(1, 3)),
+        (slice(7, 13), slice(6, 9), 1),
+    ):
+        volume[1, *piece] = CAR
+    assert (volume[1] == CAR).sum() == 12 + 12 + 18
+    np.testing.assert_array_equal(without_fragments(volume, GRID, "native", SMALLEST), expected)
+    np.testing.assert_array_equal(without_fragments(volume, GRID, "native", (0.0, 0.0, 0.0)), volume)
 
 
 @pytest.mark.parametrize("at", [(0, 5), (15, 5), (7, 0), (7, 11)])
 def test_what_touches_the_side_may_go_on_there(at: tuple[int, int]) -> None:
     volume = street()
     volume[0, *at, 1] = CAR
-    np.testing.assert_array_equal(without_fragments(volume, GRID, "native", LEAST), volume)
+    np.testing.assert_array_equal(without_fragments(volume, GRID, "native", SMALLEST), volume)
 
 
 def test_what_touches_unknown_voxels_may_go_on_there() -> None:
     volume = street()
     volume[0, 7, 5, 1], volume[0, 8, 6, 3] = CAR, UNKNOWN
-    np.testing.assert_array_equal(without_fragments(volume, GRID, "native", LEAST), volume)
+    np.testing.assert_array_equal(without_fragments(volume, GRID, "native", SMALLEST), volume)
 
 
 @settings(max_examples=20, deadline=None)
@@ -53,8 +59,8 @@ def test_only_vehicles_become_free_and_doing_it_twice_is_doing_it_once(seed: int
     volume = street()
     volume[rng.random(volume.shape) < 0.1] = CAR
     volume[rng.random(volume.shape) < 0.1] = NATIVE.id("pedestrian")
-    once = without_fragments(volume, GRID, "native", LEAST)
+    once = without_fragments(volume, GRID, "native", SMALLEST)
     changed = once != volume
     assert (volume[changed] == CAR).all()
     assert (once[changed] == NATIVE.free).all()
-    np.testing.assert_array_equal(without_fragments(once, GRID, "native", LEAST), once)
+    np.testing.assert_array_equal(without_fragments(once, GRID, "native", SMALLEST), once)
