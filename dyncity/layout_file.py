@@ -65,8 +65,8 @@ def _scene(path: Path, config: Config) -> Layout:
         found = f"scene {scene_id} has {corpus.frames(scene_id)} frames"
         raise InputError(path, found, f"use a scene of {config.clip.frames}, one clip of this checkpoint")
     scene = corpus.scene(scene_id)
-    found = layout_of(anchored(scene, config.clip_grid).semantics, scene.taxonomy)
-    return replace(found, grid_yaw=scene.conditions.grid_yaw)
+    layout = layout_of(anchored(scene, config.clip_grid).semantics, scene.taxonomy)
+    return replace(layout, grid_yaw=scene.conditions.grid_yaw)
 
 
 def _picture(path: Path, config: Config) -> Layout:
