@@ -41,7 +41,7 @@ def test_both_frames_show_the_same_drive(ego_scenes, world_scenes):
 
 def test_windows_cut_from_the_world_frame_agree_with_the_ego_frames(ego_scenes, world_scenes):
     for ego, world in zip(ego_scenes, world_scenes, strict=True):
-        to_world = np.linalg.inv(world.poses[world.anchor])
+        to_world = np.linalg.inv(world.grid_poses()[0])
         points = np.concatenate([ego.grid.centers(), np.ones((*ego.grid.shape, 1))], axis=-1)
         for t in range(ego.frames):
             index, inside = world.grid.index((points @ (to_world @ ego.poses[t]).T)[..., :3])
@@ -52,9 +52,11 @@ def test_windows_cut_from_the_world_frame_agree_with_the_ego_frames(ego_scenes, 
             assert (cut == ego.semantics[t])[occupied].mean() > 0.6
 
 
-def test_at_the_anchor_both_frames_are_the_same_voxels(ego_scenes, world_scenes):
+def test_at_the_anchor_both_frames_are_the_same_voxels_where_the_grid_is_not_turned(ego_scenes, world_scenes):
     mx, my = TINY.clip.margin
-    for ego, world in zip(ego_scenes, world_scenes, strict=True):
+    pairs = [pair for pair in zip(ego_scenes, world_scenes, strict=True) if pair[1].conditions.grid_yaw == 0]
+    assert 2 <= len(pairs) < len(world_scenes)
+    for ego, world in pairs:
         cut = world.semantics[world.anchor, mx:-mx, my:-my]
         assert np.array_equal(cut, ego.semantics[world.anchor])
 
