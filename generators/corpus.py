@@ -241,6 +241,8 @@ def _on_ray(
                     max_size=min(most, len(some)),
                     # A second call compresses and writes its shard while the first one samples.
                     max_concurrent_calls_per_actor=2,
+                    # No more wait there: of few shards the first actor to start would take all.
+                    max_tasks_in_flight_per_actor=2,
                     enable_true_multi_threading=True,
                 ),
                 num_cpus=cpus,
