@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from dyncity.conditions import (
     Conditions,
     command_from_trajectory,
-    nearest_axis,
+    grid_yaw_from,
     trajectory_from_poses,
     turned,
     yaw_between,
@@ -88,8 +88,7 @@ def clip_of(scene: OccupancyScene, start: int, frames: int) -> OccupancyScene:
     trajectory = trajectory_from_poses(poses)
     grid_yaw = scene.conditions.grid_yaw
     if grid_yaw is not None:
-        streets = turned(scene.poses[scene.frames // 2], grid_yaw)
-        grid_yaw = nearest_axis(yaw_between(scene.poses[start + frames // 2], streets))
+        grid_yaw = grid_yaw_from(scene.poses[start + frames // 2], scene.poses[scene.frames // 2], grid_yaw)
     cut: dict[str, Any] = {name: getattr(scene, name)[start:end] for name in _FILL if getattr(scene, name) is not None}
     return replace(
         scene,

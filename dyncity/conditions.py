@@ -157,6 +157,11 @@ def nearest_axis(yaw: float) -> float:
     return float(yaw - np.round(yaw / (np.pi / 2)) * np.pi / 2)
 
 
+def grid_yaw_from(pose: NDArray[np.float64], other: NDArray[np.float64], grid_yaw: float) -> float:
+    """A ``Conditions.grid_yaw`` that holds at pose ``[4, 4]`` ``other``, as it is at ``pose``: -pi/4 to pi/4."""
+    return nearest_axis(yaw_between(pose, turned(other, grid_yaw)))
+
+
 def trajectory_from_poses(poses: NDArray[np.floating]) -> NDArray[np.float64]:
     """``[t, 4, 4]`` ego-to-world -> ``[t, 3]`` x, y, yaw relative to the first pose, yaw unwrapped."""
     relative = np.linalg.inv(poses[0]) @ poses

@@ -12,11 +12,10 @@ from dyncity.anchoring import anchored, ego_windows, frame_on
 from dyncity.conditions import (
     Conditions,
     command_from_trajectory,
-    nearest_axis,
+    grid_yaw_from,
     poses_from_trajectory,
     trajectory_from_poses,
     turned,
-    yaw_between,
 )
 from dyncity.config import SamplingConfig
 from dyncity.datasets.corpus import Corpus, open_corpus
@@ -198,9 +197,9 @@ class FromFrame(_Edits):
         given = np.full(config.clip_shape, UNKNOWN, np.uint8)
         middle = poses[config.clip.frames // 2]
         # The streets of the given frame, seen from the middle of the new scene.
-        streets = turned(source.poses[source.frames // 2], source.conditions.grid_yaw)
-        here = turned(poses[self.at], yaw_between(source.poses[self.frame], streets))
-        grid_yaw = nearest_axis(yaw_between(middle, here))
+        known = source.conditions.grid_yaw or 0.0
+        at_frame = grid_yaw_from(source.poses[self.frame], source.poses[source.frames // 2], known)
+        grid_yaw = grid_yaw_from(middle, poses[self.at], at_frame)
         clip_to_frame = np.linalg.inv(poses[self.at]) @ turned(middle, grid_yaw)
         given[self.at] = frame_on(source.semantics[self.frame], config.grid, config.clip_grid, clip_to_frame)
         return replace(conditions, given=given, grid_yaw=grid_yaw)

@@ -18,7 +18,7 @@ from dyncity.conditions import (
     TURN_YAW,
     Conditions,
     command_from_trajectory,
-    nearest_axis,
+    grid_yaw_from,
     poses_from_trajectory,
     trajectory_from_poses,
     turned,
@@ -97,8 +97,8 @@ class LongScenes:
             assert first.grid_yaw is not None
             street = float(first.trajectory[length // 2, 2]) + first.grid_yaw
             drive = draw_drive(first.trajectory, frames, self.config.grid.frame_rate, rng, street)
-        poses, streets = poses_from_trajectory(drive), first.grid_yaw or 0.0
-        grid_yaw = nearest_axis(yaw_between(poses[frames // 2], turned(poses[length // 2], streets)))
+        poses = poses_from_trajectory(drive)
+        grid_yaw = grid_yaw_from(poses[frames // 2], poses[length // 2], first.grid_yaw or 0.0)
         return Conditions(first.command, drive, grid_yaw=grid_yaw)
 
     def generate(self, specs: list[SceneSpec]) -> list[OccupancyScene]:
