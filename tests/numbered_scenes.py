@@ -37,6 +37,7 @@ class NumberedScenes:
         deaths: how often that happens, counted in the file ``diary``.
         diary: where deaths, and the sizes of the micro-batches, are written down.
         seconds: how long a micro-batch takes.
+        present: a folder in which every process that makes scenes leaves a file, or None.
         version: part of the fingerprint.
     """
 
@@ -47,6 +48,7 @@ class NumberedScenes:
     deaths: int = 10**9
     diary: Path | None = None
     seconds: float = 0.0
+    present: Path | None = None
     version: int = 1
     name: str = "numbered"
 
@@ -59,6 +61,8 @@ class NumberedScenes:
 
     def generate(self, specs: list[SceneSpec]) -> list[OccupancyScene]:
         assert len(specs) == self.micro_batch
+        if self.present is not None:
+            (self.present / str(os.getpid())).touch()
         time.sleep(self.seconds)
         return [self._scene(spec) for spec in specs]
 

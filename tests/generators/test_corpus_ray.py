@@ -44,6 +44,12 @@ def test_a_pool_of_workers_that_grows_makes_the_same_bytes(tmp_path, reference):
     assert seen[-1] == (19, 19, "3/3 shards")
 
 
+def test_few_shards_are_shared_out_among_the_workers(tmp_path):
+    """The first actor to start must not take all of them: four shards, each worth two seconds."""
+    make(tmp_path / "out", small_plan(32), source(present=tmp_path, seconds=1.0), workers=(2, 2))
+    assert len([file for file in tmp_path.iterdir() if file.name.isdigit()]) == 2
+
+
 @pytest.mark.slow
 def test_a_run_of_one_process_is_resumed_by_four_workers(tmp_path):
     plan = small_plan(60)
