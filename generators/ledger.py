@@ -13,7 +13,7 @@ from dyncity.errors import InputError
 from generators.corpus_folder import OpenFolder
 from generators.corpus_prefix import OpenPrefix
 from generators.plan import CorpusPlan
-from generators.shard_worker import scenes_done
+from generators.shard_worker import committed, scenes_done
 
 Report = Callable[[int, int, str], None]
 
@@ -51,6 +51,12 @@ class Ledger:
             self._folder.save(self._folder.manifest(self._plan))
             self._saved = frozenset(self._folder.records)
             self._unsaved, self._save_next = False, _next_time(begun)
+
+    def collect(self) -> None:
+        """Take in the shards that were committed, but whose records were still on their way when the run broke off."""
+        for path in _listed(self._folder.journals):
+            if int(path.name) not in self._folder.records and (record := committed(path)) is not None:
+                self.add(int(path.name), record)
 
     def tell(self, force: bool = False) -> None:
         """Report the scenes of committed shards and those of shards in work, where the last time is long enough ago.
@@ -91,7 +97,7 @@ def _listed(folder: Path) -> list[Path]:
 
 @contextmanager
 def open_ledger(plan: CorpusPlan, folder: OpenFolder | OpenPrefix, report: Report | None) -> Iterator[Ledger]:
-    """A ledger with a thread that keeps telling and saving; saved once more at the end."""
+    """A ledger with a thread that keeps telling and saving; saved once more at the end, with all that is committed."""
     ledger = Ledger(plan, folder, report)
     ended = threading.Event()
 
@@ -107,6 +113,11 @@ def open_ledger(plan: CorpusPlan, folder: OpenFolder | OpenPrefix, report: Repor
     try:
         yield ledger
         ledger.tell(force=True)
+    except InputError:  # at fault is the request: what happens to be done is not what was asked for
+        raise
+    except BaseException:
+        ledger.collect()
+        raise
     finally:
         ended.set()
         thread.join()

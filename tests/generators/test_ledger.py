@@ -2,11 +2,15 @@
 
 import time
 
-from numbered_scenes import small_plan
+import pytest
+from numbered_scenes import contents, small_plan, source
 
 from dyncity.datasets.manifest import MANIFEST, ShardRecord, read_manifest
+from exporters.parquet import ParquetExporter
+from generators.corpus import make_corpus
 from generators.corpus_folder import open_folder
 from generators.ledger import open_ledger
+from generators.shard_worker import ShardWorker
 
 
 def test_the_manifest_is_not_written_for_every_shard_and_holds_them_all_at_the_end(tmp_path):
@@ -55,3 +59,28 @@ def test_a_journal_stays_until_the_manifest_on_disk_names_its_shard(tmp_path, mo
             ledger.save(force=True)
             ledger.tell(force=True)
             assert list(folder.journals.iterdir()) == []
+
+
+@pytest.mark.parametrize("told", [0, 1])
+def test_a_shard_stays_that_was_committed_when_the_run_broke_off_before_it_knew(tmp_path, told):
+    """An interrupt between a shard's commit and its record's arrival: nothing that is complete may go."""
+    plan, exporter, out = small_plan(24), ParquetExporter(), tmp_path / "out"
+    records = []
+
+    def broken_off() -> None:
+        with (
+            open_folder(plan, out, resume=False, overwrite=False) as folder,
+            open_ledger(plan, folder, None) as ledger,
+        ):
+            worker = ShardWorker(plan, source(), exporter, folder.out, folder.journals)
+            records.extend(worker.make(plan.shards[number]) for number in range(2))
+            for number in range(told):
+                ledger.add(number, records[number])
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        broken_off()
+    assert read_manifest(out).shards == tuple(records)
+    make_corpus(plan, source(), exporter, out, resume=True)
+    make_corpus(plan, source(), exporter, tmp_path / "whole")
+    assert contents(out) == contents(tmp_path / "whole")
