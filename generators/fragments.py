@@ -1,13 +1,15 @@
-"""Fragments of vehicles, taken out of decoded volumes: pieces too small to be one."""
+"""Fragments of vehicles, taken out of decoded volumes: pieces too small to be one, and threads that join several."""
 
 from __future__ import annotations
+
+from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dyncity.grid import GridSpec
 from dyncity.metrics.components import components
-from dyncity.metrics.vehicles import VEHICLES, footprint
+from dyncity.metrics.vehicles import FILL, LENGTH, VEHICLES, WIDTH, footprint
 from dyncity.scene import UNKNOWN
 from dyncity.taxonomy import taxonomy
 
@@ -16,6 +18,9 @@ def without_fragments(
     volume: NDArray[np.uint8], grid: GridSpec, labels: str, smallest: tuple[float, float, float]
 ) -> NDArray[np.uint8]:
     """A volume in which pieces of vehicles that the smallest vehicle does not fit into are free.
+
+    A piece that is no vehicle for its size or its gaps (``dyncity.metrics.vehicles``) is several vehicles that touch,
+    or one with ragged sides: what of it is narrower than the smallest vehicle, seen from above, goes first.
 
     What touches the side of the grid or unknown voxels may go on there, so it stays. Components are those of
     ``dyncity.metrics.vehicles``: joined by faces, edges or corners, in one frame.
@@ -37,15 +42,38 @@ def without_fragments(
         open_ended[1:-1, 1:-1] = (voxels == UNKNOWN).any(axis=2)
         beside = np.logical_or.reduce(np.lib.stride_tricks.sliding_window_view(open_ended, (3, 3)), axis=(2, 3))
         for part in components(np.isin(voxels, ids)):
-            if not beside[part[:, 0], part[:, 1]].any() and not _holds(part * edges, edges, smallest):
+            if not beside[part[:, 0], part[:, 1]].any():
                 frame[tuple(part.T)] = space.free
+                for kept in _vehicles(part, edges, smallest):
+                    frame[tuple(kept.T)] = voxels[tuple(kept.T)]
     return cleaned
 
 
-def _holds(points: NDArray[np.float64], edges: NDArray[np.float64], smallest: tuple[float, float, float]) -> bool:
-    """Whether voxels at ``points`` ``[n, 3]`` reach as far as the smallest vehicle in every direction."""
-    height = float(np.ptp(points[:, 2]) + edges[2])
-    if height < smallest[2]:
-        return False
-    (length, width), _ = footprint(np.unique(points[:, :2], axis=0), edges)
-    return length >= smallest[0] and width >= smallest[1]
+def _vehicles(
+    part: NDArray[np.int64], edges: NDArray[np.float64], smallest: tuple[float, float, float]
+) -> list[NDArray[np.int64]]:
+    """What stays of a component ``[n, 3]``: itself, or the pieces without what joined them, or nothing."""
+    (length, width), fill = footprint(np.unique(part[:, :2], axis=0) * edges[:2], edges)
+    height = float(np.ptp(part[:, 2]) + 1) * edges[2]
+    if length < smallest[0] or width < smallest[1] or height < smallest[2]:
+        return []
+    if length <= LENGTH[1] and width <= WIDTH[1] and fill >= FILL:
+        return [part]
+    wide = part[_wide_columns(part, [ceil(smallest[1] / edge) for edge in edges[:2]])]
+    if len(wide) == len(part):
+        return [part]
+    corner = part.min(axis=0)
+    mask = np.zeros(np.ptp(part, axis=0) + 1, bool)
+    mask[tuple((wide - corner).T)] = True
+    return [kept for piece in components(mask) for kept in _vehicles(piece + corner, edges, smallest)]
+
+
+def _wide_columns(part: NDArray[np.int64], block: list[int]) -> NDArray[np.bool_]:
+    """``[n]``: whether the column of a voxel lies in a full ``block`` of columns: an opening, seen from above."""
+    place = part[:, :2] - part[:, :2].min(axis=0) + block  # free columns around it, so that blocks may overlap its end
+    seen = np.zeros(place.max(axis=0) + 1 + block, bool)
+    seen[tuple(place.T)] = True
+    windows = np.lib.stride_tricks.sliding_window_view
+    full = np.logical_and.reduce(windows(seen, block), axis=(2, 3))  # by the block's first column
+    covered: NDArray[np.bool_] = np.logical_or.reduce(windows(full, block), axis=(2, 3))  # by its last one
+    return covered[tuple((place - block + 1).T)]

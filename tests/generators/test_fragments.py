@@ -1,4 +1,4 @@
-"""Fragments of vehicles: what is too small goes, what may be larger than it looks stays."""
+"""Fragments of vehicles: what is too small goes, what joins two goes, what may be larger than it looks stays."""
 
 from __future__ import annotations
 
@@ -39,6 +39,24 @@ def test_a_piece_goes_and_a_vehicle_stays() -> None:
     np.testing.assert_array_equal(without_fragments(volume, GRID, "native", (0.0, 0.0, 0.0)), volume)
 
 
+def test_what_joins_two_vehicles_goes_and_their_rags_with_it() -> None:
+    volume = street()
+    volume[0, 2:6, 2:4, 1:3] = CAR
+    volume[0, 2:6, 7:9, 1:3] = NATIVE.id("truck")
+    expected = volume.copy()
+    volume[0, 4, 4:7, 1] = CAR  # a thread from one to the other
+    volume[0, 6, 9, 1] = CAR  # a rag at a corner
+    np.testing.assert_array_equal(without_fragments(volume, GRID, "native", SMALLEST), expected)
+
+
+def test_a_rag_of_what_is_a_vehicle_stays_and_so_does_what_is_large_and_solid() -> None:
+    volume = street()
+    volume[0, 2:6, 2:4, 1:3] = CAR
+    volume[0, 6, 4, 1] = CAR
+    volume[1, 2:10, 2:10, 1:3] = CAR
+    np.testing.assert_array_equal(without_fragments(volume, GRID, "native", SMALLEST), volume)
+
+
 @pytest.mark.parametrize("at", [(0, 5), (15, 5), (7, 0), (7, 11)])
 def test_what_touches_the_side_may_go_on_there(at: tuple[int, int]) -> None:
     volume = street()
@@ -53,11 +71,11 @@ def test_what_touches_unknown_voxels_may_go_on_there() -> None:
 
 
 @settings(max_examples=20, deadline=None)
-@given(st.integers(0, 2**32 - 1))
-def test_only_vehicles_become_free_and_doing_it_twice_is_doing_it_once(seed: int) -> None:
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0.1, 0.4, 0.7]))
+def test_only_vehicles_become_free_and_doing_it_twice_is_doing_it_once(seed: int, share: float) -> None:
     rng = np.random.default_rng(seed)
     volume = street()
-    volume[rng.random(volume.shape) < 0.1] = CAR
+    volume[:, 1:-1, 1:-1][rng.random((2, 14, 10, 4)) < share] = CAR
     volume[rng.random(volume.shape) < 0.1] = NATIVE.id("pedestrian")
     once = without_fragments(volume, GRID, "native", SMALLEST)
     changed = once != volume
