@@ -1,9 +1,10 @@
 """Quality against the work of sampling: samplers, steps, guidance and its interval, in one table.
 
     python benchmarks/few_steps.py [CHECKPOINT] [--scenes 32] [--samplers euler heun] [--steps 4 8 16 32]
-                                   [--cfg-scale 1 2] [--cfg-interval 0,1] [--json FILE]
+                                   [--cfg-scale 1 2] [--cfg-interval 0,1] [--no-weaker] [--json FILE]
 
-Evaluations are rows that the network answers for one scene: a guided step costs two, a step of Heun two of them.
+Evaluations are rows that the network answers for one scene: a guided step costs two, a step of Heun two of them, and a
+weaker self (left out by ``--no-weaker``) the share of the blocks that it runs again.
 Every setting samples the same specs (seed 1001) from the same noise; ``docs/metrics.md`` says what the columns measure.
 """
 
@@ -22,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dyncity.checkpoint import shipped_checkpoint
-from dyncity.config import SAMPLERS, SamplingConfig, read_config
+from dyncity.config import SAMPLERS, DiTConfig, SamplingConfig, read_config
 from dyncity.diffusion.ddpm import respaced_schedule
 from dyncity.metrics.fid_bev import frechet_distance, patch_features
 from dyncity.scene import OccupancyScene
@@ -41,17 +42,19 @@ COLUMNS = {
 }
 
 
-def evaluations(sampling: SamplingConfig, objective: str) -> int:
+def evaluations(sampling: SamplingConfig, dit: DiTConfig) -> float:
     """Rows that the network answers for one scene."""
     steps = sampling.steps
-    if objective == "flow":
+    if dit.objective == "flow":
         ends = np.linspace(1.0, 0.0, steps + 1)
         levels = ends[:-1] if sampling.sampler == "euler" else np.concatenate([ends[:-1], ends[1:]])
     else:
         levels = np.asarray(respaced_schedule(steps).timesteps) / 1000
     low, high = sampling.cfg_interval
     guided = (levels >= low) & (levels <= high) & (sampling.cfg_scale != 1.0)
-    return int(len(levels) + guided.sum())
+    low, high = sampling.skip_interval
+    skipped = (levels >= low) & (levels <= high) & (sampling.skip_scale != 0.0)
+    return float(len(levels) + guided.sum() + skipped.sum() * (dit.depth - 1 - sampling.skip_block) / dit.depth)
 
 
 def interval(text: str) -> tuple[float, float]:
@@ -68,6 +71,7 @@ def main() -> None:
     parser.add_argument("--steps", nargs="+", type=int, default=[4, 8, 16, 32])
     parser.add_argument("--cfg-scale", nargs="+", type=float, default=[1.0, 2.0])
     parser.add_argument("--cfg-interval", nargs="+", type=interval, default=[(0.0, 1.0)])
+    parser.add_argument("--no-weaker", action="store_true", help="no guidance by weaker selves")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(2)
@@ -79,8 +83,9 @@ def main() -> None:
 
     rows: list[Row] = []
     table = Table("sampler", "steps", "guidance", "evaluations", *COLUMNS.values(), "s a scene")
+    weaker = {"coarse_scale": 0.0, "skip_scale": 0.0} if options.no_weaker else {}
     settings = [
-        replace(config.sampling, sampler=sampler, steps=steps, cfg_scale=scale, cfg_interval=between)
+        replace(config.sampling, **weaker, sampler=sampler, steps=steps, cfg_scale=scale, cfg_interval=between)
         for sampler in options.samplers or SAMPLERS[config.dit.objective]
         for steps in options.steps
         for scale in options.cfg_scale
@@ -94,12 +99,12 @@ def main() -> None:
         seconds = (time.perf_counter() - begun) / len(wanted)
         own = alone(scenes)
         row = own | beside(scenes, own, real, real_own, chance)
-        count = evaluations(sampling, config.dit.objective)
+        count = evaluations(sampling, config.dit)
         guidance = f"{sampling.cfg_scale:g}" if sampling.cfg_scale != 1.0 else "none"
         if sampling.cfg_interval != (0.0, 1.0):
             guidance += " in {:g} to {:g}".format(*sampling.cfg_interval)
         cells = [f"{row[name]:.3g}" for name in COLUMNS]
-        table.add_row(sampling.sampler, str(sampling.steps), guidance, str(count), *cells, f"{seconds:.2f}")
+        table.add_row(sampling.sampler, str(sampling.steps), guidance, f"{count:.3g}", *cells, f"{seconds:.2f}")
         console.print(f"{sampling.sampler} {sampling.steps} {guidance}: {' '.join(cells)}")
         rows.append({"evaluations": count, "steps": sampling.steps, "cfg_scale": sampling.cfg_scale, **row})
     console.print(table)

@@ -142,6 +142,8 @@ class SamplingConfig:
         steps: of the solver; "heun" evaluates the model twice a step.
         cfg_scale: classifier-free guidance u + s (c - u); 1 is none.
         cfg_interval: guide only at noise levels within; 0 is data, 1 is noise.
+        coarse_scale: guidance by what the model lacks without ``dit.refine_coarse``; 0 is none.
+        skip_scale, skip_block, skip_interval: the same without a block of the transformer, at noise levels within.
         micro_batch: scenes drawn together.
         smallest_vehicle: length, width, height, metres; pieces of vehicles that are less than that in one of the three
             are taken out of what is decoded. Zeros keep them.
@@ -153,6 +155,10 @@ class SamplingConfig:
     steps: int = 50
     cfg_scale: float = 4.0
     cfg_interval: tuple[float, float] = (0.0, 1.0)
+    coarse_scale: float = 0.0
+    skip_scale: float = 0.0
+    skip_block: int = 0
+    skip_interval: tuple[float, float] = (0.0, 1.0)
     micro_batch: int = 1
     smallest_vehicle: tuple[float, float, float] = (0.0, 0.0, 0.0)
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -228,6 +234,12 @@ class Config:
                 f"{self.sampling.sampler} does not solve dit.objective = {self.dit.objective}",
                 f"use one of {', '.join(fitting)}",
             )
+        if self.sampling.coarse_scale and not self.dit.refine_coarse:
+            found = f"found {self.sampling.coarse_scale} without dit.refine_coarse"
+            raise InputError("sampling.coarse_scale", found, "set it to 0")
+        if self.sampling.skip_scale and not 0 <= self.sampling.skip_block < self.dit.depth:
+            found = f"found {self.sampling.skip_block} with dit.depth = {self.dit.depth}"
+            raise InputError("sampling.skip_block", found, f"give 0 to {self.dit.depth - 1}, or set skip_scale to 0")
 
     @property
     def clip_grid(self) -> GridSpec:

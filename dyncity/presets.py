@@ -49,9 +49,13 @@ def tiny() -> Config:
         # The smallest box that counts as a vehicle in dyncity.metrics.vehicles.
         sampling=SamplingConfig(
             sampler="euler",
-            steps=14,
+            steps=10,
             cfg_scale=4.0,
             cfg_interval=(0.4, 1.0),
+            coarse_scale=2.0,
+            skip_scale=1.0,
+            skip_block=3,
+            skip_interval=(0.5, 1.0),
             micro_batch=8,
             smallest_vehicle=(3.2, 1.2, 1.2),
         ),

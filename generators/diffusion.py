@@ -17,7 +17,7 @@ from dyncity.config import SAMPLERS, Config, SamplingConfig
 from dyncity.contradictions import contradictions
 from dyncity.diffusion.ddpm import TRAINED_STEPS, ancestral, ddim, dpmpp_2m, respaced_schedule
 from dyncity.diffusion.flow import euler, heun
-from dyncity.diffusion.guidance import Denoiser, guided
+from dyncity.diffusion.guidance import Denoiser, guided, weaker_selves
 from dyncity.errors import InputError
 from dyncity.fetched_checkpoint import fetched
 from dyncity.hexplane import planes_of, rollout_shape
@@ -50,12 +50,16 @@ def check_sampling(sampling: SamplingConfig, objective: str) -> SamplingConfig:
         raise InputError("--micro-batch", f"found {sampling.micro_batch}", "give at least 1")
     if not 0.0 <= sampling.cfg_scale <= 100.0:
         raise InputError("--cfg-scale", f"found {sampling.cfg_scale}", "give a scale from 0 to 100, 1 is none")
-    low, high = sampling.cfg_interval
-    if not 0.0 <= low <= high <= 1.0:
-        raise InputError("sampling.cfg_interval", f"found {low}, {high}", "give two noise levels from 0 to 1, in order")
+    for name in ("cfg_interval", "skip_interval"):
+        low, high = getattr(sampling, name)
+        if not 0.0 <= low <= high <= 1.0:
+            raise InputError(f"sampling.{name}", f"found {low}, {high}", "give two noise levels from 0 to 1, in order")
+    for name in ("coarse_scale", "skip_scale"):
+        if not 0.0 <= (found := getattr(sampling, name)) <= 100.0:
+            raise InputError(f"sampling.{name}", f"found {found}", "give a scale from 0 to 100, 0 is none")
     if not all(0.0 <= metres <= 100.0 for metres in sampling.smallest_vehicle):
-        found = f"found {list(sampling.smallest_vehicle)}"
-        raise InputError("sampling.smallest_vehicle", found, "give length, width and height, 0 to 100 metres")
+        sizes = f"found {list(sampling.smallest_vehicle)}"
+        raise InputError("sampling.smallest_vehicle", sizes, "give length, width and height, 0 to 100 metres")
     return sampling
 
 
@@ -91,6 +95,7 @@ class LatentDiffusion:
         self.anchor = loaded.config.clip.frames // 2 if loaded.config.clip.planes == "world" else None
         self.vae, self.dit = loaded.vae, loaded.dit
         self.dit.backend = resolve_backend(self.sampling.attention, self.device, self.sampling.precision)
+        self._weaker = weaker_selves(self.sampling)
         self._latent = self.config.latent_shape
         self._mean, self._std = loaded.scale.maps(self._latent)
         self._digest, self._licence = weights_digest(checkpoint), loaded.licence
@@ -102,6 +107,9 @@ class LatentDiffusion:
             "steps": self.sampling.steps,
             "cfg_scale": self.sampling.cfg_scale,
             "cfg_interval": " to ".join(map(str, self.sampling.cfg_interval)),
+            "weaker_selves": "; ".join(
+                f"{w.part}: {w.scale} in {w.interval[0]} to {w.interval[1]}" for w in self._weaker
+            ),
             "smallest_vehicle": " x ".join(map(str, self.sampling.smallest_vehicle)),
             "sampler": f"{self.config.dit.objective}, {self.sampling.sampler}",
             "attention": self.dit.backend,
@@ -213,7 +221,8 @@ class LatentDiffusion:
         encoded = replace(encoded, **self._maps(conditions))
         half = self.sampling.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
-            denoiser = guided(self.dit, encoded, self.sampling.cfg_scale, self.sampling.cfg_interval)
+            sampling = self.sampling
+            denoiser = guided(self.dit, encoded, sampling.cfg_scale, sampling.cfg_interval, self._weaker)
             rollouts = self._solve(denoiser, torch.from_numpy(noise).to(self.device), specs).float()
         latents = rollouts * self._std + self._mean
         _check_finite(latents, specs)

@@ -31,6 +31,7 @@ SETTINGS = [
     "dit.refine=8",
     "dit.refine_coarse=8",
     "sampling.steps=2",
+    "sampling.skip_block=0",
     "sampling.micro_batch=2",
 ]
 

@@ -6,6 +6,8 @@ Letters: b samples, c latent channels, h w the rollout, n tokens that hold a pla
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Final, Literal
 
 import torch
 from einops import rearrange
@@ -20,6 +22,8 @@ from dyncity.models.attention import Backend, attend
 from dyncity.models.conditioning import PATH_CHANNELS, ConditionBatch
 
 TIME_SCALE = 1000.0
+COARSE: Final = "coarse"  # the convolutions of dit.refine_coarse
+Part = int | Literal["coarse"]  # what a weaker answer does without: a block, by its number, or those
 _TIME_WAVES = 256
 _LEAST_LEVEL = 0.05  # nearer to the data, dividing by the noise level would blow up what the network misses
 
@@ -115,12 +119,15 @@ class Refinement(nn.Module):
         self.second = nn.Conv2d(width, width, 3, padding=1)
         self.last = nn.Conv2d(width, out, 3, padding=1)
 
-    def forward(self, square: Tensor, condition: Tensor) -> Tensor:
-        """``[b, seen, h, w]`` and the condition ``[b, d]`` -> ``[b, out, h, w]``, to be added to the answer."""
+    def forward(self, square: Tensor, condition: Tensor, coarse: bool = True) -> Tensor:
+        """``[b, seen, h, w]`` and the condition ``[b, d]`` -> ``[b, out, h, w]``, to be added to the answer.
+
+        Without ``coarse`` its part at half the resolution is left out.
+        """
         silu = nn.functional.silu
         x = self.stem(square)
         x = x + self.first(silu(x))
-        if self.coarse is not None:
+        if self.coarse is not None and coarse:
             x = x + self.coarse(x, condition)
         x = x + self.second(silu(x))
         return self.last(silu(x))
@@ -292,7 +299,20 @@ class DiT(nn.Module):
 
     def forward(self, x: Tensor, time: Tensor, conditions: ConditionBatch) -> Tensor:
         """``[b, c, h, w]`` rollout, ``[b]`` time (0 to 1000) -> ``[b, outputs, h, w]``, zero in the padding."""
-        b, p, noised = len(x), self.patch, x
+        return self.answers(x, time, conditions, ())[0]
+
+    def answers(
+        self, x: Tensor, time: Tensor, conditions: ConditionBatch, weaker: Sequence[Part], rows: int | None = None
+    ) -> list[Tensor]:
+        """The answer, and for each of ``weaker`` what the model would answer without that part.
+
+        They share what comes before the part, so they cost less than an evaluation each.
+
+        Args:
+            x, time, conditions: as for ``forward``.
+            weaker: the parts to leave out, each by itself: a block, by its number, or ``COARSE``.
+            rows: how many of the rows, from the first on, get weaker answers too; None: all.
+        """
         condition = self.time(time)
         if self.command is not None:
             condition = condition + self.command(conditions.command)
@@ -306,15 +326,38 @@ class DiT(nn.Module):
             condition = condition + seen  # [b, n, d]
         given = torch.cat([x, *self.condition_maps(x, conditions)], dim=1)
         tokens = self.embed(self.patches(given))
-        tokens = tokens + self.positions  # [b, n, d]
+        before = [tokens + self.positions]  # [b, n, d] before each block, and after all
         for block in self.blocks:
-            tokens = block(tokens, condition, seen, self.backend)
+            before.append(block(before[-1], condition, seen, self.backend))
+        found = [self._answer(before[-1], condition, given, whole, x, time, coarse=True)]
+        some = slice(rows)
+        for part in weaker:
+            tokens = before[-1 if part == COARSE else part][some]
+            for block in () if part == COARSE else self.blocks[part + 1 :]:
+                tokens = block(tokens, condition[some], seen[some], self.backend)
+            inputs = (condition[some], given[some], whole[some], x[some], time[some])
+            found.append(self._answer(tokens, *inputs, coarse=part != COARSE))
+        return found
+
+    def _answer(
+        self,
+        tokens: Tensor,
+        condition: Tensor,
+        given: Tensor,
+        whole: Tensor,
+        noised: Tensor,
+        time: Tensor,
+        coarse: bool,
+    ) -> Tensor:
+        """What comes after the blocks: tokens ``[b, n, d]`` -> ``[b, outputs, h, w]``."""
+        p = self.patch
         out = self.last(tokens, condition)  # [b, n, (p q outputs)]
-        square = out.new_zeros(b, self.rows * self.columns, out.shape[-1])
+        square = out.new_zeros(len(out), self.rows * self.columns, out.shape[-1])
         square[:, self.kept] = out
         answer = rearrange(square, "b (h w) (p q c) -> b c (h p) (w q)", h=self.rows, p=p, q=p)
         if self.refine is not None:
-            answer = answer[:, : self.outputs] + self.refine(torch.cat([given, answer], dim=1), whole) * self.mask
+            finer = self.refine(torch.cat([given, answer], dim=1), whole, coarse)
+            answer = answer[:, : self.outputs] + finer * self.mask
         if not self.answers_data:
             return answer
         # On the straight line from data to noise, x = data + t velocity.

@@ -132,6 +132,10 @@ def test_guidance_and_steps_change_the_scene(checkpoint: Path, source: LatentDif
     base = source.generate(specs)[0].semantics
     assert (LatentDiffusion(checkpoint, sampled(steps=5)).generate(specs)[0].semantics != base).any()
     assert LatentDiffusion(checkpoint, sampled(cfg_scale=1.0)).fingerprint() != source.fingerprint()
+    for options in ({"coarse_scale": 9.0}, {"skip_scale": 9.0}):
+        other = LatentDiffusion(checkpoint, sampled(**options))
+        assert other.fingerprint() != source.fingerprint()
+        assert (other.generate(specs)[0].semantics != base).any()
 
 
 @pytest.mark.parametrize(
@@ -142,6 +146,10 @@ def test_guidance_and_steps_change_the_scene(checkpoint: Path, source: LatentDif
         ({"cfg_scale": -1.0}, "--cfg-scale"),
         ({"cfg_scale": float("nan")}, "--cfg-scale"),
         ({"cfg_interval": (0.7, 0.2)}, "cfg_interval"),
+        ({"coarse_scale": -1.0}, "coarse_scale"),
+        ({"skip_scale": float("inf")}, "skip_scale"),
+        ({"skip_interval": (0.7, 1.2)}, "skip_interval"),
+        ({"skip_block": 1}, r"skip_block: found 1 with dit.depth = 1; give 0 to 0"),
         ({"sampler": "ddim"}, "use one of euler, heun"),
     ],
 )

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from dyncity.conditions import poses_from_trajectory
-from dyncity.config import DiTConfig
+from dyncity.config import DiTConfig, SamplingConfig
 from dyncity.diffusion.flow import euler, interpolate
-from dyncity.diffusion.guidance import guided
+from dyncity.diffusion.guidance import WeakerSelf, guided, weaker_selves
 from dyncity.errors import InputError
 from dyncity.grid import GridSpec
 from dyncity.hexplane import rollout_mask, rollout_shape
@@ -92,7 +92,7 @@ def test_guidance_keeps_to_its_interval(time: float, guides: bool) -> None:
 def test_a_model_without_conditions_is_never_asked_twice() -> None:
     alone = DiTConfig(width=32, depth=1, heads=4, patch=2, command=False, trajectory=False)
     dit, rows = DiT(alone, 3, LATENT, frames=4).eval(), []
-    dit.register_forward_hook(lambda module, inputs, out: rows.append(len(out)))
+    dit.embed.register_forward_hook(lambda module, inputs, out: rows.append(len(out)))
     guided(dit, conditions(2), 4.0)(torch.randn(2, 3, *rollout_shape(LATENT)), torch.tensor([5.0, 5.0]))
     assert rows == [2]
 
@@ -138,6 +138,50 @@ def test_backends_are_resolved_or_refused_never_changed() -> None:
 
 
 REFINED = replace(CONFIG, refine=4)
+
+
+class LeftOut(torch.nn.Module):
+    def forward(self, tokens, *others):  # type: ignore[no-untyped-def]
+        return tokens
+
+
+def test_a_weaker_answer_is_that_of_the_model_without_the_part() -> None:
+    dit = refined(replace(REFINED, depth=3, refine_coarse=6))
+    for parameter in dit.parameters():
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    x, time = torch.randn(2, 3, *rollout_shape(LATENT)), torch.tensor([200.0, 700.0])
+    whole, *weaker = dit.answers(x, time, conditions(2), ["coarse", 0, 2])
+    torch.testing.assert_close(dit(x, time, conditions(2)), whole, rtol=0, atol=0)
+    (alone,) = dit.answers(x, time, conditions(2), [1], rows=1)[1:]
+    assert len(alone) == 1
+    coarse, dit.refine.coarse = dit.refine.coarse, None
+    torch.testing.assert_close(weaker[0], dit(x, time, conditions(2)))
+    dit.refine.coarse = coarse
+    for part, answer in zip((0, 2, 1), [*weaker[1:], alone], strict=True):
+        block, dit.blocks[part] = dit.blocks[part], LeftOut()
+        torch.testing.assert_close(answer, dit(x, time, conditions(2))[: len(answer)])
+        assert not torch.allclose(answer, whole[: len(answer)])
+        dit.blocks[part] = block
+
+
+@pytest.mark.parametrize("scale", [1.0, 3.0])
+def test_guidance_by_weaker_selves_is_the_formula_within_its_interval(scale: float) -> None:
+    dit, x = model(), torch.randn(2, 3, *rollout_shape(LATENT))
+    weaker = [WeakerSelf(0, 2.0), WeakerSelf(1, 0.5, (0.6, 1.0))]
+    for level in (400.0, 800.0):
+        time = torch.full((2,), level)
+        c, without_0, without_1 = dit.answers(x, time, conditions(2), [0, 1])
+        expected = c + 2.0 * (c - without_0) + (0.5 * (c - without_1) if level > 600 else 0)
+        expected = expected + (scale - 1) * (c - dit(x, time, conditions(2).none()))
+        found = guided(dit, conditions(2), scale, weaker=weaker)(x, time)
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_settings_name_the_parts_to_go_without() -> None:
+    nothing = SamplingConfig()
+    assert weaker_selves(nothing) == ()
+    both = replace(nothing, coarse_scale=2.0, skip_scale=1.0, skip_block=3, skip_interval=(0.5, 1.0))
+    assert weaker_selves(both) == (WeakerSelf("coarse", 2.0), WeakerSelf(3, 1.0, (0.5, 1.0)))
 
 
 def refined(config: DiTConfig) -> DiT:
