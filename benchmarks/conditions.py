@@ -1,6 +1,6 @@
 """How well a checkpoint obeys: layouts, longer scenes, one frame, inpainting; beside chance and beside real scenes.
 
-    python benchmarks/conditions.py [CHECKPOINT] [--scenes 16] [--chunks 4] [--json FILE]
+    python benchmarks/conditions.py [CHECKPOINT] [--scenes 16] [--chunks 4] [--only-chunks] [--json FILE]
 
 Layouts, given frames and scenes to edit are the simulator's, of a seed that no training corpus of the docs uses.
 ``docs/conditions.md`` says what each row measures.
@@ -23,10 +23,11 @@ from dyncity.anchoring import anchored, ego_windows, frame_on
 from dyncity.checkpoint import shipped_checkpoint
 from dyncity.conditions import COMMANDS, LAYOUT_CLASSES, Conditions, Layout
 from dyncity.layout import layout_of
-from dyncity.metrics.adherence import seam_rows, seams
+from dyncity.metrics.adherence import mover_rows, poses_continuous, seam_rows, seams
 from dyncity.metrics.fid_bev import frechet_distance, patch_features
 from dyncity.metrics.layout_adherence import layout_iou
 from dyncity.metrics.registration import step_agreements
+from dyncity.metrics.vehicles import movers_going_on
 from dyncity.scene import UNKNOWN, OccupancyScene, SceneSpec
 from generators.diffusion import LatentDiffusion
 from generators.long_scenes import LongScenes
@@ -109,8 +110,24 @@ def long_scenes(source: LatentDiffusion, wanted: list[SceneSpec], chunks: int, r
     truth = patch_features(real)
     first, last = ([part(s, a, a + length) for s in scenes] for a in (0, scenes[0].frames - length))
     distance = [frechet_distance(patch_features(some), truth) for some in (first, last)]
-    row = seam_rows((step_agreements(scene), seams(length, chunks)) for scene in scenes)
-    return row | {"FID_bev of the first clip": distance[0], "FID_bev last / first": distance[1] / distance[0]}
+    breaks = seams(length, chunks)
+    row = seam_rows((step_agreements(scene), breaks) for scene in scenes)
+    row |= mover_rows((movers_going_on(scene), breaks) for scene in scenes)
+    shares = [class_shares(some) for some in (first, last, real[::2], real[1::2])]
+    return row | {
+        "poses continuous, %": 100 * float(np.mean([poses_continuous(scene) for scene in scenes])),
+        "FID_bev of the first clip": distance[0],
+        "FID_bev last / first": distance[1] / distance[0],
+        "class shares that differ, last and first, %": 50 * float(np.abs(shares[0] - shares[1]).sum()),
+        "the same of two halves of as many real clips, %": 50 * float(np.abs(shares[2] - shares[3]).sum()),
+    }
+
+
+def class_shares(scenes: list[OccupancyScene]) -> NDArray[np.float64]:
+    """``[256]``: the share of the known voxels that each class has."""
+    counts = sum(np.bincount(scene.semantics.ravel(), minlength=256) for scene in scenes)
+    known = np.where(np.arange(256) == UNKNOWN, 0, counts)
+    return known / known.sum()
 
 
 def from_frame(source: LatentDiffusion, worlds: list[OccupancyScene], wanted: list[SceneSpec]) -> Row:
@@ -172,6 +189,7 @@ def main() -> None:
     parser.add_argument("checkpoint", nargs="?", type=Path, default=shipped_checkpoint())
     parser.add_argument("--scenes", type=int, default=16)
     parser.add_argument("--chunks", type=int, default=4)
+    parser.add_argument("--only-chunks", action="store_true", help="long scenes alone")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(2)
@@ -180,16 +198,18 @@ def main() -> None:
     worlds = [ProceduralCity(source.config, frame="world").generate([spec])[0] for spec in wanted]
     real = [ProceduralCity(source.config).generate([SceneSpec(s.index, 1001, s.conditions)])[0] for s in wanted]
 
-    columns = layouts(source, worlds, wanted)
-    table = Table("IoU from above, %", *columns, title=f"layouts, {options.scenes} scenes")
-    for name in LAYOUT_CLASSES:
-        table.add_row(name, *(f"{row.get(name, float('nan')):.1f}" for row in columns.values()))
-    console.print(table)
-    sections = {
-        f"{options.chunks} chunks": long_scenes(source, wanted, options.chunks, real),
-        "one frame": from_frame(source, worlds, wanted),
-        "inpainting": inpainted(source, worlds, wanted),
-    }
+    columns: dict[str, Row] = {}
+    sections = {f"{options.chunks} chunks": long_scenes(source, wanted, options.chunks, real)}
+    if not options.only_chunks:
+        columns = layouts(source, worlds, wanted)
+        table = Table("IoU from above, %", *columns, title=f"layouts, {options.scenes} scenes")
+        for name in LAYOUT_CLASSES:
+            table.add_row(name, *(f"{row.get(name, float('nan')):.1f}" for row in columns.values()))
+        console.print(table)
+        sections |= {
+            "one frame": from_frame(source, worlds, wanted),
+            "inpainting": inpainted(source, worlds, wanted),
+        }
     for title, row in sections.items():
         table = Table(title, "")
         for name, value in row.items():

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dyncity.anchoring import ego_windows
 from dyncity.conditions import LAYOUT_CLASSES, trajectory_from_poses
@@ -27,6 +28,7 @@ from dyncity.metrics.registration import (
     step_agreements,
     trajectory_error,
 )
+from dyncity.metrics.vehicles import movers_going_on
 from dyncity.scene import OccupancyScene
 
 Rows = dict[str, float]
@@ -112,6 +114,17 @@ def seam_rows(agreements: Iterable[tuple[Floats, list[int]]]) -> Rows:
     return rows | {"seam drop": rows["agreement inside chunks"] - rows["agreement at seams"]}
 
 
+def mover_rows(going: Iterable[tuple[NDArray[np.int64], list[int]]]) -> Rows:
+    """Shares of moving vehicles that go on in chunks and at seams, by ``movers_going_on`` and ``seams`` of scenes."""
+    inside, at = np.zeros(2), np.zeros(2)
+    for counts, breaks in going:
+        across = np.isin(np.arange(len(counts)), breaks)
+        inside += counts[~across].sum(axis=0)
+        at += counts[across].sum(axis=0)
+    rows = {"movers that go on inside chunks, %": inside, "movers that go on at seams, %": at}
+    return {name: 100 * float(counts[1] / counts[0]) for name, counts in rows.items() if counts[0]}
+
+
 def poses_continuous(scene: OccupancyScene) -> bool:
     """Whether every step between two poses is one that a vehicle can make (``TOP_SPEED``, ``TOP_YAW_RATE``)."""
     steps = np.diff(trajectory_from_poses(scene.poses), axis=0) * scene.grid.frame_rate
@@ -131,6 +144,7 @@ class Adherence:
         self._paths: list[tuple[float, float]] = []
         self._layouts = LayoutCounts()
         self._steps: list[tuple[Floats, list[int]]] = []
+        self._going: list[tuple[NDArray[np.int64], list[int]]] = []
         self._continuous: list[bool] = []
 
     def add(self, scene: OccupancyScene) -> None:
@@ -153,7 +167,9 @@ class Adherence:
         length = chunk_frames(scene.frames, chunks) if isinstance(chunks, int) and chunks > 1 else None
         self._drives.append(drive(scene, length))  # the command is that of the first chunk
         if length is not None and isinstance(chunks, int):
-            self._steps.append((step_agreements(scene, self._drives[-1].motions), seams(length, chunks)))
+            breaks = seams(length, chunks)
+            self._steps.append((step_agreements(scene, self._drives[-1].motions), breaks))
+            self._going.append((movers_going_on(scene), breaks))
             self._continuous.append(poses_continuous(scene))
 
     def rows(self) -> Rows:
@@ -162,7 +178,7 @@ class Adherence:
         rows |= {f"layout IoU, {name}, %": value for name, value in self._layouts.iou().items()}
         occupied = self._layouts.obeyed()
         rows |= {f"asked {n} columns occupied, %": occupied[n] for n in LAYOUT_CLASSES[MOVING:] if n in occupied}
-        rows |= seam_rows(self._steps)
+        rows |= seam_rows(self._steps) | mover_rows(self._going)
         if self._continuous:
             rows["poses continuous, %"] = 100 * float(np.mean(self._continuous))
         return rows

@@ -87,12 +87,11 @@ def share_that_fits(scenes: Iterable[OccupancyScene]) -> float:
     return float(np.mean(fits)) if fits else float("nan")
 
 
-def moving_speeds(scene: OccupancyScene) -> NDArray[np.float64]:
-    """Speeds ``[m]`` in m/s of what moves: one a vehicle that was followed through three frames or more.
+def vehicle_tracks(scene: OccupancyScene) -> list[list[Vehicle]]:
+    """Vehicles that fit, followed from frame to frame: each track one vehicle, in consecutive frames.
 
     A component goes on in the next frame where each is the other's nearest, no farther than 20 m/s allow, with
-    at most twice and at least half the voxels. The speed is that of the straight line fitted to the centres in
-    the world; under 1.5 m/s counts as standing.
+    at most twice and at least half the voxels.
     """
     by_frame: list[list[Vehicle]] = [[] for _ in range(scene.frames)]
     for vehicle in vehicles_of(scene):
@@ -107,8 +106,36 @@ def moving_speeds(scene: OccupancyScene) -> NDArray[np.float64]:
         tracks += [track for k, track in enumerate(open_tracks) if k not in follows]
         begun = [[vehicle] for n, vehicle in enumerate(now) if n not in follows.values()]
         open_tracks = [[*open_tracks[k], now[n]] for k, n in follows.items()] + begun
-    speeds = [_speed(track, seconds) for track in tracks + open_tracks if len(track) >= 3]
+    return tracks + open_tracks
+
+
+def moving_speeds(scene: OccupancyScene) -> NDArray[np.float64]:
+    """Speeds ``[m]`` in m/s of what moves: one a vehicle that was followed through three frames or more.
+
+    The speed is that of the straight line fitted to the centres in the world; under 1.5 m/s counts as standing.
+    """
+    seconds = scene.timestamps_us / 1e6
+    speeds = [_speed(track, seconds) for track in vehicle_tracks(scene) if len(track) >= 3]
     return np.array([v for v in speeds if v > MOVING_SPEED])
+
+
+def movers_going_on(scene: OccupancyScene) -> NDArray[np.int64]:
+    """For each step between frames k and k + 1, ``[t - 1, 2]``: vehicles that came moving to k, and those that go on.
+
+    To come moving is to be followed from k - 1 at more than 1.5 m/s, to go on is the same to k + 1: the others
+    stopped, vanished, or left what is seen. Nothing is known to come to the first frame.
+    """
+    seconds = scene.timestamps_us / 1e6
+    counts = np.zeros((scene.frames - 1, 2), np.int64)
+    for track in vehicle_tracks(scene):
+        first, center = track[0].frame, np.array([vehicle.center[:2] for vehicle in track])
+        steps = np.diff(seconds[first : first + len(track)])
+        moving = np.linalg.norm(np.diff(center, axis=0), axis=1) > MOVING_SPEED * steps
+        for k, came in enumerate(moving, start=first + 1):  # it came to frame k
+            if came and k < scene.frames - 1:
+                counts[k, 0] += 1
+                counts[k, 1] += k - first < len(moving) and moving[k - first]
+    return counts
 
 
 def mean_speed(scenes: Iterable[OccupancyScene]) -> float:

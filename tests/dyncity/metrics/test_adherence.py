@@ -11,7 +11,7 @@ from small_models import small_config
 from dyncity.anchoring import ego_windows
 from dyncity.conditions import COMMANDS, Conditions, poses_from_trajectory, trajectory_from_poses
 from dyncity.layout import layout_of
-from dyncity.metrics.adherence import Adherence, chunk_frames, poses_continuous, seam_rows, seams
+from dyncity.metrics.adherence import Adherence, chunk_frames, mover_rows, poses_continuous, seam_rows, seams
 from dyncity.presets import tiny
 from dyncity.scene import OccupancyScene, SceneSpec
 from generators.procedural.city import ProceduralCity
@@ -105,6 +105,13 @@ def test_a_seam_that_does_not_fit_is_seen(scenes: list[OccupancyScene]) -> None:
     assert torn["seam drop"] > whole["seam drop"] + 0.1
     assert whole["poses continuous, %"] == 100
     assert seam_rows([]) == {}
+
+
+def test_movers_are_counted_at_seams_and_inside_chunks() -> None:
+    counts = np.array([[0, 0], [4, 4], [4, 1], [2, 2], [2, 1]])
+    rows = mover_rows([(counts, [2]), (counts, [])])
+    assert rows == {"movers that go on inside chunks, %": 100 * 15 / 20, "movers that go on at seams, %": 25.0}
+    assert mover_rows([(np.zeros((3, 2), np.int64), [1])]) == {}
 
 
 def test_poses_that_jump_are_not_continuous(scenes: list[OccupancyScene]) -> None:

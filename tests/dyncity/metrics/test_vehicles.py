@@ -7,7 +7,7 @@ import pytest
 from spoiled_scenes import noisy, shuffled
 
 from dyncity.metrics.components import components
-from dyncity.metrics.vehicles import VEHICLES, mean_speed, moving_speeds, share_that_fits, vehicles_of
+from dyncity.metrics.vehicles import VEHICLES, mean_speed, movers_going_on, moving_speeds, share_that_fits, vehicles_of
 from dyncity.scene import OccupancyScene
 from dyncity.taxonomy import NATIVE
 
@@ -78,6 +78,24 @@ def test_a_city_that_stands_still_has_no_speed(real: list[OccupancyScene]) -> No
     still = with_blocks(real[0], (20, 20, 2, 26, 22, 4), (40, 30, 2, 46, 32, 4))
     assert len(moving_speeds(still)) == 0
     assert np.isnan(mean_speed([still]))
+
+
+def test_movers_go_on_until_they_stop_or_vanish(real: list[OccupancyScene]) -> None:
+    """One drives through all eight frames, one stops after frame 4, one is gone after frame 5, one stands."""
+    lots = [
+        with_blocks(
+            real[0],
+            (10 + 2 * t, 10, 2, 16 + 2 * t, 12, 4),
+            (10 + 2 * min(t, 4), 20, 2, 16 + 2 * min(t, 4), 22, 4),
+            *([(10 + 2 * t, 30, 2, 16 + 2 * t, 32, 4)] if t <= 5 else []),
+            (10, 40, 2, 16, 42, 4),
+        )
+        for t in range(8)
+    ]
+    frames = np.stack([lot.semantics[t] for t, lot in enumerate(lots)])
+    scene = replace(lots[0], semantics=frames, poses=np.repeat(lots[0].poses[:1], 8, axis=0))
+    expected = [[0, 0], [3, 3], [3, 3], [3, 3], [3, 2], [2, 1], [1, 1]]
+    np.testing.assert_array_equal(movers_going_on(scene), expected)
 
 
 def test_noise_is_noticed_by_size_and_shuffled_frames_only_by_speed(real: list[OccupancyScene]) -> None:
