@@ -130,20 +130,32 @@ def class_shares(scenes: list[OccupancyScene]) -> NDArray[np.float64]:
     return known / known.sum()
 
 
-def from_frame(source: LatentDiffusion, worlds: list[OccupancyScene], wanted: list[SceneSpec]) -> Row:
-    """The first frame is given: how well it goes on, against the steps after it."""
+def from_frame(
+    source: LatentDiffusion, worlds: list[OccupancyScene], wanted: list[SceneSpec], real: list[OccupancyScene]
+) -> Row:
+    """The first frame is given: is it kept, and how it goes on, against the steps after it and against real clips."""
     config = source.config
+    windows = [ego_windows(world, config.grid) for world in worlds]
     rows = []
-    for spec, world in zip(wanted, worlds, strict=True):
-        window = ego_windows(world, config.grid)
+    for spec, world, window in zip(wanted, worlds, windows, strict=True):
         step = np.linalg.inv(world.poses[0]) @ world.grid_poses()[0]
         given = np.full(config.clip_shape, UNKNOWN, np.uint8)
         given[0] = frame_on(window.semantics[0], config.grid, config.clip_grid, step)
         rows.append(asked(spec, world, given=given))
-    steps = np.array([step_agreements(scene) for scene in generated(source, rows)])
+    scenes = generated(source, rows)
+    steps = np.array([step_agreements(scene) for scene in scenes])
+    pairs = [(s.semantics[0], w.semantics[0]) for s, w in zip(scenes, windows, strict=True)]
+    same = [(a == b)[(a != UNKNOWN) & (b != UNKNOWN) & ((a != 0) | (b != 0))] for a, b in pairs]
+    half = config.clip.frames // 2
+    own, others, truth = (
+        patch_features([part(scene, half, config.clip.frames) for scene in some]) for some in (scenes, windows, real)
+    )
     return {
+        "voxels of the given frame that stay, %": 100 * float(np.mean(np.concatenate(same))),
         "agreement from the given frame to the next": float(steps[:, 0].mean()),
         "agreement of later frames": float(steps[:, 1:].mean()),
+        "FID_bev of the second half / that of what really followed": frechet_distance(own, truth)
+        / frechet_distance(others, truth),
     }
 
 
@@ -207,7 +219,7 @@ def main() -> None:
             table.add_row(name, *(f"{row.get(name, float('nan')):.1f}" for row in columns.values()))
         console.print(table)
         sections |= {
-            "one frame": from_frame(source, worlds, wanted),
+            "one frame": from_frame(source, worlds, wanted, real),
             "inpainting": inpainted(source, worlds, wanted),
         }
     for title, row in sections.items():
