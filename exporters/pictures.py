@@ -99,7 +99,7 @@ def save_gif(frames: list[Image.Image], path: Path, fps: float) -> None:
     buffer = io.BytesIO()
     duration = max(20, round(100 / fps) * 10)
     reduced[0].save(buffer, "GIF", save_all=True, append_images=reduced[1:], duration=duration, loop=0, optimize=False)
-    _write(path, buffer.getvalue())
+    save_bytes(buffer.getvalue(), path)
 
 
 def _frame(scene: OccupancyScene, frame: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_], Taxonomy]:
@@ -171,10 +171,10 @@ def save_png(image: Image.Image, path: Path) -> None:
     """Write a PNG (whole or not at all)."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
-    _write(path, buffer.getvalue())
+    save_bytes(buffer.getvalue(), path)
 
 
-def _write(path: Path, content: bytes) -> None:
+def save_bytes(content: bytes, path: Path) -> None:
     """The whole file or none: written under a temporary name, then renamed."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

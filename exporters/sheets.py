@@ -27,7 +27,7 @@ def write_png(scene: OccupancyScene, path: Path, size: tuple[int, int] = (520, 4
     seconds = (scene.timestamps_us - scene.timestamps_us[0]) / 1e6
     tiles = [(render_scene(scene, k, size), f"frame {k}, {seconds[k]:.1f} s") for k in frames]
     tiles.append((render_top(scene, frames[-1], size), f"frame {frames[-1]} from above"))
-    save_png(_sheet(tiles, min(3, len(tiles)), _caption(scene), taxonomy(scene.taxonomy), _classes([scene])), path)
+    save_png(_sheet(tiles, min(3, len(tiles)), caption(scene), taxonomy(scene.taxonomy), classes_of([scene])), path)
 
 
 def contact_sheet(
@@ -55,7 +55,7 @@ def contact_sheet(
     if not chosen:
         raise InputError(path, "no scenes to draw", "give a corpus with at least one scene")
     text = title or f"DynCity: {len(chosen)} scene{'s' * (len(chosen) > 1)}"
-    space, occurring = taxonomy(chosen[0].taxonomy), _classes(chosen)
+    space, occurring = taxonomy(chosen[0].taxonomy), classes_of(chosen)
 
     def sheet(frame: int | None) -> Image.Image:
         return _sheet(_tiles(chosen, frame, tile), min(columns, len(chosen)), text, space, occurring)
@@ -85,7 +85,7 @@ def side_by_side(
     spaces = {scene.taxonomy for scene in (*first, *second)}
     if len(spaces) > 1:
         raise InputError(path, f"the scenes have labels {' and '.join(sorted(spaces))}", "compare like with like")
-    space, occurring = taxonomy(spaces.pop()), _classes([*first, *second])
+    space, occurring = taxonomy(spaces.pop()), classes_of([*first, *second])
 
     def sheet(frame: int | None) -> Image.Image:
         halves = [
@@ -107,13 +107,9 @@ def draw_scene(corpus: Path | ObjectPath, out: Path, scene_id: str | None = None
     Raises:
         InputError: not a corpus, or no such scene.
     """
-    opened = _opened(corpus)
-    wanted = scene_id or opened.scene_ids[0]
-    if wanted not in opened.scene_ids:
-        first = ", ".join(opened.scene_ids[:3])
-        raise InputError("--scene", f"found {wanted!r}", f"use one of {len(opened.scene_ids)}: {first} ...")
-    (write_gif if out.suffix.lower() == ".gif" else write_png)(opened.scene(wanted), out)
-    return wanted
+    scene = scene_of(opened(corpus), scene_id)
+    (write_gif if out.suffix.lower() == ".gif" else write_png)(scene, out)
+    return scene.scene_id
 
 
 def draw_corpus(corpus: Path | ObjectPath, out: Path, most: int, beside: Path | ObjectPath | None = None) -> str:
@@ -122,22 +118,40 @@ def draw_corpus(corpus: Path | ObjectPath, out: Path, most: int, beside: Path | 
     Raises:
         InputError: not a corpus, or without scenes; the corpora differ in label space.
     """
-    opened = _opened(corpus)
-    count = min(most, len(opened.scene_ids))
+    drawn = opened(corpus)
+    count = min(most, len(drawn.scene_ids))
     if beside is None:
-        contact_sheet(opened.scenes(), out, columns=max(4, round(count**0.5)), most=count)
+        contact_sheet(drawn.scenes(), out, columns=max(4, round(count**0.5)), most=count)
         return f"{count} scenes"
-    other = _opened(beside)
+    other = opened(beside)
     count = min(count, len(other.scene_ids))
-    side_by_side(opened.scenes(), other.scenes(), out, (str(corpus), str(beside)), most=count)
+    side_by_side(drawn.scenes(), other.scenes(), out, (str(corpus), str(beside)), most=count)
     return f"{count} scenes of each"
 
 
-def _opened(corpus: Path | ObjectPath) -> Corpus:
-    opened = open_corpus(corpus)
-    if not opened.scene_ids:
+def opened(corpus: Path | ObjectPath) -> Corpus:
+    """A corpus that holds scenes.
+
+    Raises:
+        InputError: not a corpus, or one without scenes.
+    """
+    found = open_corpus(corpus)
+    if not found.scene_ids:
         raise InputError(corpus, "it holds no scene", "give a corpus with scenes")
-    return opened
+    return found
+
+
+def scene_of(corpus: Corpus, scene_id: str | None) -> OccupancyScene:
+    """A scene of a corpus, by default the first.
+
+    Raises:
+        InputError: no such scene.
+    """
+    wanted = scene_id or corpus.scene_ids[0]
+    if wanted not in corpus.scene_ids:
+        first = ", ".join(corpus.scene_ids[:3])
+        raise InputError("--scene", f"found {wanted!r}", f"use one of {len(corpus.scene_ids)}: {first} ...")
+    return corpus.scene(wanted)
 
 
 def _save(sheet: Callable[[int | None], Image.Image], scenes: Sequence[OccupancyScene], path: Path) -> None:
@@ -152,10 +166,10 @@ def _save(sheet: Callable[[int | None], Image.Image], scenes: Sequence[Occupancy
 def _tiles(scenes: Sequence[OccupancyScene], frame: int | None, size: tuple[int, int]) -> list[tuple[Image.Image, str]]:
     """A frame of each scene (its last if it is shorter; None: its middle one) with its caption."""
     chosen = [s.frames // 2 if frame is None else min(frame, s.frames - 1) for s in scenes]
-    return [(render_scene(s, k, size), _caption(s)) for s, k in zip(scenes, chosen, strict=True)]
+    return [(render_scene(s, k, size), caption(s)) for s, k in zip(scenes, chosen, strict=True)]
 
 
-def _classes(scenes: Sequence[OccupancyScene]) -> NDArray[np.bool_]:
+def classes_of(scenes: Iterable[OccupancyScene]) -> NDArray[np.bool_]:
     """bool ``[256]``: the ids that occur."""
     occurring = np.zeros(256, bool)
     for scene in scenes:
@@ -163,7 +177,8 @@ def _classes(scenes: Sequence[OccupancyScene]) -> NDArray[np.bool_]:
     return occurring
 
 
-def _caption(scene: OccupancyScene) -> str:
+def caption(scene: OccupancyScene) -> str:
+    """The scene's id, and its command where it has one."""
     command = scene.conditions.command
     return f"{scene.scene_id} - {command}" if command else scene.scene_id
 

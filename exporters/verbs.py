@@ -91,27 +91,34 @@ def verify(
 
 def view(
     corpus: Corpus,
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="A .png or a .gif.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="A .png, a .gif or a .html.")],
     scene: Annotated[str | None, typer.Option(metavar="ID", help="Which scene; by default the first.")] = None,
     scenes: Annotated[int | None, typer.Option(metavar="N", min=1, help="The first N scenes on one sheet.")] = None,
     beside: Annotated[
         Any, typer.Option(metavar="CORPUS", parser=place, help="As many of another corpus beside them.")
     ] = None,
 ) -> None:
-    """Draw a scene, or many on one sheet: as frames side by side (.png), or over time (.gif).
+    """Draw a scene, or many: frames side by side (.png), over time (.gif), a page to leaf through in a browser (.html).
 
     \b
     Examples:
       dyncity view corpus --out scene.png
       dyncity view corpus --out scene.gif
       dyncity view corpus --scenes 16 --beside real --out sheet.gif
+      dyncity view corpus --scenes 16 --out corpus.html
     """
+    from exporters.page import draw_page
     from exporters.sheets import draw_corpus, draw_scene
 
-    if out.suffix.lower() not in (".png", ".gif"):
-        raise InputError("--out", f"found {out.name!r}", "name a .png or a .gif")
+    if (kind := out.suffix.lower()) not in (".png", ".gif", ".html"):
+        raise InputError("--out", f"found {out.name!r}", "name a .png, a .gif or a .html")
     if scene is not None and (scenes is not None or beside is not None):
         raise InputError("--scene", "was given beside --scenes or --beside", "draw one scene, or many")
+    if kind == ".html" and beside is not None:
+        raise InputError("--beside", "was given for a page", "name a .png or a .gif, or make a page of each")
     many = scenes is not None or beside is not None
-    drawn = draw_corpus(corpus, out, scenes or 16, beside) if many else draw_scene(corpus, out, scene)
+    if kind == ".html":
+        drawn = draw_page(corpus, out, scenes or 16, scene)
+    else:
+        drawn = draw_corpus(corpus, out, scenes or 16, beside) if many else draw_scene(corpus, out, scene)
     typer.echo(f"{drawn} drawn in {out}")
