@@ -39,7 +39,7 @@ def tiny() -> Config:
             patch=4,
             objective="flow",
             predicts="data",
-            time_mean=0.3,
+            time_mean=0.5,
             path_plane=True,
             layout_plane=True,
             given=True,
@@ -49,11 +49,11 @@ def tiny() -> Config:
         # The smallest box that counts as a vehicle in dyncity.metrics.vehicles.
         sampling=SamplingConfig(
             sampler="euler",
-            steps=10,
+            steps=9,
             cfg_scale=4.0,
             cfg_interval=(0.4, 1.0),
             coarse_scale=2.0,
-            skip_scale=1.0,
+            skip_scale=0.8,
             skip_block=3,
             skip_interval=(0.5, 1.0),
             micro_batch=8,
