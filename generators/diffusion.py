@@ -23,7 +23,7 @@ from dyncity.fetched_checkpoint import fetched
 from dyncity.hexplane import planes_of, rollout_shape
 from dyncity.layout import encode_layout, layout_cells, layout_channels
 from dyncity.models.attention import resolve_backend
-from dyncity.models.conditioning import encode_conditions
+from dyncity.models.conditioning import ConditionBatch, encode_conditions
 from dyncity.models.given import encode_given, normalised_given
 from dyncity.object_storage import ObjectPath
 from dyncity.scene import UNKNOWN, OccupancyScene, SceneSpec
@@ -221,8 +221,7 @@ class LatentDiffusion:
         encoded = replace(encoded, **self._maps(conditions))
         half = self.sampling.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
-            sampling = self.sampling
-            denoiser = guided(self.dit, encoded, sampling.cfg_scale, sampling.cfg_interval, self._weaker)
+            denoiser = self._denoiser(encoded, conditions)
             rollouts = self._solve(denoiser, torch.from_numpy(noise).to(self.device), specs).float()
         latents = rollouts * self._std + self._mean
         _check_finite(latents, specs)
@@ -234,6 +233,14 @@ class LatentDiffusion:
         grid, labels, smallest = config.clip_grid, config.taxonomy, self.sampling.smallest_vehicle
         whole = [without_fragments(volume, grid, labels, smallest) for volume in volumes]
         return [_kept(volume, c.given) for volume, c in zip(whole, conditions, strict=True)]
+
+    def _denoiser(self, encoded: ConditionBatch, conditions: list[Conditions]) -> Denoiser:
+        """The DiT under guidance; by weaker selves only without a layout, which scenes obey less under it."""
+        sampling = self.sampling
+        free = [c.layout is None or not c.layout.given.any() for c in conditions]
+        strength = torch.tensor(free, dtype=torch.float32, device=self.device)
+        weaker = self._weaker if any(free) else ()
+        return guided(self.dit, encoded, sampling.cfg_scale, sampling.cfg_interval, weaker, strength)
 
     def _maps(self, conditions: list[Conditions]) -> dict[str, Tensor]:
         """The conditions that are maps, for those scenes that have them; zeros for the others."""

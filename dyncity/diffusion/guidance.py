@@ -43,6 +43,7 @@ def guided(
     scale: float | Tensor,
     interval: tuple[float, float] = (0.0, 1.0),
     weaker: Sequence[WeakerSelf] = (),
+    strength: Tensor | None = None,
 ) -> Denoiser:
     """A function of (x ``[b, c, h, w]``, time ``[b]``, the same for all) that predicts under guidance.
 
@@ -55,11 +56,13 @@ def guided(
         scale: one for all, or ``[b]`` one a sample; 1 is no guidance by conditions.
         interval: noise levels (0 data, 1 noise) between which to guide (Kynkaanniemi et al. 2024).
         weaker: the model's weaker selves to keep away from.
+        strength: ``[b]`` factors of their scales, one a sample; None: 1.
     """
     scales = torch.as_tensor(scale, dtype=torch.float32, device=conditions.command.device)
     never = not model.conditional or bool((scales == 1.0).all())
     both, b, channels = conditions.followed_by(conditions.none()), len(conditions.command), model.channels
     factor = scales.reshape(-1, 1, 1, 1)
+    share = 1.0 if strength is None else strength.reshape(-1, 1, 1, 1)
 
     def predict(x: Tensor, time: Tensor) -> Tensor:
         level = float(time[0]) / TIME_SCALE
@@ -74,7 +77,7 @@ def guided(
             conditioned = answer[:, :channels]
             mixed = free[:, :channels] + factor * (conditioned - free[:, :channels])
         for one, lacks in zip(near, lacking, strict=True):
-            mixed = mixed + one.scale * (conditioned - lacks[:, :channels])
+            mixed = mixed + share * one.scale * (conditioned - lacks[:, :channels])
         return torch.cat([mixed, answer[:, channels:]], dim=1)
 
     return predict

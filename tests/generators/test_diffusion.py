@@ -127,6 +127,19 @@ def test_scenes_are_ego_centred_in_the_export_window(source: LatentDiffusion) ->
     np.testing.assert_array_equal(np.diff(scene.timestamps_us), 200_000)
 
 
+def test_weaker_selves_guide_scenes_without_a_layout_alone(checkpoint: Path) -> None:
+    shape = small_config().clip_shape
+    layout = Layout(np.zeros((6, *shape[:3]), bool), np.ones(6, bool), grid_yaw=0.0)
+    asked = SceneSpec(0, 0, Conditions("left", layout=layout))
+    free = SceneSpec(1, 0, Conditions("left"))
+    strong, without = (LatentDiffusion(checkpoint, sampled(coarse_scale=c, skip_scale=c)) for c in (9.0, 0.0))
+    for other in (asked, free):  # beside a scene of its own kind, and of the other
+        np.testing.assert_array_equal(
+            strong.generate([asked, other])[0].semantics, without.generate([asked, other])[0].semantics
+        )
+    assert (strong.generate([free, asked])[0].semantics != without.generate([free, asked])[0].semantics).any()
+
+
 def test_guidance_and_steps_change_the_scene(checkpoint: Path, source: LatentDiffusion) -> None:
     specs = [SceneSpec(0, 0, Conditions("left")), SceneSpec(1, 0, Conditions("left"))]
     base = source.generate(specs)[0].semantics

@@ -175,6 +175,9 @@ def test_guidance_by_weaker_selves_is_the_formula_within_its_interval(scale: flo
         expected = expected + (scale - 1) * (c - dit(x, time, conditions(2).none()))
         found = guided(dit, conditions(2), scale, weaker=weaker)(x, time)
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+        first = guided(dit, conditions(2), scale, weaker=weaker, strength=torch.tensor([1.0, 0.0]))(x, time)
+        without = guided(dit, conditions(2), scale)(x, time)
+        torch.testing.assert_close(first, torch.stack([found[0], without[1]]))
 
 
 def test_settings_name_the_parts_to_go_without() -> None:
