@@ -1,10 +1,11 @@
 """Quality against the work of sampling: samplers, steps, guidance and its interval, in one table.
 
     python benchmarks/few_steps.py [CHECKPOINT] [--scenes 32] [--samplers euler heun] [--steps 4 8 16 32]
-                                   [--cfg-scale 1 2] [--cfg-interval 0,1] [--no-weaker] [--json FILE]
+                                   [--cfg-scale 1 2] [--cfg-interval 0,1] [--coarse-scale 0 2] [--skip-scale 0 0.8]
+                                   [--json FILE]
 
 Evaluations are rows that the network answers for one scene: a guided step costs two, a step of Heun two of them, and a
-weaker self (left out by ``--no-weaker``) the share of the blocks that it runs again.
+weaker self the share of the blocks that it runs again.
 Every setting samples the same specs (seed 1001) from the same noise; ``docs/metrics.md`` says what the columns measure.
 """
 
@@ -71,7 +72,8 @@ def main() -> None:
     parser.add_argument("--steps", nargs="+", type=int, default=[4, 8, 16, 32])
     parser.add_argument("--cfg-scale", nargs="+", type=float, default=[1.0, 2.0])
     parser.add_argument("--cfg-interval", nargs="+", type=interval, default=[(0.0, 1.0)])
-    parser.add_argument("--no-weaker", action="store_true", help="no guidance by weaker selves")
+    parser.add_argument("--coarse-scale", nargs="+", type=float, help="by default the checkpoint's")
+    parser.add_argument("--skip-scale", nargs="+", type=float, help="by default the checkpoint's")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(2)
@@ -83,13 +85,22 @@ def main() -> None:
 
     rows: list[Row] = []
     table = Table("sampler", "steps", "guidance", "evaluations", *COLUMNS.values(), "s a scene")
-    weaker = {"coarse_scale": 0.0, "skip_scale": 0.0} if options.no_weaker else {}
     settings = [
-        replace(config.sampling, **weaker, sampler=sampler, steps=steps, cfg_scale=scale, cfg_interval=between)
+        replace(
+            config.sampling,
+            sampler=sampler,
+            steps=steps,
+            cfg_scale=scale,
+            cfg_interval=between,
+            coarse_scale=coarse,
+            skip_scale=skip,
+        )
         for sampler in options.samplers or SAMPLERS[config.dit.objective]
         for steps in options.steps
         for scale in options.cfg_scale
         for between in (options.cfg_interval if scale != 1.0 else [(0.0, 1.0)])
+        for coarse in options.coarse_scale or [config.sampling.coarse_scale]
+        for skip in options.skip_scale or [config.sampling.skip_scale]
     ]
     for sampling in settings:
         source, begun = LatentDiffusion(options.checkpoint, sampling), time.perf_counter()
@@ -103,6 +114,7 @@ def main() -> None:
         guidance = f"{sampling.cfg_scale:g}" if sampling.cfg_scale != 1.0 else "none"
         if sampling.cfg_interval != (0.0, 1.0):
             guidance += " in {:g} to {:g}".format(*sampling.cfg_interval)
+        guidance += f", coarse {sampling.coarse_scale:g}, block {sampling.skip_scale:g}"
         cells = [f"{row[name]:.3g}" for name in COLUMNS]
         table.add_row(sampling.sampler, str(sampling.steps), guidance, f"{count:.3g}", *cells, f"{seconds:.2f}")
         console.print(f"{sampling.sampler} {sampling.steps} {guidance}: {' '.join(cells)}")
