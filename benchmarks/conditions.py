@@ -24,11 +24,13 @@ from dyncity.checkpoint import shipped_checkpoint
 from dyncity.conditions import COMMANDS, LAYOUT_CLASSES, Conditions, Layout
 from dyncity.layout import layout_of
 from dyncity.metrics.adherence import mover_rows, poses_continuous, seam_rows, seams
+from dyncity.metrics.distribution import class_histogram
 from dyncity.metrics.fid_bev import frechet_distance, patch_features
 from dyncity.metrics.layout_adherence import layout_iou
 from dyncity.metrics.registration import step_agreements
 from dyncity.metrics.vehicles import movers_going_on
 from dyncity.scene import UNKNOWN, OccupancyScene, SceneSpec
+from dyncity.taxonomy import taxonomy
 from generators.diffusion import LatentDiffusion
 from generators.long_scenes import LongScenes
 from generators.procedural.city import ProceduralCity
@@ -113,7 +115,8 @@ def long_scenes(source: LatentDiffusion, wanted: list[SceneSpec], chunks: int, r
     breaks = seams(length, chunks)
     row = seam_rows((step_agreements(scene), breaks) for scene in scenes)
     row |= mover_rows((movers_going_on(scene), breaks) for scene in scenes)
-    shares = [class_shares(some) for some in (first, last, real[::2], real[1::2])]
+    classes = len(taxonomy(source.config.taxonomy))
+    shares = [class_histogram(some, classes) for some in (first, last, real[::2], real[1::2])]
     return row | {
         "poses continuous, %": 100 * float(np.mean([poses_continuous(scene) for scene in scenes])),
         "FID_bev of the first clip": distance[0],
@@ -121,13 +124,6 @@ def long_scenes(source: LatentDiffusion, wanted: list[SceneSpec], chunks: int, r
         "class shares that differ, last and first, %": 50 * float(np.abs(shares[0] - shares[1]).sum()),
         "the same of two halves of as many real clips, %": 50 * float(np.abs(shares[2] - shares[3]).sum()),
     }
-
-
-def class_shares(scenes: list[OccupancyScene]) -> NDArray[np.float64]:
-    """``[256]``: the share of the known voxels that each class has."""
-    counts = sum(np.bincount(scene.semantics.ravel(), minlength=256) for scene in scenes)
-    known = np.where(np.arange(256) == UNKNOWN, 0, counts)
-    return known / known.sum()
 
 
 def from_frame(

@@ -18,7 +18,7 @@ from dyncity.object_storage import ObjectPath
 from dyncity.scene import OccupancyScene
 from dyncity.taxonomy import taxonomy
 from exporters.pictures import render_scene, render_top, save_bytes
-from exporters.sheets import caption, classes_of, opened, scene_of
+from exporters.sheets import caption, classes_of, opened, scene_of, spread
 
 MAX_FRAMES = 40  # of a scene; longer ones are shown in equal steps
 _SIZE, _ABOVE = (420, 330), (330, 330)
@@ -86,7 +86,7 @@ def write_page(scenes: Iterable[OccupancyScene], path: Path, title: str) -> int:
     pictures: list[list[tuple[str, str]]] = []
     occurring, spaces, rate = np.zeros(256, bool), set(), 1.0
     for scene in scenes:
-        frames = np.unique(np.linspace(0, scene.frames - 1, MAX_FRAMES).round().astype(int)).tolist()
+        frames = spread(scene.frames, MAX_FRAMES)
         pictures.append([_pictures(scene, frame) for frame in frames])
         figures.append(_figure(scene))
         occurring |= classes_of([scene])

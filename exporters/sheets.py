@@ -23,7 +23,7 @@ MAX_SCENES = 16
 
 def write_png(scene: OccupancyScene, path: Path, size: tuple[int, int] = (520, 400)) -> None:
     """Write a PNG of one scene: up to five frames over time and the last of them from above."""
-    frames = np.unique(np.linspace(0, scene.frames - 1, 5).round().astype(int)).tolist()
+    frames = spread(scene.frames, 5)
     seconds = (scene.timestamps_us - scene.timestamps_us[0]) / 1e6
     tiles = [(render_scene(scene, k, size), f"frame {k}, {seconds[k]:.1f} s") for k in frames]
     tiles.append((render_top(scene, frames[-1], size), f"frame {frames[-1]} from above"))
@@ -152,6 +152,11 @@ def scene_of(corpus: Corpus, scene_id: str | None) -> OccupancyScene:
         first = ", ".join(corpus.scene_ids[:3])
         raise InputError("--scene", f"found {wanted!r}", f"use one of {len(corpus.scene_ids)}: {first} ...")
     return corpus.scene(wanted)
+
+
+def spread(frames: int, most: int) -> list[int]:
+    """Numbers of at most so many frames in equal steps, the first and the last among them."""
+    return np.unique(np.linspace(0, frames - 1, most).round().astype(int)).tolist()
 
 
 def _save(sheet: Callable[[int | None], Image.Image], scenes: Sequence[OccupancyScene], path: Path) -> None:

@@ -19,7 +19,7 @@ from dyncity.datasets.manifest import COMPANIONS, MANIFEST, Manifest, ShardRecor
 from dyncity.errors import InputError
 from exporters.manifest import LOCK, TEMPORARY, RunLock, digest, flush, sweep_leftovers, write_manifest
 from generators.plan import CorpusPlan, difference
-from generators.shard_worker import committed
+from generators.shard_worker import committed_shards
 
 SHARDS = "shards"
 _JOURNALS = ".progress"
@@ -204,7 +204,9 @@ def _sound_records(plan: CorpusPlan, out: Path) -> dict[int, ShardRecord]:
         raise InputError(out, f"it was begun under another plan: {what}", "ask for the same, or use --overwrite")
     numbers = {s.first: s.number for s in plan.shards}
     known = {record.first_scene: record for record in manifest.shards}
-    known |= {r.first_scene: r for r in _noted_records(out, {numbers[first] for first in known})}
+    journals = sorted((out / _JOURNALS).glob("*/*"))  # of a killed run
+    noted = committed_shards(journals, {numbers[first] for first in known})
+    known |= {record.first_scene: record for record in noted.values()}
     records = {}
     for first, record in known.items():
         path = out / SHARDS / record.name
@@ -213,13 +215,6 @@ def _sound_records(plan: CorpusPlan, out: Path) -> dict[int, ShardRecord]:
         else:
             _remove(path)
     return records
-
-
-def _noted_records(out: Path, known: set[int]) -> list[ShardRecord]:
-    """What the journals of a killed run say of shards that it had committed, besides the ``known`` ones."""
-    journals = [path for path in sorted((out / _JOURNALS).glob("*/*")) if path.name.isdigit()]
-    notes = [committed(path) for path in journals if int(path.name) not in known]
-    return [record for record in notes if record is not None]
 
 
 def _to_be_deleted(out: Path) -> str:

@@ -13,7 +13,7 @@ from dyncity.errors import InputError
 from generators.corpus_folder import OpenFolder
 from generators.corpus_prefix import OpenPrefix
 from generators.plan import CorpusPlan
-from generators.shard_worker import committed, scenes_done
+from generators.shard_worker import committed_shards, scenes_done
 
 Report = Callable[[int, int, str], None]
 
@@ -54,9 +54,8 @@ class Ledger:
 
     def collect(self) -> None:
         """Take in the shards that were committed, but whose records were still on their way when the run broke off."""
-        for path in _listed(self._folder.journals):
-            if int(path.name) not in self._folder.records and (record := committed(path)) is not None:
-                self.add(int(path.name), record)
+        for number, record in committed_shards(_listed(self._folder.journals), self._folder.records).items():
+            self.add(number, record)
 
     def tell(self, force: bool = False) -> None:
         """Report the scenes of committed shards and those of shards in work, where the last time is long enough ago.

@@ -12,7 +12,7 @@ import re
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -119,6 +119,12 @@ def committed(path: Path) -> ShardRecord | None:
         return record_from_json(json.loads(notes[-1]), str(path)) if notes else None
     except (OSError, ValueError):  # InputError is a ValueError
         return None
+
+
+def committed_shards(journals: Iterable[Path], known: Container[int]) -> dict[int, ShardRecord]:
+    """By number, the shards that journals say were committed, besides the ``known`` ones."""
+    unknown = [path for path in journals if path.name.isdigit() and int(path.name) not in known]
+    return {int(path.name): record for path in unknown if (record := committed(path)) is not None}
 
 
 class ShardWorker:
