@@ -107,7 +107,7 @@ def _log_variance(answer: Tensor, step: Tensor, schedule: Schedule) -> Tensor:
 
 
 def ddpm_losses(
-    answer: Tensor, data: Tensor, noise: Tensor, x: Tensor, step: Tensor, schedule: Schedule, mask: Tensor
+    answer: Tensor, data: Tensor, noise: Tensor, x: Tensor, step: Tensor, schedule: Schedule, weights: Tensor
 ) -> tuple[Tensor, Tensor]:
     """What a training step minimises the sum of, each ``[b]``.
 
@@ -116,14 +116,14 @@ def ddpm_losses(
         data, noise, x: clean rollouts, the noise, and their mixture at ``step``, ``[b, c, h, w]``.
         step: ``[b]``.
         schedule: the trained chain.
-        mask: ``[1, 1, h, w]`` 1 where a plane lies.
+        weights: ``[b or 1, 1, h, w]`` of the cells, 0 where no plane lies.
 
     Returns:
-        The squared error of the noise, its mean over the planes, and the variational term in bits, which
+        The squared error of the noise, its weighted mean, and the variational term in bits, which
         trains the variance alone and is a mean over the whole square, as published.
     """
     guess, variance = answer.chunk(2, dim=1)
-    squared = ((guess - noise).square() * mask).sum((1, 2, 3)) / (mask.sum() * data.shape[1])
+    squared = ((guess - noise).square() * weights).sum((1, 2, 3)) / (weights.sum((1, 2, 3)) * data.shape[1])
     lower, _ = schedule.log_variance_bounds()
     true_mean = _posterior_mean(data, x, step, schedule)
     mean = _posterior_mean(_data_of(x, guess.detach(), step, schedule), x, step, schedule)

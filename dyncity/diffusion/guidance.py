@@ -9,7 +9,7 @@ that a network of this size half forgets come back so: docs/sampling.md has figu
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -47,6 +47,8 @@ def guided(
 ) -> Denoiser:
     """A function of (x ``[b, c, h, w]``, time ``[b]``, the same for all) that predicts under guidance.
 
+    It leads away from the answer without conditions, given voxels kept.
+
     A learned variance is the conditioned row's. Where all scales are 1, outside the interval, or for a
     model without conditions, the unconditioned half is not computed; else it is in the same pass.
 
@@ -60,7 +62,9 @@ def guided(
     """
     scales = torch.as_tensor(scale, dtype=torch.float32, device=conditions.command.device)
     never = not model.conditional or bool((scales == 1.0).all())
-    both, b, channels = conditions.followed_by(conditions.none()), len(conditions.command), model.channels
+    # Away from a model that does not know the given voxels would be away from those voxels: both halves know them.
+    both = conditions.followed_by(replace(conditions.none(), given=conditions.given))
+    b, channels = len(conditions.command), model.channels
     factor = scales.reshape(-1, 1, 1, 1)
     share = 1.0 if strength is None else strength.reshape(-1, 1, 1, 1)
 

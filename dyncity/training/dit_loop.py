@@ -32,7 +32,9 @@ from dyncity.training.loop import Metrics, Place, optimise
 _STATISTICS_CLIPS = 1000
 _EVALUATED_CLIPS = 64
 # Shares of the training rows that have a layout, of the classes that it has, and of the rows with given voxels.
-_WITH_LAYOUT, _LAYOUT_CLASS, _WITH_GIVEN = 0.2, 0.6, 0.25
+_WITH_LAYOUT, _LAYOUT_CLASS, _WITH_GIVEN = 0.2, 0.6, 0.4
+# What a cell weighs in the loss where all of it is given, against 1 + this where none of it is.
+_GIVEN_WEIGHT = 0.1
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class DiTBatch:
 
 
 class DiTObjective(nn.Module):
-    """The DiT together with its objective, masked to the planes."""
+    """The DiT together with its objective, masked to the planes, and to what is open where voxels are given."""
 
     def __init__(self, dit: DiT, objective: str) -> None:
         super().__init__()
@@ -58,16 +60,33 @@ class DiTObjective(nn.Module):
 
     def forward(self, batch: DiTBatch) -> dict[str, Tensor]:
         """Rectified flow: the squared error of the velocity. DDPM: that of the noise, and the variational term."""
+        weights = cell_weights(batch.conditions.given, self.mask)
         if self.objective == "flow":
             noised, velocity = interpolate(batch.data, batch.noise, batch.time)
             guess = self.dit(noised, batch.time * TIME_SCALE, batch.conditions)
-            squared = (guess - velocity).square() * self.mask
+            squared = (guess - velocity).square() * weights
             return {"loss": squared.sum() / (self.mask.sum() * guess.shape[1]) / batch.share}
         noised = add_noise(batch.data, batch.noise, batch.time, self.schedule)
         answer = self.dit(noised, batch.time.float(), batch.conditions)
-        mse, variational = ddpm_losses(answer, batch.data, batch.noise, noised, batch.time, self.schedule, self.mask)
+        mse, variational = ddpm_losses(answer, batch.data, batch.noise, noised, batch.time, self.schedule, weights)
         terms = {"loss": mse + variational, "mse": mse, "vb": variational}
         return {name: term.sum() / batch.share for name, term in terms.items()}
+
+
+def cell_weights(given: Tensor | None, mask: Tensor) -> Tensor:
+    """What each cell of the rollouts counts in the loss: ``[b, 1, h, w]``, of the same sum in every row.
+
+    A row with given voxels teaches what to put beside them. Were the cells that it was told to weigh as much as the
+    others, an edit's open part would be a hundredth of the loss and would not be learned.
+
+    Args:
+        given: ``[b, c + 1, h, w]`` as in ``ConditionBatch``, or None.
+        mask: ``[1, 1, h, w]`` 1 where a plane lies.
+    """
+    if given is None:
+        return mask
+    weights = (1.0 + _GIVEN_WEIGHT - given[:, -1:]) * mask
+    return weights * (mask.sum() / weights.sum(dim=(1, 2, 3), keepdim=True))
 
 
 def latent_scale(latents: Latents) -> LatentScale:
