@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,7 @@ from dyncity.scene import UNKNOWN, OccupancyScene, SceneSpec
 from dyncity.seeding import Purpose, stream
 from dyncity.trajectories import draw_grid_yaw, draw_trajectory
 from generators.fragments import without_fragments
+from generators.standing_still import standing_still
 
 # How often each command occurs where none is asked for.
 _COMMAND_SHARES = {"static": 0.15, "forward": 0.45, "left": 0.2, "right": 0.2}
@@ -232,7 +234,8 @@ class LatentDiffusion:
         ]
         grid, labels, smallest = config.clip_grid, config.taxonomy, self.sampling.smallest_vehicle
         whole = [without_fragments(volume, grid, labels, smallest) for volume in volumes]
-        return [_kept(volume, c.given) for volume, c in zip(whole, conditions, strict=True)]
+        join = _kept if self.anchor is None else partial(standing_still, labels=labels)
+        return [join(volume, given=c.given) for volume, c in zip(whole, conditions, strict=True)]
 
     def _denoiser(self, encoded: ConditionBatch, conditions: list[Conditions]) -> Denoiser:
         """The DiT under guidance; by weaker selves only without a layout, which scenes obey less under it."""

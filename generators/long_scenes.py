@@ -131,8 +131,6 @@ class LongScenes:
             drawn = [s if chunk == 0 else SceneSpec(s.index, int(k[chunk])) for s, k in zip(specs, seeds, strict=True)]
             before, places = self.diffusion.volumes(drawn, asked), now
             for number, part in enumerate(parts):
-                if (known := asked[number].given) is not None:
-                    before[number] = self._standing(before[number], known)
                 steps = np.linalg.inv(places[number]) @ part
                 new = range(self.shared if chunk else 0, length)
                 windows[number] += [frame_on(before[number][t], grid, inner.grid, steps[t]) for t in new]
@@ -192,9 +190,3 @@ class LongScenes:
             at = tuple(part.T)
             parked[at] = unchanged[at].all()
         return parked
-
-    def _standing(self, volume: NDArray[np.uint8], given: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """A volume ``[t, x, y, z]`` in which nothing that stands comes up where the shared frames end free."""
-        free = taxonomy(self.diffusion.config.taxonomy).free
-        appeared = (given[self.shared - 1] == free) & ~self._movers[volume[self.shared :]]
-        return np.concatenate([volume[: self.shared], np.where(appeared, free, volume[self.shared :]).astype(np.uint8)])

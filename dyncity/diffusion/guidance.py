@@ -49,8 +49,8 @@ def guided(
 
     It leads away from the answer without conditions, given voxels kept.
 
-    A learned variance is the conditioned row's. Where all scales are 1, outside the interval, or for a
-    model without conditions, the unconditioned half is not computed; else it is in the same pass.
+    A learned variance is the conditioned row's. Where all scales are 1, nothing is asked, outside the interval, or
+    for a model without conditions, the unconditioned half is not computed; else it is in the same pass.
 
     Args:
         model: the DiT.
@@ -61,7 +61,7 @@ def guided(
         strength: ``[b]`` factors of their scales, one a sample; None: 1.
     """
     scales = torch.as_tensor(scale, dtype=torch.float32, device=conditions.command.device)
-    never = not model.conditional or bool((scales == 1.0).all())
+    never = not model.conditional or not conditions.ask or bool((scales == 1.0).all())
     # Away from a model that does not know the given voxels would be away from those voxels: both halves know them.
     both = conditions.followed_by(replace(conditions.none(), given=conditions.given))
     b, channels = len(conditions.command), model.channels

@@ -66,6 +66,12 @@ class ConditionBatch:
         alone = replace(self, **maps)
         return alone.dropped(command=every, trajectory=every, path=every)
 
+    @property
+    def ask(self) -> bool:
+        """Whether any sample is asked for anything; given voxels are not asked for, they are there."""
+        asked = [self.command != NO_COMMAND, self.has_trajectory, self.path, self.has_previous, self.has_layout]
+        return any(bool(one.any()) for one in (*asked, self.layout_plane) if one is not None)
+
     def followed_by(self, other: ConditionBatch) -> ConditionBatch:
         """The samples of both, these first."""
         joined = {}

@@ -15,6 +15,7 @@ from dyncity.scene import UNKNOWN, SceneSpec
 from dyncity.taxonomy import NATIVE
 from generators.diffusion import LatentDiffusion
 from generators.long_scenes import LongScenes
+from generators.standing_still import standing_still
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +129,7 @@ def test_what_stood_stays_and_nothing_comes_up_where_it_was_free(diffusion: Late
     assert (given[:, 6, 6, 1] == wall).all()
     made = np.where(given == UNKNOWN, wall, given)
     made[-1, 8, 8, 1] = car
-    kept = source._standing(made, given)
+    kept = standing_still(made, "native", given)
     assert kept[-1, 8, 8, 1] == car  # what moves may come
     assert (kept[source.shared :, 3, 3, 1] == NATIVE.free).all()
     np.testing.assert_array_equal(kept[: source.shared], made[: source.shared])

@@ -77,6 +77,11 @@ def test_guidance_leads_away_from_no_condition_but_not_from_given_voxels() -> No
         asked, unasked = dit(x, time, known), dit(x, time, replace(bare.none(), given=given))
         expected = unasked + 4.0 * (asked - unasked)
         torch.testing.assert_close(guided(dit, known, 4.0)(x, time), expected, rtol=1e-4, atol=1e-4)
+        rows: list[int] = []
+        dit.embed.register_forward_hook(lambda module, inputs, out: rows.append(len(out)))
+        alone = replace(known.none(), given=given)  # a tile away from the ego path
+        torch.testing.assert_close(guided(dit, alone, 4.0)(x, time), unasked)
+        assert rows == [2]
 
 
 def test_what_is_given_hardly_counts_in_the_loss_and_rows_weigh_alike() -> None:
