@@ -50,6 +50,21 @@ def test_the_share_says_what_is_given_in_every_plane() -> None:
     assert (scaled[:, :-1].abs().amax(1)[encoded[:, -1] == 0] == 0).all()
 
 
+def test_a_cell_that_is_open_in_part_is_open() -> None:
+    config = small_config()
+    vae = build_vae(config).eval()
+    ids = torch.randint(0, 5, (1, *config.clip_shape), dtype=torch.uint8)
+    ids[:, :, 6:] = UNKNOWN
+    half = ids.clone()
+    half[:, 1:, 5] = UNKNOWN  # the cells of columns 4 and 5, but in the first frame
+    ids[:, 1:, 4:6] = UNKNOWN
+    with torch.inference_mode():
+        torch.testing.assert_close(encode_given(vae, half), encode_given(vae, ids), rtol=0, atol=0)
+        above = ids.clone()
+        above[..., 1:] = UNKNOWN  # ground alone is given: still a cell that is known
+        assert (encode_given(vae, above)[:, -1].amax() > 0).all()
+
+
 def test_maps_matter_to_the_dit_and_can_be_dropped() -> None:
     config = small_config()
     dit, x, time, bare, given = with_given(config)
