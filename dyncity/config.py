@@ -144,6 +144,9 @@ class SamplingConfig:
         cfg_interval: guide only at noise levels within; 0 is data, 1 is noise.
         coarse_scale: guidance by what the model lacks without ``dit.refine_coarse``; 0 is none.
         skip_scale, skip_block, skip_interval: the same without a block of the transformer, at noise levels within.
+        join_rounds, join_interval: a sample that holds given cells (``dyncity.diffusion.joining``; flow alone) is told
+            of them above these noise levels, and finds them in place from there on; steps of "euler" at levels within
+            are taken so many times. 0 rounds: it is told throughout.
         micro_batch: scenes drawn together.
         smallest_vehicle: length, width, height, metres; pieces of vehicles that are less than that in one of the three
             are taken out of what is decoded. Zeros keep them.
@@ -159,6 +162,8 @@ class SamplingConfig:
     skip_scale: float = 0.0
     skip_block: int = 0
     skip_interval: tuple[float, float] = (0.0, 1.0)
+    join_rounds: int = 0
+    join_interval: tuple[float, float] = (0.0, 1.0)
     micro_batch: int = 1
     smallest_vehicle: tuple[float, float, float] = (0.0, 0.0, 0.0)
     precision: Literal["float32", "bfloat16"] = "float32"

@@ -56,6 +56,8 @@ def tiny() -> Config:
             skip_scale=0.8,
             skip_block=3,
             skip_interval=(0.5, 1.0),
+            join_rounds=3,
+            join_interval=(0.3, 0.85),
             micro_batch=8,
             smallest_vehicle=(3.2, 1.2, 1.2),
         ),

@@ -19,6 +19,7 @@ from dyncity.contradictions import contradictions
 from dyncity.diffusion.ddpm import TRAINED_STEPS, ancestral, ddim, dpmpp_2m, respaced_schedule
 from dyncity.diffusion.flow import euler, heun
 from dyncity.diffusion.guidance import Denoiser, guided, weaker_selves
+from dyncity.diffusion.joining import Repeats, joined, known_cells
 from dyncity.errors import InputError
 from dyncity.fetched_checkpoint import fetched
 from dyncity.hexplane import planes_of, rollout_shape
@@ -52,7 +53,9 @@ def check_sampling(sampling: SamplingConfig, objective: str) -> SamplingConfig:
         raise InputError("--micro-batch", f"found {sampling.micro_batch}", "give at least 1")
     if not 0.0 <= sampling.cfg_scale <= 100.0:
         raise InputError("--cfg-scale", f"found {sampling.cfg_scale}", "give a scale from 0 to 100, 1 is none")
-    for name in ("cfg_interval", "skip_interval"):
+    if not 0 <= sampling.join_rounds <= 100:
+        raise InputError("sampling.join_rounds", f"found {sampling.join_rounds}", "give 0 to 100")
+    for name in ("cfg_interval", "skip_interval", "join_interval"):
         low, high = getattr(sampling, name)
         if not 0.0 <= low <= high <= 1.0:
             raise InputError(f"sampling.{name}", f"found {low}, {high}", "give two noise levels from 0 to 1, in order")
@@ -112,6 +115,7 @@ class LatentDiffusion:
             "weaker_selves": "; ".join(
                 f"{w.part}: {w.scale} in {w.interval[0]} to {w.interval[1]}" for w in self._weaker
             ),
+            "joining": f"{self.sampling.join_rounds} in {' to '.join(map(str, self.sampling.join_interval))}",
             "smallest_vehicle": " x ".join(map(str, self.sampling.smallest_vehicle)),
             "sampler": f"{self.config.dit.objective}, {self.sampling.sampler}",
             "attention": self.dit.backend,
@@ -223,8 +227,7 @@ class LatentDiffusion:
         encoded = replace(encoded, **self._maps(conditions))
         half = self.sampling.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
-            denoiser = self._denoiser(encoded, conditions)
-            rollouts = self._solve(denoiser, torch.from_numpy(noise).to(self.device), specs).float()
+            rollouts = self._solve(encoded, conditions, torch.from_numpy(noise).to(self.device), specs).float()
         latents = rollouts * self._std + self._mean
         _check_finite(latents, specs)
         planes = planes_of(latents, self._latent)
@@ -266,20 +269,30 @@ class LatentDiffusion:
             maps["given"] = normalised_given(features, self._mean, self._std)
         return maps
 
-    def _solve(self, denoiser: Denoiser, noise: Tensor, specs: list[SceneSpec]) -> Tensor:
+    def _solve(
+        self, encoded: ConditionBatch, conditions: list[Conditions], noise: Tensor, specs: list[SceneSpec]
+    ) -> Tensor:
         """Noise ``[b, c, h, w]`` -> normalised rollouts, by the sampler of this generator."""
-        sampler, steps = self.sampling.sampler, self.sampling.steps
-        if sampler in ("euler", "heun"):
-            return (euler if sampler == "euler" else heun)(denoiser, noise, steps)
-        schedule = respaced_schedule(steps)
-        if sampler in ("ddim", "dpmpp_2m"):
-            return (ddim if sampler == "ddim" else dpmpp_2m)(denoiser, noise, schedule)
-        streams = [stream(s.seed, s.index, Purpose.SAMPLER_NOISE) for s in specs]
+        sampling, streams = self.sampling, [stream(s.seed, s.index, Purpose.SAMPLER_NOISE) for s in specs]
 
         def fresh(step: int) -> Tensor:
             drawn = np.stack([s.standard_normal(noise.shape[1:], dtype=np.float32) for s in streams])
             return torch.from_numpy(drawn).to(noise.device)
 
+        denoiser = self._denoiser(encoded, conditions)
+        if sampling.sampler in ("euler", "heun"):
+            known = repeats = None
+            if encoded.given is not None and sampling.join_rounds:
+                known = known_cells(encoded.given, self._latent)
+                untold = self._denoiser(encoded.dropped(given=known.rows), conditions)
+                denoiser = joined(denoiser, untold, known, sampling.join_interval[1])
+                repeats = Repeats(known.rows, sampling.join_rounds, sampling.join_interval, fresh)
+            flow = partial(euler, repeats=repeats) if sampling.sampler == "euler" else heun
+            data = flow(denoiser, noise, sampling.steps)
+            return data if known is None else known.placed(data)
+        schedule = respaced_schedule(sampling.steps)
+        if sampling.sampler in ("ddim", "dpmpp_2m"):
+            return (ddim if sampling.sampler == "ddim" else dpmpp_2m)(denoiser, noise, schedule)
         return ancestral(denoiser, noise, schedule, fresh)
 
     def _scene(self, spec: SceneSpec, conditions: Conditions, volume: NDArray[np.uint8]) -> OccupancyScene:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 
 from dyncity.diffusion.guidance import Denoiser
+from dyncity.diffusion.joining import Repeats, noised_again
 from dyncity.models.dit import TIME_SCALE
 
 
@@ -26,13 +29,21 @@ def interpolate(data: Tensor, noise: Tensor, time: Tensor) -> tuple[Tensor, Tens
 
 
 @torch.inference_mode()
-def euler(denoiser: Denoiser, noise: Tensor, steps: int) -> Tensor:
-    """Integrate the flow from noise ``[b, c, h, w]`` at t = 1 to data at t = 0 in equal steps."""
-    x = noise
-    times = torch.linspace(1.0, 0.0, steps + 1)
-    for now, after in zip(times[:-1], times[1:], strict=True):
-        time = torch.full((len(x),), float(now) * TIME_SCALE, device=x.device)
-        x = x + (after - now) * denoiser(x, time)
+def euler(denoiser: Denoiser, noise: Tensor, steps: int, repeats: Repeats | None = None) -> Tensor:
+    """Integrate the flow from noise ``[b, c, h, w]`` at t = 1 to data at t = 0 in equal steps, some taken again."""
+
+    def step(x: Tensor, now: float, after: float) -> Tensor:
+        return x + (after - now) * denoiser(x, torch.full((len(x),), now * TIME_SCALE, device=x.device))
+
+    x, drawn = noise, 0
+    times = torch.linspace(1.0, 0.0, steps + 1).tolist()
+    for now, after in pairwise(times):
+        x = step(x, now, after)
+        if repeats is None:
+            continue
+        for _ in range(repeats.after(now)):
+            again = step(noised_again(x, after, now, repeats.fresh(drawn)), now, after)
+            x, drawn = torch.where(repeats.rows[:, None, None, None], again, x), drawn + 1
     return x
 
 

@@ -56,7 +56,9 @@ def test_a_given_trajectory_is_followed_exactly(source: LatentDiffusion) -> None
         source.generate([SceneSpec(0, 0, Conditions(trajectory=np.zeros((9, 3)))), SceneSpec(1, 0)])
 
 
-def test_given_voxels_stay_as_they_are_and_the_rest_is_generated(source: LatentDiffusion) -> None:
+@pytest.mark.parametrize("rounds", [0, 2])
+def test_given_voxels_stay_as_they_are_and_the_rest_is_generated(checkpoint: Path, rounds: int) -> None:
+    source = LatentDiffusion(checkpoint, sampled(join_rounds=rounds, join_interval=(0.2, 0.9)))
     config = source.config
     given = np.full(config.clip_shape, UNKNOWN, np.uint8)
     given[:, :12] = np.random.default_rng(0).integers(0, 20, given[:, :12].shape)
@@ -159,6 +161,8 @@ def test_guidance_and_steps_change_the_scene(checkpoint: Path, source: LatentDif
         ({"cfg_scale": -1.0}, "--cfg-scale"),
         ({"cfg_scale": float("nan")}, "--cfg-scale"),
         ({"cfg_interval": (0.7, 0.2)}, "cfg_interval"),
+        ({"join_interval": (0.7, 0.2)}, "join_interval"),
+        ({"join_rounds": -1}, "join_rounds"),
         ({"coarse_scale": -1.0}, "coarse_scale"),
         ({"skip_scale": float("inf")}, "skip_scale"),
         ({"skip_interval": (0.7, 1.2)}, "skip_interval"),
