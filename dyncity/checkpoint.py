@@ -53,7 +53,8 @@ def build_vae(config: Config) -> HexPlaneVAE:
 
 def build_dit(config: Config) -> DiT:
     """The DiT of a configuration, with fresh weights."""
-    return DiT(config.dit, config.vae.latent_channels, config.latent_shape, config.clip.frames)
+    factors = config.vae.downsample[1:3]
+    return DiT(config.dit, config.vae.latent_channels, config.latent_shape, config.clip.frames, factors)
 
 
 def shipped_checkpoint() -> Path:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+from einops import rearrange, reduce
 from numpy.typing import NDArray
 
 from dyncity.conditions import LAYOUT_CLASSES, Layout
@@ -55,21 +58,22 @@ def covered_columns(grid: GridSpec, size: tuple[float, float], at: tuple[float, 
     return np.asarray(covered)
 
 
-def layout_channels(frames: int) -> int:
-    """Channels of ``encode_layout``: a map a static class, t maps a moving one, and one flag a class."""
+def layout_channels(frames: int, factors: tuple[int, int]) -> int:
+    """Channels of ``encode_layout``: those of ``layout_cells``, and one flag a class."""
     moving = len(LAYOUT_CLASSES) - MOVING
-    return MOVING + moving * frames + len(LAYOUT_CLASSES)
+    return MOVING + moving * frames * math.prod(factors) + len(LAYOUT_CLASSES)
 
 
 def layout_cells(maps: NDArray[np.bool_], factors: tuple[int, int]) -> NDArray[np.float32]:
-    """Maps ``[6, t, x, y]`` -> the share of the columns of each latent cell, ``[m, x', y']``.
+    """Maps ``[6, t, x, y]`` -> what each latent cell of ``factors`` columns along x and y holds, ``[m, x', y']``.
 
-    Of static classes one channel, the mean over time (planes are fixed to the world); of moving classes one a frame.
+    Of a static class one channel, its share of the columns and frames (planes are fixed to the world). Of a moving
+    class one a frame and column of the cell: a pedestrian is smaller than a cell, and where in it matters.
     """
     fx, fy = factors
-    _, frames, x, y = maps.shape
-    cells = maps.reshape(-1, frames, x // fx, fx, y // fy, fy).mean(axis=(3, 5), dtype=np.float32)
-    return np.concatenate([cells[:MOVING].mean(axis=1), cells[MOVING:].reshape(-1, *cells.shape[2:])])
+    shares = reduce(maps[:MOVING].astype(np.float32), "k t (x fx) (y fy) -> k x y", "mean", fx=fx, fy=fy)
+    columns = rearrange(maps[MOVING:], "k t (x fx) (y fy) -> (k t fx fy) x y", fx=fx, fy=fy)
+    return np.concatenate([shares, columns.astype(np.float32)])
 
 
 def encode_layout(cells: NDArray[np.float32], given: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -77,7 +81,7 @@ def encode_layout(cells: NDArray[np.float32], given: NDArray[np.bool_]) -> NDArr
 
     The last six channels say which classes are given, so that an empty map is told from none.
     """
-    frames = (len(cells) - MOVING) // (len(LAYOUT_CLASSES) - MOVING)
-    channel_given = np.concatenate([given[:MOVING], np.repeat(given[MOVING:], frames)])
+    each = (len(cells) - MOVING) // (len(LAYOUT_CLASSES) - MOVING)
+    channel_given = np.concatenate([given[:MOVING], np.repeat(given[MOVING:], each)])
     flags = np.broadcast_to(given[:, None, None], (len(given), *cells.shape[1:]))
     return np.concatenate([cells * channel_given[:, None, None], flags]).astype(np.float32)

@@ -46,20 +46,20 @@ def tiny() -> Config:
             refine=32,
             refine_coarse=96,
         ),
-        # The smallest box that counts as a vehicle in dyncity.metrics.vehicles.
+        # A little less than the smallest vehicle of the procedural city in these voxels: 4.0 x 1.6 x 1.6 m.
         sampling=SamplingConfig(
             sampler="euler",
             steps=9,
             cfg_scale=4.0,
             cfg_interval=(0.4, 1.0),
             coarse_scale=2.0,
-            skip_scale=0.8,
+            skip_scale=1.0,
             skip_block=3,
             skip_interval=(0.5, 1.0),
             join_rounds=3,
             join_interval=(0.3, 0.85),
             micro_batch=8,
-            smallest_vehicle=(3.2, 1.2, 1.2),
+            smallest_vehicle=(3.9, 1.5, 1.2),
         ),
         train_vae=TrainConfig(
             steps=4000, batch=2, lr=2e-3, ema=0.998, decoded_frames=2, eval_every=1000, checkpoint_every=500

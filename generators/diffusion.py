@@ -253,7 +253,7 @@ class LatentDiffusion:
         maps: dict[str, Tensor] = {}
         if any(c.layout is not None for c in conditions):
             factors, shape = self.config.vae.downsample[1:3], self.config.latent_shape[1:3]
-            nothing = np.zeros((layout_channels(self.config.clip.frames), *shape), np.float32)
+            nothing = np.zeros((layout_channels(self.config.clip.frames, factors), *shape), np.float32)
             encoded = [
                 nothing if c.layout is None else encode_layout(layout_cells(c.layout.maps, factors), c.layout.given)
                 for c in conditions

@@ -172,12 +172,20 @@ class DiT(nn.Module):
         channels: latent channels c.
         latent: (t, x, y, z) of the latent planes.
         frames: frames of a clip, the length of a trajectory and of a layout.
+        factors: columns of the clip's grid in a latent cell, along x and y; what a layout says of a cell.
 
     Attributes:
         outputs: channels of the answer: c, or 2 c where the variance is learned (noise first).
     """
 
-    def __init__(self, config: DiTConfig, channels: int, latent: tuple[int, int, int, int], frames: int) -> None:
+    def __init__(
+        self,
+        config: DiTConfig,
+        channels: int,
+        latent: tuple[int, int, int, int],
+        frames: int,
+        factors: tuple[int, int] = (2, 2),
+    ) -> None:
         super().__init__()
         p, d = config.patch, config.width
         for axis, size in zip("txyz", latent, strict=True):
@@ -194,7 +202,7 @@ class DiT(nn.Module):
         h, w = rollout_shape(latent)
         self.rows, self.columns = h // p, w // p
         # Conditions that are maps are further channels of the input.
-        self.layout_channels = layout_channels(frames) if config.layout_plane else 0
+        self.layout_channels = layout_channels(frames, factors) if config.layout_plane else 0
         self.given_channels = channels + 1 if config.given else 0
         maps = (PATH_CHANNELS if config.path_plane else 0) + self.layout_channels + self.given_channels
         self.embed = nn.Linear((channels + maps) * p * p, d)

@@ -112,7 +112,8 @@ def _write(
     rollouts = np.lib.format.open_memmap(folder / "rollout.npy", "w+", np.float16, shape)
     layouts = givens = None
     if config.dit.layout_plane:
-        shape = (total, layout_channels(config.clip.frames) - len(LAYOUT_CLASSES), *vae.latent_shape[1:3])
+        channels = layout_channels(config.clip.frames, config.vae.downsample[1:3]) - len(LAYOUT_CLASSES)
+        shape = (total, channels, *vae.latent_shape[1:3])
         layouts = np.lib.format.open_memmap(folder / "layout.npy", "w+", np.uint8, shape)
     if config.dit.given:
         shape = (total, vae.latent_channels + 1, height, width)

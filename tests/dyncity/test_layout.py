@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis.extra import numpy as hnp
 
 from dyncity.conditions import LAYOUT_CLASSES, Layout
 from dyncity.errors import InputError
@@ -36,19 +38,28 @@ def test_an_empty_map_is_told_from_none() -> None:
     cells = layout_cells(maps, (2, 2))
     none = encode_layout(cells, np.zeros(6, bool))
     empty = encode_layout(cells, np.arange(6) == 2)
-    assert none.shape == (layout_channels(4), 4, 3)
+    assert none.shape == (layout_channels(4, (2, 2)), 4, 3)
     assert not none.any()
     assert empty.sum() == 4 * 3
 
 
 def test_movers_keep_their_frame_and_what_is_not_given_does_not_reach_the_model() -> None:
     maps = np.zeros((6, 4, 8, 6), bool)
-    maps[MOVING, 2, 4:6, 0:2] = True  # a vehicle fills one cell in frame 2
+    maps[MOVING, 2, 5, 0:2] = True  # a vehicle on two of the four columns of one cell in frame 2
     maps[0, :, 0, 0] = True  # road on a quarter of a cell
     cells = layout_cells(maps, (2, 2))
     assert cells[0, 0, 0] == 0.25
     vehicles = encode_layout(cells, np.arange(6) == MOVING)
-    assert np.argwhere(vehicles[:-6]).tolist() == [[MOVING + 2, 2, 0]]
+    assert np.argwhere(vehicles[:-6]).tolist() == [[MOVING + 4 * 2 + column, 2, 0] for column in (2, 3)]
+
+
+@given(hnp.arrays(bool, (6, 2, 6, 4)))
+def test_no_column_of_a_moving_class_is_lost(maps: np.ndarray) -> None:
+    cells = layout_cells(maps, (3, 2))
+    assert len(cells) == layout_channels(2, (3, 2)) - 6
+    moving = cells[MOVING:].reshape(2, 2, 3, 2, 2, 2)  # class, frame, column of the cell along x and y, cell
+    for k, t, x, y in np.argwhere(maps[MOVING:] | True):
+        assert moving[k, t, x % 3, y % 2, x // 3, y // 2] == maps[MOVING + k, t, x, y]
 
 
 @pytest.mark.parametrize("shape", [(5, 1, 2, 2), (6, 2, 2)])
