@@ -32,7 +32,7 @@ from dyncity.scene import UNKNOWN, OccupancyScene, SceneSpec
 from dyncity.seeding import Purpose, stream
 from dyncity.trajectories import draw_grid_yaw, draw_trajectory
 from generators.fragments import without_fragments
-from generators.standing_still import standing_still
+from generators.standing_still import standing_still, with_given
 
 # How often each command occurs where none is asked for.
 _COMMAND_SHARES = {"static": 0.15, "forward": 0.45, "left": 0.2, "right": 0.2}
@@ -237,7 +237,7 @@ class LatentDiffusion:
         ]
         grid, labels, smallest = config.clip_grid, config.taxonomy, self.sampling.smallest_vehicle
         whole = [without_fragments(volume, grid, labels, smallest) for volume in volumes]
-        join = _kept if self.anchor is None else partial(standing_still, labels=labels)
+        join = with_given if self.anchor is None else partial(standing_still, labels=labels)
         return [join(volume, given=c.given) for volume, c in zip(whole, conditions, strict=True)]
 
     def _denoiser(self, encoded: ConditionBatch, conditions: list[Conditions]) -> Denoiser:
@@ -335,8 +335,3 @@ def _check_finite(latents: Tensor, specs: list[SceneSpec]) -> None:
     found = [f"{count} latents of scene {s.index} are not finite" for s, count in zip(specs, odd, strict=True) if count]
     if found:
         raise FloatingPointError(found[0])
-
-
-def _kept(volume: NDArray[np.uint8], given: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
-    """The decoded volume with all given voxels as they were given."""
-    return volume if given is None else np.where(given == UNKNOWN, volume, given)

@@ -9,6 +9,11 @@ from dyncity.scene import UNKNOWN
 from dyncity.taxonomy import taxonomy
 
 
+def with_given(volume: NDArray[np.uint8], given: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
+    """A volume with all given voxels as they were given; 255 is none."""
+    return volume if given is None else np.where(given == UNKNOWN, volume, given)
+
+
 def standing_still(volume: NDArray[np.uint8], labels: str, given: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
     """A volume in which each voxel holds one static class, or none, in all frames that have no mover there.
 
@@ -22,7 +27,7 @@ def standing_still(volume: NDArray[np.uint8], labels: str, given: NDArray[np.uin
     """
     space = taxonomy(labels)
     moving = np.isin(np.arange(256), [*space.movers, UNKNOWN])
-    whole = volume if given is None else np.where(given == UNKNOWN, volume, given)
+    whole = with_given(volume, given)
     changing = (whole != whole[0]).any(axis=0)
     voxels = whole[:, changing]  # [t, n]
     stands = ~moving[voxels]
