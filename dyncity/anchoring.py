@@ -133,6 +133,13 @@ def moved_grid(
     return np.stack([frame_on(frame, grid, grid, target_to_source) for frame in semantics])
 
 
+def covered(grid: GridSpec, window: GridSpec, grid_to_window: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """bool ``[x, y]``: columns of ``grid`` whose centres lie in ``window``."""
+    x, y = np.meshgrid(grid.axis(0), grid.axis(1), indexing="ij")
+    centers = np.stack([x, y, np.full_like(x, (window.origin[2] + window.upper[2]) / 2)], axis=-1)
+    return window.index(centers @ grid_to_window[:3, :3].T + grid_to_window[:3, 3])[1]
+
+
 def frame_on(
     semantics: NDArray[np.uint8], source: GridSpec, target: GridSpec, target_to_source: NDArray[np.float64]
 ) -> NDArray[np.uint8]:

@@ -32,6 +32,7 @@ from dyncity.scene import UNKNOWN, OccupancyScene, SceneSpec
 from dyncity.seeding import Purpose, stream
 from dyncity.trajectories import draw_grid_yaw, draw_trajectory
 from generators.fragments import without_fragments
+from generators.parked import standing_movers
 from generators.standing_still import standing_still, with_given
 
 # How often each command occurs where none is asked for.
@@ -235,10 +236,15 @@ class LatentDiffusion:
             self.vae.decode({p: plane[i : i + 1] for p, plane in planes.items()})[0].cpu().numpy()
             for i in range(len(specs))
         ]
-        grid, labels, smallest = config.clip_grid, config.taxonomy, self.sampling.smallest_vehicle
-        whole = [without_fragments(volume, grid, labels, smallest) for volume in volumes]
-        join = with_given if self.anchor is None else partial(standing_still, labels=labels)
-        return [join(volume, given=c.given) for volume, c in zip(whole, conditions, strict=True)]
+        return [self._mended(volume, c.given) for volume, c in zip(volumes, conditions, strict=True)]
+
+    def _mended(self, volume: NDArray[np.uint8], given: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
+        """A decoded volume with given voxels, without fragments of vehicles; what stands does not flicker."""
+        grid, labels, smallest = self.config.clip_grid, self.config.taxonomy, self.sampling.smallest_vehicle
+        if self.anchor is None:
+            return with_given(without_fragments(volume, grid, labels, smallest), given)
+        still = standing_movers(with_given(volume, given), labels)
+        return standing_still(without_fragments(still, grid, labels, smallest), labels, given)
 
     def _denoiser(self, encoded: ConditionBatch, conditions: list[Conditions]) -> Denoiser:
         """The DiT under guidance; by weaker selves only without a layout, which scenes obey less under it."""

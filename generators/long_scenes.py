@@ -7,7 +7,7 @@ on the grid of the new chunk. They are kept voxel for voxel; the DiT adds what c
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,13 +26,14 @@ from dyncity.conditions import (
 )
 from dyncity.config import Config, SamplingConfig
 from dyncity.errors import InputError
-from dyncity.metrics.components import components
 from dyncity.object_storage import ObjectPath
 from dyncity.scene import UNKNOWN, OccupancyScene, SceneSpec
 from dyncity.seeding import Purpose, stream
 from dyncity.taxonomy import taxonomy
 from dyncity.trajectories import draw_drive
+from generators.city_ahead import City, tiles_along
 from generators.diffusion import LatentDiffusion
+from generators.parked import parked
 
 # A chunk whose ego heads farther than this from the axes of the lattice, and does not turn, begins a new one.
 _ASKEW = np.deg2rad(12)
@@ -72,7 +73,6 @@ class LongScenes:
         self.diffusion, self.chunks, self.micro_batch = diffusion, chunks, diffusion.micro_batch
         self.shared = config.clip.frames // 2
         self.config = lengthened(config, chunks)
-        self._movers = np.isin(np.arange(256), list(taxonomy(config.taxonomy).movers))
 
     def fingerprint(self) -> dict[str, str | int | float]:
         """What decides the bytes besides the specs."""
@@ -102,38 +102,34 @@ class LongScenes:
         return Conditions(first.command, drive, grid_yaw=grid_yaw)
 
     def generate(self, specs: list[SceneSpec]) -> list[OccupancyScene]:
-        """One scene a spec; the chunks of all of them are made together."""
+        """One scene a spec; the clips of all of them are made together, first those of the city, then the chunks."""
         inner = self.diffusion.config
         length, grid = inner.clip.frames, inner.clip_grid
         whole = [self.conditions(spec) for spec in specs]
         poses = [poses_from_trajectory(c.trajectory) for c in whole if c.trajectory is not None]
-        seeds = [stream(s.seed, s.index, Purpose.LATENT_NOISE).integers(2**62, size=self.chunks) for s in specs]
+        drives = [self._clips(path, asked.grid_yaw) for path, asked in zip(poses, whole, strict=True)]
+        seeds = [stream(s.seed, s.index, Purpose.LATENT_NOISE).integers(2**62, size=2 * self.chunks) for s in specs]
+        # The first chunk is the scene that the spec alone would give.
+        before = self.diffusion.volumes(specs, [drive[0].asked() for drive in drives])
+        cities = self._cities(specs, drives, before, [s[self.chunks :] for s in seeds])
         windows: list[list[NDArray[np.uint8]]] = [[] for _ in specs]
-        before: list[NDArray[np.uint8]] = []
-        places: list[NDArray[np.float64]] = []
         for chunk in range(self.chunks):
-            start = chunk * (length - self.shared)
-            parts = [p[start : start + length] for p in poses]
             if chunk:
-                now = [self._place(place, part) for place, part in zip(places, parts, strict=True)]
-            else:
-                middle = self.config.clip.frames // 2
-                streets = [turned(p[middle], c.grid_yaw) for p, c in zip(poses, whole, strict=True)]
-                now = [along(street, part[length // 2]) for street, part in zip(streets, parts, strict=True)]
-            asked = []
-            for number, part in enumerate(parts):
-                trajectory = trajectory_from_poses(part)
-                given = self._given(before[number], np.linalg.inv(places[number]) @ now[number]) if chunk else None
-                grid_yaw = yaw_between(part[length // 2], now[number])
-                command = command_from_trajectory(trajectory)
-                asked.append(Conditions(command, trajectory, given=given, grid_yaw=grid_yaw))
-            # The first chunk is the scene that the spec alone would give.
-            drawn = [s if chunk == 0 else SceneSpec(s.index, int(k[chunk])) for s, k in zip(specs, seeds, strict=True)]
-            before, places = self.diffusion.volumes(drawn, asked), now
-            for number, part in enumerate(parts):
-                steps = np.linalg.inv(places[number]) @ part
+                known = [
+                    self._known(volume, city, drive[chunk - 1].place, drive[chunk].place)
+                    for volume, city, drive in zip(before, cities, drives, strict=True)
+                ]
+                drawn = [SceneSpec(s.index, int(k[chunk])) for s, k in zip(specs, seeds, strict=True)]
+                asked = [drive[chunk].asked(given) for drive, given in zip(drives, known, strict=True)]
+                made = self.diffusion.volumes(drawn, asked)
+                before = [
+                    city.kept(drive[chunk].place, volume)
+                    for city, drive, volume in zip(cities, drives, made, strict=True)
+                ]
+            for frames, drive, volume in zip(windows, drives, before, strict=True):
+                steps = np.linalg.inv(drive[chunk].place) @ drive[chunk].poses
                 new = range(self.shared if chunk else 0, length)
-                windows[number] += [frame_on(before[number][t], grid, inner.grid, steps[t]) for t in new]
+                frames += [frame_on(volume[t], grid, inner.grid, steps[t]) for t in new]
         return [
             OccupancyScene(
                 scene_id=f"{self.name}-{spec.index:06d}",
@@ -149,6 +145,43 @@ class LongScenes:
             )
             for spec, conditions, path, frames in zip(specs, whole, poses, windows, strict=True)
         ]  # fmt: skip
+
+    def _clips(self, poses: NDArray[np.float64], grid_yaw: float | None) -> list[_Clip]:
+        """The chunks of a drive ``[t, 4, 4]``, whose streets run along ``grid_yaw`` at its middle pose."""
+        length, step = self.diffusion.config.clip.frames, self.diffusion.config.clip.frames - self.shared
+        parts = [poses[start : start + length] for start in range(0, self.chunks * step, step)]
+        street = turned(poses[self.config.clip.frames // 2], grid_yaw)
+        clips = [_Clip(parts[0], along(street, parts[0][length // 2]))]
+        for part in parts[1:]:
+            clips.append(_Clip(part, self._place(clips[-1].place, part)))
+        return clips
+
+    def _cities(
+        self,
+        specs: list[SceneSpec],
+        drives: list[list[_Clip]],
+        first: list[NDArray[np.uint8]],
+        seeds: list[NDArray[np.int64]],
+    ) -> list[City]:
+        """What stands along each drive, from its ``first`` chunk on, tile after tile."""
+        config = self.diffusion.config
+        cities = [City(config.clip_grid, config.taxonomy) for _ in specs]
+        tiles = [tiles_along([clip.place for clip in drive], config.clip_grid) for drive in drives]
+        for city, drive, volume in zip(cities, drives, first, strict=True):
+            city.add(drive[0].place, volume)
+        for number in range(1, max(map(len, tiles))):
+            # Rows of drives that need no more tiles are made and not used: a scene does not depend on its company.
+            drawn = [SceneSpec(s.index, int(k[number])) for s, k in zip(specs, seeds, strict=True)]
+            here = [drive[clips[min(number, len(clips) - 1)]] for drive, clips in zip(drives, tiles, strict=True)]
+            asked = []
+            for clip, city in zip(here, cities, strict=True):
+                ground = city.at(clip.place)
+                asked.append(clip.asked(np.broadcast_to(ground, (config.clip.frames, *ground.shape))))
+            made = self.diffusion.volumes(drawn, asked)
+            for clips, clip, city, volume in zip(tiles, here, cities, made, strict=True):
+                if number < len(clips):
+                    city.add(clip.place, volume)
+        return cities
 
     def _place(self, before: NDArray[np.float64], part: NDArray[np.float64]) -> NDArray[np.float64]:
         """``[4, 4]`` pose of a chunk's grid: next to its middle pose, on the lattice of the chunk before.
@@ -171,22 +204,36 @@ class LongScenes:
         step[:3, :3] = np.round(step[:3, :3])
         return before @ step
 
-    def _given(self, before: NDArray[np.uint8], new_to_old: NDArray[np.float64]) -> NDArray[np.uint8]:
-        """What the chunk before knows, on the grid of the new one, ``[t, x, y, z]``; 255 is open."""
-        config = self.diffusion.config
-        known = moved_grid(before[-self.shared :], config.clip_grid, new_to_old)
-        last = known[-1]
-        stands = ~self._movers[last] & (last != taxonomy(config.taxonomy).free) | self._parked(known)
-        later = np.where(stands, last, UNKNOWN)
-        rest = np.broadcast_to(later, (config.clip.frames - self.shared, *later.shape))
-        return np.concatenate([known, rest]).astype(np.uint8)
+    def _known(
+        self, before: NDArray[np.uint8], city: City, old: NDArray[np.float64], new: NDArray[np.float64]
+    ) -> NDArray[np.uint8]:
+        """What is known of a chunk, ``[t, x, y, z]``; 255 is open: all that the chunk before it holds of the shared
+        frames, and what stands, in all frames. Where nothing stands something may move, so free space is open.
 
-    def _parked(self, known: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        """Which voxels ``[x, y, z]`` of the last of ``known`` frames belong to a mover that stood in all."""
-        movers = self._movers[known[-1]]
-        unchanged = (known == known[-1]).all(axis=0)
-        parked = np.zeros_like(movers)
-        for part in components(movers):
-            at = tuple(part.T)
-            parked[at] = unchanged[at].all()
-        return parked
+        Args:
+            before: the chunk before it, on the grid at the pose ``old``.
+            city: what stands.
+            new: the pose of its own grid.
+        """
+        config = self.diffusion.config
+        shared = moved_grid(before[-self.shared :], config.clip_grid, np.linalg.inv(old) @ new)
+        stands = city.at(new)
+        stands = np.where(stands == taxonomy(config.taxonomy).free, UNKNOWN, stands)
+        stopped = parked(shared, config.taxonomy)
+        later = np.where(stopped, shared[-1], stands)
+        rest = np.broadcast_to(later, (config.clip.frames - self.shared, *later.shape))
+        return np.concatenate([np.where(shared == UNKNOWN, stands, shared), rest]).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class _Clip:
+    """A chunk or a tile: ``[t, 4, 4]`` poses of its frames, and that of its grid, ``[4, 4]``."""
+
+    poses: NDArray[np.float64]
+    place: NDArray[np.float64]
+
+    def asked(self, given: NDArray[np.uint8] | None = None) -> Conditions:
+        """Its conditions, with what is known of it."""
+        trajectory = trajectory_from_poses(self.poses)
+        grid_yaw = yaw_between(self.poses[len(self.poses) // 2], self.place)
+        return Conditions(command_from_trajectory(trajectory), trajectory, given=given, grid_yaw=grid_yaw)

@@ -10,21 +10,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from dyncity.anchoring import along
+from dyncity.anchoring import along, covered
 from dyncity.conditions import poses_from_trajectory, turned
 from dyncity.config import Config
-from dyncity.grid import GridSpec
 from dyncity.scene import UNKNOWN
 from dyncity.taxonomy import taxonomy
 
 KINDS = ("frame", "before", "hole", "side")
-
-
-def covered(grid: GridSpec, window: GridSpec, grid_to_window: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """bool ``[x, y]``: columns of ``grid`` whose centres lie in ``window``."""
-    x, y = np.meshgrid(grid.axis(0), grid.axis(1), indexing="ij")
-    centers = np.stack([x, y, np.full_like(x, (window.origin[2] + window.upper[2]) / 2)], axis=-1)
-    return window.index(centers @ grid_to_window[:3, :3].T + grid_to_window[:3, 3])[1]
 
 
 def draw_given(

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from small_models import small_config
 
-from dyncity.conditions import Conditions, poses_from_trajectory, turned
+from dyncity.conditions import Conditions, poses_from_trajectory
 from dyncity.errors import InputError
 from dyncity.scene import UNKNOWN, SceneSpec
 from dyncity.taxonomy import NATIVE
+from generators.city_ahead import City
 from generators.diffusion import LatentDiffusion
 from generators.long_scenes import LongScenes
-from generators.standing_still import standing_still
 
 
 @pytest.fixture(scope="module")
@@ -103,17 +103,17 @@ def test_walls_stay_voxel_for_voxel_through_a_turn(diffusion: LatentDiffusion) -
     drive = np.stack([6 * np.sin(yaw), 6 * (1 - np.cos(yaw)), yaw], axis=1)
     conditions = source.conditions(SceneSpec(0, 1, Conditions(trajectory=drive)))
     assert conditions.grid_yaw is not None
-    parts = [poses_from_trajectory(drive)[k : k + 4] for k in (0, 2)]
-    first = turned(parts[0][2], conditions.grid_yaw)
-    second = source._place(first, parts[1])
+    first, second = source._clips(poses_from_trajectory(drive), conditions.grid_yaw)
     shape = diffusion.config.clip_shape
     before = np.where(np.random.default_rng(0).random(shape[1:]) < 0.3, wall, NATIVE.free)
-    before = np.broadcast_to(before, shape).astype(np.uint8)
-    given = source._given(before, np.linalg.inv(first) @ second)
-    back = source._given(given, np.linalg.inv(second) @ first)[-1]
+    city = City(diffusion.config.clip_grid, "native")
+    city.add(first.place, np.broadcast_to(before, shape).astype(np.uint8))
+    there = City(diffusion.config.clip_grid, "native")
+    there.add(second.place, city.at(second.place)[None])
+    back = there.at(first.place)
     known = back != UNKNOWN
     assert known.mean() > 0.15
-    np.testing.assert_array_equal(back[known], before[0][known])
+    np.testing.assert_array_equal(back[known], before[known])
 
 
 def test_what_stood_stays_and_nothing_comes_up_where_it_was_free(diffusion: LatentDiffusion) -> None:
@@ -122,14 +122,16 @@ def test_what_stood_stays_and_nothing_comes_up_where_it_was_free(diffusion: Late
     before = np.full(shape, NATIVE.free, np.uint8)
     before[:, 2, 2, 1] = before[-1, 4, 4, 1] = car  # one parked, one that has just come
     before[:, 6, 6, 1] = wall
-    given = source._given(before, np.eye(4))
+    city = City(diffusion.config.clip_grid, "native")
+    city.add(np.eye(4), before)
+    given = source._known(before, city, np.eye(4), np.eye(4))
     assert (given[:, 2, 2, 1] == car).all()
     assert given[source.shared - 1, 4, 4, 1] == car
     assert (given[source.shared :, 4, 4, 1] == UNKNOWN).all()
     assert (given[:, 6, 6, 1] == wall).all()
     made = np.where(given == UNKNOWN, wall, given)
     made[-1, 8, 8, 1] = car
-    kept = standing_still(made, "native", given)
+    kept = city.kept(np.eye(4), made)
     assert kept[-1, 8, 8, 1] == car  # what moves may come
     assert (kept[source.shared :, 3, 3, 1] == NATIVE.free).all()
     np.testing.assert_array_equal(kept[: source.shared], made[: source.shared])

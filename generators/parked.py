@@ -1,0 +1,64 @@
+"""What moves by itself and stands: parked vehicles, people who wait."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dyncity.metrics.components import components
+from dyncity.metrics.vehicles import VEHICLES
+from dyncity.taxonomy import taxonomy
+from generators.standing_still import without_movers
+
+# Of the voxels that a mover covers in the first or the last frames, the share that it covers in both, if it stands.
+_LEAST_SHARED = 0.6
+
+
+def parked(frames: NDArray[np.uint8], labels: str) -> NDArray[np.bool_]:
+    """Which voxels ``[x, y, z]`` belong to a vehicle that is the same in all of ``frames`` ``[t, x, y, z]``."""
+    unchanged = (frames == frames[0]).all(axis=0)
+    found = np.zeros_like(unchanged)
+    for part in components(np.isin(frames[0], _wheels(labels))):
+        at = tuple(part.T)
+        found[at] = unchanged[at].all()
+    return found
+
+
+def standing_movers(volume: NDArray[np.uint8], labels: str) -> NDArray[np.uint8]:
+    """A volume ``[t, x, y, z]`` fixed to the world in which movers that stand are the same in all frames.
+
+    Where one stands is what it covers in half of the frames; it stands if it covers about the same in the first frames
+    as in the last. What it covers beside that in some frames becomes what is there in the others.
+    """
+    movers, wheels = list(taxonomy(labels).movers), _wheels(labels)
+    bare = without_movers(volume, labels)
+    result, third = volume.copy(), max(1, len(volume) * 3 // 8)
+    for ids in (wheels, [i for i in movers if i not in wheels]):
+        covered = np.isin(volume, ids)
+        often = covered.mean(axis=0) >= 0.5
+        begun, ended = (part.mean(axis=0) >= 0.5 for part in (covered[:third], covered[-third:]))
+        for part in components(often):
+            low, high = np.maximum(part.min(axis=0) - 1, 0), part.max(axis=0) + 2
+            box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+            core = np.zeros(often[box].shape, bool)
+            core[tuple((part - low).T)] = True
+            near = _grown(core)
+            first, last = begun[box] & near, ended[box] & near
+            if (first & last).sum() < _LEAST_SHARED * (first | last).sum():
+                continue
+            at = (slice(None), *box)
+            seen = volume[at][:, core]
+            name = np.bincount(seen[np.isin(seen, ids)], minlength=256).argmax()
+            beside = near & ~often[box] & covered[at]
+            result[at] = np.where(core, name, np.where(beside, bare[box], result[at]))
+    return result
+
+
+def _wheels(labels: str) -> list[int]:
+    return [i for i, name in enumerate(taxonomy(labels).classes) if name in VEHICLES]
+
+
+def _grown(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """A mask ``[x, y, z]`` with all neighbours, by faces, edges and corners."""
+    windows = np.lib.stride_tricks.sliding_window_view(np.pad(mask, 1), (3, 3, 3))
+    return np.logical_or.reduce(windows, axis=(3, 4, 5))
