@@ -25,14 +25,14 @@ from dyncity.fetched_checkpoint import fetched
 from dyncity.hexplane import planes_of, rollout_shape
 from dyncity.layout import encode_layout, layout_cells, layout_channels
 from dyncity.models.attention import resolve_backend
-from dyncity.models.conditioning import ConditionBatch, encode_conditions
+from dyncity.models.conditioning import ConditionBatch, Route, encode_conditions
 from dyncity.models.given import encode_given, normalised_given
 from dyncity.object_storage import ObjectPath
 from dyncity.scene import UNKNOWN, OccupancyScene, SceneSpec
 from dyncity.seeding import Purpose, stream
 from dyncity.trajectories import draw_grid_yaw, draw_trajectory
 from generators.fragments import without_fragments
-from generators.parked import standing_movers
+from generators.standing_movers import standing_movers
 from generators.standing_still import standing_still, with_given
 
 # How often each command occurs where none is asked for.
@@ -202,12 +202,15 @@ class LatentDiffusion:
         return facts | ({"contradictions": len(found)} if found else {})
 
     @torch.inference_mode()
-    def volumes(self, specs: list[SceneSpec], conditions: list[Conditions]) -> list[NDArray[np.uint8]]:
+    def volumes(
+        self, specs: list[SceneSpec], conditions: list[Conditions], routes: list[Route] | None = None
+    ) -> list[NDArray[np.uint8]]:
         """Class ids ``[t, x, y, z]`` on the clip's grid, with all given voxels as they were given.
 
         Args:
             specs: decide the noise.
             conditions: in full, as ``conditions`` makes them.
+            routes: where each leads beyond its clip, if it is known.
 
         Raises:
             FloatingPointError: a latent or a logit is not finite.
@@ -224,6 +227,7 @@ class LatentDiffusion:
             config.clip_grid,
             config.vae.downsample[1:3],
             [c.grid_yaw or 0.0 for c in conditions],
+            routes,
         ).to(self.device)
         encoded = replace(encoded, **self._maps(conditions))
         half = self.sampling.precision == "bfloat16"

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from dyncity.grid import GridSpec
 from dyncity.metrics.components import components
-from dyncity.metrics.vehicles import FILL, LENGTH, VEHICLES, WIDTH, footprint
+from dyncity.metrics.vehicles import FILL, LENGTH, WIDTH, footprint, vehicle_ids
 from dyncity.scene import UNKNOWN
 from dyncity.taxonomy import taxonomy
 
@@ -33,8 +33,7 @@ def without_fragments(
     """
     if not any(smallest):
         return volume
-    space = taxonomy(labels)
-    ids = [i for i, name in enumerate(space.classes) if name in VEHICLES]
+    ids, free = vehicle_ids(labels), taxonomy(labels).free
     edges = np.array(grid.voxel_size)
     cleaned = volume.copy()
     for frame, voxels in zip(cleaned, volume, strict=True):
@@ -43,7 +42,7 @@ def without_fragments(
         beside = np.logical_or.reduce(np.lib.stride_tricks.sliding_window_view(open_ended, (3, 3)), axis=(2, 3))
         for part in components(np.isin(voxels, ids)):
             if not beside[part[:, 0], part[:, 1]].any():
-                frame[tuple(part.T)] = space.free
+                frame[tuple(part.T)] = free
                 for kept in _vehicles(part, edges, smallest):
                     frame[tuple(kept.T)] = voxels[tuple(kept.T)]
     return cleaned

@@ -26,14 +26,15 @@ from dyncity.conditions import (
 )
 from dyncity.config import Config, SamplingConfig
 from dyncity.errors import InputError
+from dyncity.models.conditioning import Route
 from dyncity.object_storage import ObjectPath
+from dyncity.parked import parked
 from dyncity.scene import UNKNOWN, OccupancyScene, SceneSpec
 from dyncity.seeding import Purpose, stream
 from dyncity.taxonomy import taxonomy
 from dyncity.trajectories import draw_drive
 from generators.city_ahead import City, tiles_along
 from generators.diffusion import LatentDiffusion
-from generators.parked import parked
 
 # A chunk whose ego heads farther than this from the axes of the lattice, and does not turn, begins a new one.
 _ASKEW = np.deg2rad(12)
@@ -110,7 +111,8 @@ class LongScenes:
         drives = [self._clips(path, asked.grid_yaw) for path, asked in zip(poses, whole, strict=True)]
         seeds = [stream(s.seed, s.index, Purpose.LATENT_NOISE).integers(2**62, size=2 * self.chunks) for s in specs]
         # The first chunk is the scene that the spec alone would give.
-        before = self.diffusion.volumes(specs, [drive[0].asked() for drive in drives])
+        begun = [drive[0] for drive in drives]
+        before = self.diffusion.volumes(specs, [c.asked() for c in begun], [c.route for c in begun])
         cities = self._cities(specs, drives, before, [s[self.chunks :] for s in seeds])
         windows: list[list[NDArray[np.uint8]]] = [[] for _ in specs]
         for chunk in range(self.chunks):
@@ -149,11 +151,13 @@ class LongScenes:
     def _clips(self, poses: NDArray[np.float64], grid_yaw: float | None) -> list[_Clip]:
         """The chunks of a drive ``[t, 4, 4]``, whose streets run along ``grid_yaw`` at its middle pose."""
         length, step = self.diffusion.config.clip.frames, self.diffusion.config.clip.frames - self.shared
-        parts = [poses[start : start + length] for start in range(0, self.chunks * step, step)]
         street = turned(poses[self.config.clip.frames // 2], grid_yaw)
-        clips = [_Clip(parts[0], along(street, parts[0][length // 2]))]
-        for part in parts[1:]:
-            clips.append(_Clip(part, self._place(clips[-1].place, part)))
+        clips: list[_Clip] = []
+        for start in range(0, self.chunks * step, step):
+            part = poses[start : start + length]
+            place = self._place(clips[-1].place, part) if clips else along(street, part[length // 2])
+            there = (np.linalg.inv(part[0]) @ poses)[:, :2, 3]
+            clips.append(_Clip(part, place, (there[:start], there[start + length :])))
         return clips
 
     def _cities(
@@ -177,7 +181,7 @@ class LongScenes:
             for clip, city in zip(here, cities, strict=True):
                 ground = city.at(clip.place)
                 asked.append(clip.asked(np.broadcast_to(ground, (config.clip.frames, *ground.shape))))
-            made = self.diffusion.volumes(drawn, asked)
+            made = self.diffusion.volumes(drawn, asked, [clip.route for clip in here])
             for clips, clip, city, volume in zip(tiles, here, cities, made, strict=True):
                 if number < len(clips):
                     city.add(clip.place, volume)
@@ -227,10 +231,11 @@ class LongScenes:
 
 @dataclass(frozen=True)
 class _Clip:
-    """A chunk or a tile: ``[t, 4, 4]`` poses of its frames, and that of its grid, ``[4, 4]``."""
+    """A chunk or a tile: ``[t, 4, 4]`` poses of its frames, that of its grid, ``[4, 4]``, and where the drive leads."""
 
     poses: NDArray[np.float64]
     place: NDArray[np.float64]
+    route: Route
 
     def asked(self, given: NDArray[np.uint8] | None = None) -> Conditions:
         """Its conditions, with what is known of it."""

@@ -59,10 +59,14 @@ class Vehicle:
         return self.fill >= FILL and all(low <= value <= high for value, (low, high) in limits)
 
 
+def vehicle_ids(labels: str) -> list[int]:
+    """Ids of the four-wheeled classes of a label space."""
+    return [i for i, name in enumerate(taxonomy(labels).classes) if name in VEHICLES]
+
+
 def vehicles_of(scene: OccupancyScene) -> list[Vehicle]:
     """The vehicles of all frames that are wholly within the known part of the window, in order of frames."""
-    space = taxonomy(scene.taxonomy)
-    ids = [i for i, name in enumerate(space.classes) if name in VEHICLES]
+    ids = vehicle_ids(scene.taxonomy)
     size = np.array(scene.grid.voxel_size)
     found = []
     for t, pose in enumerate(scene.grid_poses()):

@@ -15,6 +15,8 @@ from dyncity.grid import GridSpec
 NO_COMMAND = len(COMMANDS)
 PATH_CHANNELS = 2
 _PATH_SIGMA = 1.2  # metres: about half a lane
+# Where a drive leads before and after a clip, ``[n, 2]`` and ``[m, 2]``, relative to its first frame.
+Route = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,11 @@ class ConditionBatch:
 
 
 def draw_path(
-    trajectory: NDArray[np.float64], grid: GridSpec, factors: tuple[int, int], grid_yaw: float = 0.0
+    trajectory: NDArray[np.float64],
+    grid: GridSpec,
+    factors: tuple[int, int],
+    grid_yaw: float = 0.0,
+    route: Route | None = None,
 ) -> NDArray[np.float32]:
     """The ego path in the xy plane of a world-fixed clip, ``[2, x, y]``.
 
@@ -105,18 +111,22 @@ def draw_path(
         grid: the grid of the clip, placed by the pose of frame t // 2.
         factors: halvings of the latent plane along x and y.
         grid_yaw: how far the grid is turned against that pose, radians.
+        route: of the drive that the clip is part of.
     """
     x0, y0, yaw = trajectory[len(trajectory) // 2] + (0.0, 0.0, grid_yaw)
     cos, sin = np.cos(yaw), np.sin(yaw)
-    moved = trajectory[:, :2] - (x0, y0)
+    before, after = (np.zeros((0, 2)),) * 2 if route is None else route
+    moved = np.concatenate([before, trajectory[:, :2], after]) - (x0, y0)
     points = moved @ np.array([[cos, -sin], [sin, cos]])
-    fine = np.linspace(0, len(points) - 1, 8 * (len(points) - 1) + 1)
-    path = np.stack([np.interp(fine, np.arange(len(points)), points[:, i]) for i in (0, 1)], axis=1)
+    steps = np.arange(len(points)) - len(before)
+    fine = np.linspace(steps[0], steps[-1], 8 * (len(points) - 1) + 1)
+    path = np.stack([np.interp(fine, steps, points[:, i]) for i in (0, 1)], axis=1)
     centers = [grid.axis(i).reshape(-1, f).mean(1) for i, f in enumerate(factors)]
     squared = (centers[0][:, None, None] - path[:, 0]) ** 2 + (centers[1][None, :, None] - path[:, 1]) ** 2
     nearest = squared.argmin(-1)
     near = np.exp(-np.take_along_axis(squared, nearest[..., None], -1)[..., 0] / (2 * _PATH_SIGMA**2))
-    return np.stack([near, near * fine[nearest] / max(len(points) - 1, 1)]).astype(np.float32)
+    passed = np.clip(fine / max(len(trajectory) - 1, 1), 0.0, 1.0)
+    return np.stack([near, near * passed[nearest]]).astype(np.float32)
 
 
 def encode_conditions(
@@ -126,8 +136,11 @@ def encode_conditions(
     grid: GridSpec,
     factors: tuple[int, int],
     grid_yaws: list[float] | None = None,
+    routes: list[Route] | None = None,
 ) -> ConditionBatch:
-    """Conditions of b samples as a batch; trajectories are ``[t, 3]``, grids turned by ``grid_yaws`` (None: not)."""
+    """Conditions of b samples as a batch; trajectories are ``[t, 3]``, grids turned by ``grid_yaws`` (None: not), and
+    the clips may be parts of drives along ``routes``.
+    """
     b = len(commands)
     shape = (grid.shape[0] // factors[0], grid.shape[1] // factors[1])
     vectors = np.zeros((b, frames, 3), np.float32)
@@ -136,7 +149,8 @@ def encode_conditions(
     for i, trajectory in enumerate(trajectories):
         if trajectory is not None:
             vectors[i] = trajectory * (0.1, 0.1, 1.0)
-            paths[i] = draw_path(trajectory, grid, factors, 0.0 if grid_yaws is None else grid_yaws[i])
+            yaw, route = 0.0 if grid_yaws is None else grid_yaws[i], None if routes is None else routes[i]
+            paths[i] = draw_path(trajectory, grid, factors, yaw, route)
             present[i] = 1
     ids = [NO_COMMAND if c is None else COMMANDS.index(c) for c in commands]
     return ConditionBatch(

@@ -1,8 +1,9 @@
 """Which voxels of a training clip are given to the DiT: what each edit will know of a scene.
 
 Four kinds, drawn with equal shares: one frame (single-frame generation); the chunk before, whose last frames
-are shared and whose static voxels are known as far as it reached (long sequences); everything but a hole in
-space and perhaps in time (inpainting); one side (outpainting).
+are shared, and static voxels, in half of the rows as far as that chunk reached, in the others everywhere, as where the
+city was made before (long sequences); everything but a hole in space and perhaps in time (inpainting); one side
+(outpainting).
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ from numpy.typing import NDArray
 from dyncity.anchoring import along, covered
 from dyncity.conditions import poses_from_trajectory, turned
 from dyncity.config import Config
+from dyncity.parked import parked
 from dyncity.scene import UNKNOWN
 from dyncity.taxonomy import taxonomy
 
 KINDS = ("frame", "before", "hole", "side")
+_CITY_KNOWN = 0.5  # of the rows with the chunk before
 
 
 def draw_given(
@@ -52,8 +55,8 @@ def draw_given(
         space = taxonomy(config.taxonomy)
         still = np.ones(256, bool)
         still[[space.free, UNKNOWN, *space.movers]] = False
-        given = reached & still[ids]
-        given[:shared] = reached
+        given = (reached | (rng.random() < _CITY_KNOWN)) & (still[ids] | parked(ids, config.taxonomy))
+        given[:shared] |= reached
     elif kind == "hole":
         size = np.maximum(2, (rng.uniform(0.15, 0.6, 2) * (x, y)).astype(int))
         low = [int(rng.integers(0, n - s + 1)) for n, s in zip((x, y), size, strict=True)]

@@ -113,6 +113,19 @@ def test_the_path_is_drawn_where_the_ego_drives() -> None:
     assert share.flat[first] < 0.2 < 0.8 < share.flat[later]
 
 
+def test_the_route_goes_on_where_the_clip_ends() -> None:
+    trajectory = np.array([[0, 0, 0], [1, 0, 0], [2, 0, 0], [3, 0, 0]], float)
+    before, after = np.array([[-4.0, 0.0], [-2.0, 0.0]]), np.array([[4.0, 0.0], [4.0, 4.0]])
+    alone, drawn = draw_path(trajectory, GRID, (2, 2)), draw_path(trajectory, GRID, (2, 2), route=(before, after))
+    assert (drawn[0] >= alone[0] - 1e-6).all()
+    # Cells of 2 m around the middle pose at (2, 0): the route begins 6 m behind it and ends 2 m ahead, 4 m to the left.
+    assert alone[0, 1, 2:4].max() < 0.1 < drawn[0, 1, 2:4].max()
+    assert alone[0, 5, 5] < 0.1 < drawn[0, 5, 5]
+    assert drawn[1, 1, 2:4].max() < 1e-6  # before the clip
+    np.testing.assert_allclose(drawn[1, 5, 5], drawn[0, 5, 5], rtol=1e-5)  # after it
+    np.testing.assert_array_equal(draw_path(trajectory, GRID, (2, 2), route=(before[:0], after[:0])), alone)
+
+
 def test_euler_follows_a_straight_flow_exactly() -> None:
     data, noise = torch.randn(2, 3, 4, 4), torch.randn(2, 3, 4, 4)
     _, velocity = interpolate(data, noise, torch.rand(2))

@@ -1,4 +1,4 @@
-"""What moves by itself and stands: parked vehicles, people who wait."""
+"""What moves by itself and stands does not flicker: parked vehicles, people who wait."""
 
 from __future__ import annotations
 
@@ -6,22 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dyncity.metrics.components import components
-from dyncity.metrics.vehicles import VEHICLES
+from dyncity.metrics.vehicles import vehicle_ids
 from dyncity.taxonomy import taxonomy
 from generators.standing_still import without_movers
 
 # Of the voxels that a mover covers in the first or the last frames, the share that it covers in both, if it stands.
 _LEAST_SHARED = 0.6
-
-
-def parked(frames: NDArray[np.uint8], labels: str) -> NDArray[np.bool_]:
-    """Which voxels ``[x, y, z]`` belong to a vehicle that is the same in all of ``frames`` ``[t, x, y, z]``."""
-    unchanged = (frames == frames[0]).all(axis=0)
-    found = np.zeros_like(unchanged)
-    for part in components(np.isin(frames[0], _wheels(labels))):
-        at = tuple(part.T)
-        found[at] = unchanged[at].all()
-    return found
 
 
 def standing_movers(volume: NDArray[np.uint8], labels: str) -> NDArray[np.uint8]:
@@ -30,7 +20,7 @@ def standing_movers(volume: NDArray[np.uint8], labels: str) -> NDArray[np.uint8]
     Where one stands is what it covers in half of the frames; it stands if it covers about the same in the first frames
     as in the last. What it covers beside that in some frames becomes what is there in the others.
     """
-    movers, wheels = list(taxonomy(labels).movers), _wheels(labels)
+    movers, wheels = list(taxonomy(labels).movers), vehicle_ids(labels)
     bare = without_movers(volume, labels)
     result, third = volume.copy(), max(1, len(volume) * 3 // 8)
     for ids in (wheels, [i for i in movers if i not in wheels]):
@@ -52,10 +42,6 @@ def standing_movers(volume: NDArray[np.uint8], labels: str) -> NDArray[np.uint8]
             beside = near & ~often[box] & covered[at]
             result[at] = np.where(core, name, np.where(beside, bare[box], result[at]))
     return result
-
-
-def _wheels(labels: str) -> list[int]:
-    return [i for i, name in enumerate(taxonomy(labels).classes) if name in VEHICLES]
 
 
 def _grown(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from dyncity.parked import parked
 from dyncity.taxonomy import NATIVE
-from generators.parked import parked, standing_movers
+from generators.standing_movers import standing_movers
 
 CAR, TRUCK, PEDESTRIAN, ROAD = (NATIVE.id(name) for name in ("car", "truck", "pedestrian", "road"))
 FRAMES, SHAPE = 8, (24, 16, 4)
