@@ -18,6 +18,7 @@ from dyncity.conditions import (
     Conditions,
     command_from_trajectory,
     grid_yaw_from,
+    poses_from_trajectory,
     trajectory_from_poses,
     turned,
     yaw_between,
@@ -124,6 +125,23 @@ def along(place: NDArray[np.float64], pose: NDArray[np.float64]) -> NDArray[np.f
     found = np.array(turned(place, quarters * np.pi / 2))
     found[:3, 3] = pose[:3, 3]
     return found
+
+
+def path_on_grid(
+    trajectory: NDArray[np.float64], anchor: int | None, grid_yaw: float | None
+) -> list[tuple[float, float, float]]:
+    """x, y (metres) and yaw (radians) of the ego in each frame, in the frame of a clip's grid.
+
+    Args:
+        trajectory: ``[t, 3]`` of the ego.
+        anchor: the frame whose pose places the grid; None: each frame's own.
+        grid_yaw: how far the grid is turned against that pose.
+    """
+    if anchor is None:
+        return [(0.0, 0.0, 0.0)] * len(trajectory)
+    poses = poses_from_trajectory(trajectory)
+    relative = np.linalg.inv(turned(poses[anchor], grid_yaw)) @ poses
+    return [(float(p[0, 3]), float(p[1, 3]), float(np.arctan2(p[1, 0], p[0, 0]))) for p in relative]
 
 
 def moved_grid(

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dyncity.conditions import LAYOUT_CLASSES, Agent, Conditions, Layout, poses_from_trajectory, turned
+from dyncity.anchoring import path_on_grid
+from dyncity.conditions import LAYOUT_CLASSES, Agent, Conditions, Layout
 from dyncity.grid import GridSpec
 from dyncity.layout import MOVING, covered_columns, layout_of
 from dyncity.metrics.ego_path import CAR
@@ -60,7 +61,7 @@ def contradictions(asked: Conditions, grid: GridSpec, labels: str, anchor: int |
     """
     if asked.layout is None and asked.given is None:
         return []
-    path = [] if asked.trajectory is None else _path(asked.trajectory, anchor, asked.grid_yaw)
+    path = [] if asked.trajectory is None else path_on_grid(asked.trajectory, anchor, asked.grid_yaw)
     found: list[Found] = []
     if asked.layout is not None:
         found += _path_in_layout(path, asked.layout, grid)
@@ -71,15 +72,6 @@ def contradictions(asked: Conditions, grid: GridSpec, labels: str, anchor: int |
     if asked.layout is not None and asked.given is not None:
         found += _layout_in_given(asked.layout, asked.given, grid, labels)
     return _runs(found)
-
-
-def _path(trajectory: NDArray[np.float64], anchor: int | None, grid_yaw: float | None) -> list[Pose]:
-    """Where the ego is in each frame, in the frame of the grid."""
-    if anchor is None:
-        return [(0.0, 0.0, 0.0)] * len(trajectory)
-    poses = poses_from_trajectory(trajectory)
-    relative = np.linalg.inv(turned(poses[anchor], grid_yaw)) @ poses
-    return [(float(p[0, 3]), float(p[1, 3]), float(np.arctan2(p[1, 0], p[0, 0]))) for p in relative]
 
 
 def _path_in_layout(path: list[Pose], layout: Layout, grid: GridSpec) -> Iterator[Found]:

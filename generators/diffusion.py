@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dyncity.anchoring import ego_windows
+from dyncity.anchoring import ego_windows, path_on_grid
 from dyncity.checkpoint import load_checkpoint, weights_digest
 from dyncity.conditions import COMMANDS, Conditions, Layout, command_from_trajectory, poses_from_trajectory
 from dyncity.config import SAMPLERS, Config, SamplingConfig
@@ -25,12 +25,13 @@ from dyncity.fetched_checkpoint import fetched
 from dyncity.hexplane import planes_of, rollout_shape
 from dyncity.layout import encode_layout, layout_cells, layout_channels
 from dyncity.models.attention import resolve_backend
-from dyncity.models.conditioning import ConditionBatch, Route, encode_conditions
+from dyncity.models.conditioning import NO_ROUTE, ConditionBatch, Route, encode_conditions
 from dyncity.models.given import encode_given, normalised_given
 from dyncity.object_storage import ObjectPath
 from dyncity.scene import UNKNOWN, OccupancyScene, SceneSpec
 from dyncity.seeding import Purpose, stream
 from dyncity.trajectories import draw_grid_yaw, draw_trajectory
+from generators.ego_space import clear_of_movers
 from generators.fragments import without_fragments
 from generators.standing_movers import standing_movers
 from generators.standing_still import standing_still, with_given
@@ -240,15 +241,24 @@ class LatentDiffusion:
             self.vae.decode({p: plane[i : i + 1] for p, plane in planes.items()})[0].cpu().numpy()
             for i in range(len(specs))
         ]
-        return [self._mended(volume, c.given) for volume, c in zip(volumes, conditions, strict=True)]
+        ways = [NO_ROUTE] * len(specs) if routes is None else routes
+        return [self._mended(volume, c, way) for volume, c, way in zip(volumes, conditions, ways, strict=True)]
 
-    def _mended(self, volume: NDArray[np.uint8], given: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
-        """A decoded volume with given voxels, without fragments of vehicles; what stands does not flicker."""
+    def _mended(self, volume: NDArray[np.uint8], asked: Conditions, route: Route) -> NDArray[np.uint8]:
+        """A decoded volume with given voxels, without fragments of vehicles; what stands does not flicker, and nobody
+        is in the space of the ego.
+        """
         grid, labels, smallest = self.config.clip_grid, self.config.taxonomy, self.sampling.smallest_vehicle
         if self.anchor is None:
-            return with_given(without_fragments(volume, grid, labels, smallest), given)
-        still = standing_movers(with_given(volume, given), labels)
-        return standing_still(without_fragments(still, grid, labels, smallest), labels, given)
+            return with_given(without_fragments(volume, grid, labels, smallest), asked.given)
+        whole = standing_movers(with_given(volume, asked.given), grid, labels)
+        whole = without_fragments(whole, grid, labels, smallest)
+        if asked.trajectory is not None:
+            before, after = route
+            drive = np.concatenate([before, asked.trajectory, after])
+            path = path_on_grid(drive, len(before) + self.anchor, asked.grid_yaw)
+            whole = clear_of_movers(whole, path, len(before), grid, labels)
+        return standing_still(whole, labels, asked.given)
 
     def _denoiser(self, encoded: ConditionBatch, conditions: list[Conditions]) -> Denoiser:
         """The DiT under guidance; by weaker selves only without a layout, which scenes obey less under it."""

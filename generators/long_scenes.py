@@ -123,7 +123,7 @@ class LongScenes:
                 ]
                 drawn = [SceneSpec(s.index, int(k[chunk])) for s, k in zip(specs, seeds, strict=True)]
                 asked = [drive[chunk].asked(given) for drive, given in zip(drives, known, strict=True)]
-                made = self.diffusion.volumes(drawn, asked)
+                made = self.diffusion.volumes(drawn, asked, [drive[chunk].route for drive in drives])
                 before = [
                     city.kept(drive[chunk].place, volume)
                     for city, drive, volume in zip(cities, drives, made, strict=True)
@@ -156,8 +156,9 @@ class LongScenes:
         for start in range(0, self.chunks * step, step):
             part = poses[start : start + length]
             place = self._place(clips[-1].place, part) if clips else along(street, part[length // 2])
-            there = (np.linalg.inv(part[0]) @ poses)[:, :2, 3]
-            clips.append(_Clip(part, place, (there[:start], there[start + length :])))
+            seen = np.linalg.inv(part[0]) @ poses
+            drive = np.stack([seen[:, 0, 3], seen[:, 1, 3], np.arctan2(seen[:, 1, 0], seen[:, 0, 0])], axis=1)
+            clips.append(_Clip(part, place, (drive[:start], drive[start + length :])))
         return clips
 
     def _cities(

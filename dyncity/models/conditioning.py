@@ -15,8 +15,9 @@ from dyncity.grid import GridSpec
 NO_COMMAND = len(COMMANDS)
 PATH_CHANNELS = 2
 _PATH_SIGMA = 1.2  # metres: about half a lane
-# Where a drive leads before and after a clip, ``[n, 2]`` and ``[m, 2]``, relative to its first frame.
+# Where a drive leads before and after a clip, ``[n, 3]`` and ``[m, 3]``: rows as of the clip's trajectory.
 Route = tuple[NDArray[np.float64], NDArray[np.float64]]
+NO_ROUTE: Route = (np.zeros((0, 3)), np.zeros((0, 3)))
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def draw_path(
     grid: GridSpec,
     factors: tuple[int, int],
     grid_yaw: float = 0.0,
-    route: Route | None = None,
+    route: Route = NO_ROUTE,
 ) -> NDArray[np.float32]:
     """The ego path in the xy plane of a world-fixed clip, ``[2, x, y]``.
 
@@ -115,8 +116,8 @@ def draw_path(
     """
     x0, y0, yaw = trajectory[len(trajectory) // 2] + (0.0, 0.0, grid_yaw)
     cos, sin = np.cos(yaw), np.sin(yaw)
-    before, after = (np.zeros((0, 2)),) * 2 if route is None else route
-    moved = np.concatenate([before, trajectory[:, :2], after]) - (x0, y0)
+    before, after = route
+    moved = np.concatenate([before, trajectory, after])[:, :2] - (x0, y0)
     points = moved @ np.array([[cos, -sin], [sin, cos]])
     steps = np.arange(len(points)) - len(before)
     fine = np.linspace(steps[0], steps[-1], 8 * (len(points) - 1) + 1)
@@ -149,7 +150,7 @@ def encode_conditions(
     for i, trajectory in enumerate(trajectories):
         if trajectory is not None:
             vectors[i] = trajectory * (0.1, 0.1, 1.0)
-            yaw, route = 0.0 if grid_yaws is None else grid_yaws[i], None if routes is None else routes[i]
+            yaw, route = 0.0 if grid_yaws is None else grid_yaws[i], NO_ROUTE if routes is None else routes[i]
             paths[i] = draw_path(trajectory, grid, factors, yaw, route)
             present[i] = 1
     ids = [NO_COMMAND if c is None else COMMANDS.index(c) for c in commands]

@@ -14,7 +14,9 @@ from dyncity.conditions import Conditions, Layout, command_from_trajectory, pose
 from dyncity.config import SamplingConfig
 from dyncity.errors import InputError
 from dyncity.hexplane import planes_of, rollout_shape
+from dyncity.metrics.ego_path import ego_path
 from dyncity.scene import UNKNOWN, SceneSpec
+from dyncity.taxonomy import NATIVE
 from generators.diffusion import LatentDiffusion
 
 
@@ -46,6 +48,8 @@ def test_poses_carry_out_the_command(source: LatentDiffusion, command: str) -> N
     for scene in source.generate([SceneSpec(i, 0, Conditions(command)) for i in range(2)]):
         assert command_from_trajectory(scene.conditions.trajectory) == command
         np.testing.assert_allclose(scene.poses, poses_from_trajectory(scene.conditions.trajectory))
+        assert ego_path(scene)[1] == 1.0  # free of movers
+        assert np.isin(scene.semantics, NATIVE.movers).any()
 
 
 def test_a_given_trajectory_is_followed_exactly(source: LatentDiffusion) -> None:

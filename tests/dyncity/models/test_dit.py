@@ -115,7 +115,7 @@ def test_the_path_is_drawn_where_the_ego_drives() -> None:
 
 def test_the_route_goes_on_where_the_clip_ends() -> None:
     trajectory = np.array([[0, 0, 0], [1, 0, 0], [2, 0, 0], [3, 0, 0]], float)
-    before, after = np.array([[-4.0, 0.0], [-2.0, 0.0]]), np.array([[4.0, 0.0], [4.0, 4.0]])
+    before, after = np.array([[-4.0, 0, 0], [-2.0, 0, 0]]), np.array([[4.0, 0, 0], [4.0, 4.0, 0]])
     alone, drawn = draw_path(trajectory, GRID, (2, 2)), draw_path(trajectory, GRID, (2, 2), route=(before, after))
     assert (drawn[0] >= alone[0] - 1e-6).all()
     # Cells of 2 m around the middle pose at (2, 0): the route begins 6 m behind it and ends 2 m ahead, 4 m to the left.
