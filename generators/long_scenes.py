@@ -1,8 +1,8 @@
-"""Scenes longer than a clip: chunk after chunk, each given what the one before knows of its place.
+"""Scenes longer than a clip: first what stands along the drive, then chunk after chunk what moves.
 
-A chunk shares its first half with the last half of the one before (paper section 4.2, "long sequences"). In planes
-fixed to the world that half is known geometry: the voxels of the shared frames, and after them everything that stands,
-on the grid of the new chunk. They are kept voxel for voxel; the DiT adds what comes into view and what moves.
+A chunk shares its first half with the last half of the one before (paper section 4.2, "long sequences"), and is given
+those frames. In planes fixed to the world the city is known geometry as well: made before (``generators.city_ahead``),
+it is given to every chunk, on the grid of the chunk. Both are kept voxel for voxel; the DiT adds what moves.
 """
 
 from __future__ import annotations
