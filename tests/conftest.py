@@ -1,5 +1,5 @@
 """Fixtures that any test may use: ``make_scene``, random scenes; ``write_corpus``, a corpus; ``s3``, object
-storage; ``small_models``, a small checkpoint."""
+storage (``gcs``, ``storage``: either); ``small_models``, a small checkpoint."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from object_store import S3Server, s3_server
+from object_store import GCSServer, S3Server, gcs_server, s3_server
 from small_models import make_checkpoint, make_city
 
 from dyncity.conditions import (
@@ -138,3 +138,17 @@ def s3() -> Iterator[S3Server]:
     """An S3 service, started when the first test asks for it."""
     with s3_server() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def gcs() -> Iterator[GCSServer]:
+    """A GCS service for the whole session; each test makes a bucket of its own."""
+    with gcs_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session", params=["s3", "gcs"])
+def storage(request: pytest.FixtureRequest) -> S3Server | GCSServer:
+    """Either service."""
+    server: S3Server | GCSServer = request.getfixturevalue(request.param)
+    return server

@@ -1,10 +1,12 @@
-"""An S3 service for tests: a server of moto in a process of its own, and buckets in it."""
+"""Object storage for tests: servers of S3 (moto) and of GCS (gcp-storage-emulator) in processes of their own."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +23,16 @@ logging.getLogger("werkzeug").setLevel(logging.ERROR)
 server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
 server.start()
 print(server.get_host_and_port()[1], flush=True)
+sys.stdin.read()
+"""
+_GCS_SERVER = """
+import logging, socket, sys
+from gcp_storage_emulator.server import create_server
+logging.disable(logging.ERROR)
+with socket.create_server(("127.0.0.1", 0)) as free:
+    port = free.getsockname()[1]
+create_server("127.0.0.1", port, in_memory=True).start()
+print(port, flush=True)
 sys.stdin.read()
 """
 
@@ -43,19 +55,50 @@ class S3Server:
         return name
 
 
+@dataclass(frozen=True)
+class GCSServer:
+    """A running service at ``127.0.0.1:port``."""
+
+    port: int
+
+    def uri(self, path: str) -> str:
+        """The URI of ``bucket/prefix``; nobody has to say who they are."""
+        return f"gs://anonymous@{path}?scheme=http&endpoint_override=127.0.0.1:{self.port}"
+
+    def bucket(self, name: str) -> str:
+        """Make a bucket; its name."""
+        _asked(f"http://127.0.0.1:{self.port}/storage/v1/b?project=tests", json.dumps({"name": name}).encode())
+        return name
+
+
+def _asked(url: str, body: bytes) -> None:
+    urllib.request.urlopen(urllib.request.Request(url, body, {"Content-Type": "application/json"})).close()
+
+
 @contextmanager
 def s3_server(closed: bool = False) -> Iterator[S3Server]:
-    """A service that ends with this process at the latest: it reads from a pipe of it. ``closed``: to everybody."""
+    """A service that ends with this process at the latest. ``closed``: to everybody."""
+    with _serving(_SERVER, {"INITIAL_NO_AUTH_ACTION_COUNT": "0"} if closed else {}) as port:
+        yield S3Server(port)
+
+
+@contextmanager
+def gcs_server() -> Iterator[GCSServer]:
+    """A service that ends with this process at the latest."""
+    with _serving(_GCS_SERVER, {}) as port:
+        yield GCSServer(port)
+
+
+@contextmanager
+def _serving(script: str, environment: dict[str, str]) -> Iterator[int]:
+    """A process that says its port and reads from a pipe of this one until that ends."""
+    command, environment = [sys.executable, "-c", script], os.environ | environment
     with subprocess.Popen(
-        [sys.executable, "-c", _SERVER],
-        env=os.environ | ({"INITIAL_NO_AUTH_ACTION_COUNT": "0"} if closed else {}),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
+        command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
         try:
             assert process.stdout is not None
-            yield S3Server(int(process.stdout.readline()))
+            yield int(process.stdout.readline())
         finally:
             process.kill()
 

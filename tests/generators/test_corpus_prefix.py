@@ -1,4 +1,4 @@
-"""Corpora in object storage, against an S3 server: bytes, resume, overwrite, leases, what is refused."""
+"""Corpora in object storage, against servers of S3 and GCS: bytes, resume, overwrite, leases, what is refused."""
 
 import time
 import urllib.request
@@ -35,10 +35,10 @@ def draw(scenes, path):
 
 
 @pytest.fixture(scope="module")
-def bucket(s3):
+def bucket(storage):
     """``bucket(prefix)``: a place in a bucket of this module."""
-    name = s3.bucket("corpora")
-    return lambda prefix: ObjectPath(s3.uri(f"{name}/{prefix}"))
+    name = storage.bucket("corpora")
+    return lambda prefix: ObjectPath(storage.uri(f"{name}/{prefix}"))
 
 
 @pytest.fixture(scope="module")
@@ -155,8 +155,8 @@ def test_nothing_is_written_over_without_a_word(stored, bucket):
         make(neighbour, build=source(refuses=0))
     assert objects(neighbour) == {}
     (neighbour / "shards" / "of-a-killed-run").write(b"x")
-    (neighbour / "shards" / "of-a-killed-run").remove()  # leaves what stands for the folder
-    assert neighbour.sizes(recursive=False) == {"shards": -1}
+    (neighbour / "shards" / "of-a-killed-run").remove()  # in S3 leaves what stands for the folder
+    assert neighbour.sizes(recursive=False) in ({"shards": -1}, {})
     make(neighbour, plan=small_plan(4))
     make(neighbour, plan=small_plan(4, seed=9), overwrite=True)
     assert read_manifest(neighbour).plan["seed"] == 9
@@ -181,11 +181,11 @@ def test_one_run_a_place_and_a_dead_one_lapses(bucket, monkeypatch):
             mine.check()
 
 
-def test_a_name_that_leads_out_of_the_place_is_refused(s3, bucket):
+def test_a_name_that_leads_out_of_the_place_is_refused(s3):
     """Keys are any text: fetching a shard must not write outside the folder that it is fetched into."""
-    out = bucket("hostile")
+    out = ObjectPath(s3.uri(f"{s3.bucket('hostile')}/corpus"))
     (out / "README.md").write(b"x")
-    key = "corpora/hostile/shards/%2e%2e/%2e%2e/evil"
+    key = "hostile/corpus/shards/%2e%2e/%2e%2e/evil"
     urllib.request.urlopen(urllib.request.Request(f"http://127.0.0.1:{s3.port}/{key}", b"x", method="PUT")).close()
     with pytest.raises(InputError, match=r"named 'shards/../../evil'|it holds"):
         verify_corpus(out)

@@ -28,9 +28,9 @@ make_corpus(small_plan(), source(seconds=0.2), ParquetExporter(), ObjectPath(sys
 """
 
 
-def test_a_killed_driver_is_gone_on_with(s3, tmp_path, monkeypatch):
+def test_a_killed_driver_is_gone_on_with(storage, tmp_path, monkeypatch):
     make_corpus(small_plan(), source(), ParquetExporter(), tmp_path / "whole")
-    out = ObjectPath(s3.uri(f"{s3.bucket('killed')}/corpus"))
+    out = ObjectPath(storage.uri(f"{storage.bucket('killed')}/corpus"))
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
     with subprocess.Popen([sys.executable, "-c", _DRIVER, out._uri], env=environment) as driver:
         while not (out / "shards/00000.parquet").exists():
