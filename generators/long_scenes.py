@@ -110,7 +110,7 @@ class LongScenes:
         poses = [poses_from_trajectory(c.trajectory) for c in whole if c.trajectory is not None]
         drives = [self._clips(path, asked.grid_yaw) for path, asked in zip(poses, whole, strict=True)]
         seeds = [stream(s.seed, s.index, Purpose.LATENT_NOISE).integers(2**62, size=2 * self.chunks) for s in specs]
-        # The first chunk is the scene that the spec alone would give.
+        # The first chunk has the noise of the scene that the spec alone would give, and is told where the drive leads.
         begun = [drive[0] for drive in drives]
         before = self.diffusion.volumes(specs, [c.asked() for c in begun], [c.route for c in begun])
         cities = self._cities(specs, drives, before, [s[self.chunks :] for s in seeds])
