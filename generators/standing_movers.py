@@ -13,7 +13,7 @@ from generators.standing_still import without_movers
 
 # Of the voxels that a mover covers in the first or the last frames, the share that it covers in both, if it stands.
 _LEAST_SHARED = 0.6
-# Length and width, metres, of the largest vehicles, and of whoever else moves; half a voxel around each counts.
+# Length and width, metres, of the largest vehicles, and of whoever else moves.
 _LARGEST, _LARGEST_OTHER = (LENGTH[1], WIDTH[1]), (4.0, 2.5)
 
 
