@@ -28,6 +28,8 @@ from dyncity.grid import GridSpec
 from dyncity.scene import UNKNOWN, OccupancyScene
 from dyncity.taxonomy import taxonomy
 
+Pose = tuple[float, float, float]  # x, y in metres, yaw in radians, in the frame of a grid
+
 _FILL = {"semantics": UNKNOWN, "instances": 0, "mask_lidar": 0, "mask_camera": 0}
 
 
@@ -127,9 +129,7 @@ def along(place: NDArray[np.float64], pose: NDArray[np.float64]) -> NDArray[np.f
     return found
 
 
-def path_on_grid(
-    trajectory: NDArray[np.float64], anchor: int | None, grid_yaw: float | None
-) -> list[tuple[float, float, float]]:
+def path_on_grid(trajectory: NDArray[np.float64], anchor: int | None, grid_yaw: float | None) -> list[Pose]:
     """x, y (metres) and yaw (radians) of the ego in each frame, in the frame of a clip's grid.
 
     Args:

@@ -12,14 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dyncity.anchoring import path_on_grid
+from dyncity.anchoring import Pose, path_on_grid
 from dyncity.conditions import LAYOUT_CLASSES, Agent, Conditions, Layout
 from dyncity.grid import GridSpec
 from dyncity.layout import MOVING, covered_columns, layout_of
 from dyncity.metrics.ego_path import CAR
 from dyncity.scene import UNKNOWN
 
-Pose = tuple[float, float, float]  # x, y in metres, yaw in radians
 Found = tuple[str, int, float, float]  # what, frame, x, y
 
 _ROAD = LAYOUT_CLASSES.index("road")

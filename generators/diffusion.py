@@ -221,6 +221,7 @@ class LatentDiffusion:
         noise = np.stack(
             [stream(s.seed, s.index, Purpose.LATENT_NOISE).standard_normal(shape, dtype=np.float32) for s in specs]
         )
+        ways = [NO_ROUTE] * len(specs) if routes is None else routes
         encoded = encode_conditions(
             [c.command for c in conditions],
             [c.trajectory for c in conditions],
@@ -228,7 +229,7 @@ class LatentDiffusion:
             config.clip_grid,
             config.vae.downsample[1:3],
             [c.grid_yaw or 0.0 for c in conditions],
-            routes,
+            ways,
         ).to(self.device)
         encoded = replace(encoded, **self._maps(conditions))
         half = self.sampling.precision == "bfloat16"
@@ -241,7 +242,6 @@ class LatentDiffusion:
             self.vae.decode({p: plane[i : i + 1] for p, plane in planes.items()})[0].cpu().numpy()
             for i in range(len(specs))
         ]
-        ways = [NO_ROUTE] * len(specs) if routes is None else routes
         return [self._mended(volume, c, way) for volume, c, way in zip(volumes, conditions, ways, strict=True)]
 
     def _mended(self, volume: NDArray[np.uint8], asked: Conditions, route: Route) -> NDArray[np.uint8]:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from dyncity.anchoring import Pose
 from dyncity.grid import GridSpec
 from dyncity.layout import covered_columns
 from dyncity.metrics.components import components
 from dyncity.metrics.ego_path import CAR
 from dyncity.taxonomy import taxonomy
 from generators.standing_still import without_movers
-
-Pose = tuple[float, float, float]  # x, y in metres, yaw in radians, in the frame of the grid
 
 
 def clear_of_movers(
@@ -34,17 +33,17 @@ def clear_of_movers(
     # Any voxel that reaches into the space of the ego.
     size = (CAR[0] + grid.voxel_size[0], CAR[1] + grid.voxel_size[1])
     body = (grid.axis(2) > -grid.voxel_size[2] / 2) & (grid.axis(2) < CAR[2] + grid.voxel_size[2] / 2)
-    taken = np.stack([covered_columns(grid, size, at) for at in route])
+    taken = [covered_columns(grid, size, at)[..., None] & body for at in route]
     ever = np.logical_or.reduce(taken)
     bare, result = without_movers(volume, labels), volume.copy()
     moving = np.isin(volume, movers)
     standing = moving[0] & (volume == volume[0]).all(axis=0)
     for part in components(standing):
-        if (ever[tuple(part[:, :2].T)] & body[part[:, 2]]).any():
+        if ever[tuple(part.T)].any():
             result[:, *part.T] = bare[tuple(part.T)]
     for frame, here, now in zip(result, moving & ~standing, taken[begins:], strict=False):
-        if (here & now[..., None] & body).any():
+        if (here & now).any():
             for part in components(here):
-                if (now[tuple(part[:, :2].T)] & body[part[:, 2]]).any():
+                if now[tuple(part.T)].any():
                     frame[tuple(part.T)] = bare[tuple(part.T)]
     return result

@@ -156,8 +156,7 @@ class LongScenes:
         for start in range(0, self.chunks * step, step):
             part = poses[start : start + length]
             place = self._place(clips[-1].place, part) if clips else along(street, part[length // 2])
-            seen = np.linalg.inv(part[0]) @ poses
-            drive = np.stack([seen[:, 0, 3], seen[:, 1, 3], np.arctan2(seen[:, 1, 0], seen[:, 0, 0])], axis=1)
+            drive = trajectory_from_poses(np.concatenate([part[:1], poses]))[1:]
             clips.append(_Clip(part, place, (drive[:start], drive[start + length :])))
         return clips
 
