@@ -111,6 +111,7 @@ class DiTConfig:
         refine: channels of the convolutions that finish the answer at the resolution of the rollout; 0: none.
         refine_coarse: channels of those that ``refine`` has at half the resolution; 0: none.
         drop_condition: probability to drop a condition of a training sample.
+        mover_weight: what cells of the latent planes that tell of movers count more in the loss; 0: all count alike.
     """
 
     width: int = 384
@@ -131,6 +132,7 @@ class DiTConfig:
     refine: int = 0
     refine_coarse: int = 0
     drop_condition: float = 0.1
+    mover_weight: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

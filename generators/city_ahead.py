@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from dyncity.anchoring import covered, frame_on
 from dyncity.grid import GridSpec
+from dyncity.movers import without_movers
 from dyncity.scene import UNKNOWN
 from dyncity.taxonomy import taxonomy
-from generators.standing_still import without_movers
 
 _LEAST_KNOWN = 0.5  # share of a tile's ground that is known when it is made, but where a drive bends away faster
 

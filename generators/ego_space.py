@@ -10,8 +10,8 @@ from dyncity.grid import GridSpec
 from dyncity.layout import covered_columns
 from dyncity.metrics.components import components
 from dyncity.metrics.ego_path import CAR
+from dyncity.movers import without_movers
 from dyncity.taxonomy import taxonomy
-from generators.standing_still import without_movers
 
 
 def clear_of_movers(

@@ -27,8 +27,8 @@ from dyncity.conditions import (
 from dyncity.config import Config, SamplingConfig
 from dyncity.errors import InputError
 from dyncity.models.conditioning import Route
+from dyncity.movers import parked
 from dyncity.object_storage import ObjectPath
-from dyncity.parked import parked
 from dyncity.scene import UNKNOWN, OccupancyScene, SceneSpec
 from dyncity.seeding import Purpose, stream
 from dyncity.taxonomy import taxonomy

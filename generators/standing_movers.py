@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from dyncity.grid import GridSpec
 from dyncity.metrics.components import components
 from dyncity.metrics.vehicles import LENGTH, WIDTH, footprint, vehicle_ids
+from dyncity.movers import without_movers
 from dyncity.taxonomy import taxonomy
-from generators.standing_still import without_movers
 
 # Of the voxels that a mover covers in the first or the last frames, the share that it covers in both, if it stands.
 _LEAST_SHARED = 0.6

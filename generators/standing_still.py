@@ -39,14 +39,3 @@ def standing_still(volume: NDArray[np.uint8], labels: str, given: NDArray[np.uin
     result = whole.copy()
     result[:, changing] = np.where(stands & ~known, most, voxels)
     return result
-
-
-def without_movers(volume: NDArray[np.uint8], labels: str) -> NDArray[np.uint8]:
-    """``[x, y, z]``: what a clip ``[t, x, y, z]`` fixed to the world holds without movers, parked ones included.
-
-    Free where a mover is in all frames.
-    """
-    space = taxonomy(labels)
-    moving = np.isin(volume, list(space.movers))
-    without = np.take_along_axis(volume, moving.argmin(axis=0)[None], axis=0)[0]
-    return np.where(moving.all(axis=0), space.free, without).astype(np.uint8)

@@ -40,13 +40,15 @@ _GIVEN_WEIGHT = 0.1
 @dataclass(frozen=True)
 class DiTBatch:
     """Rows of one worker: normalised rollouts and noise ``[r, c, h, w]``, noise levels ``[r]`` (times
-    in (0, 1) of a flow, int64 steps of DDPM), conditions, and the global batch over the number of workers.
+    in (0, 1) of a flow, int64 steps of DDPM), conditions, how much more each cell counts for the movers that it tells
+    of (``[r, 1, h, w]``, or ones for h and w), and the global batch over the number of workers.
     """
 
     data: Tensor
     noise: Tensor
     time: Tensor
     conditions: ConditionBatch
+    movers: Tensor
     share: float
 
 
@@ -60,7 +62,7 @@ class DiTObjective(nn.Module):
 
     def forward(self, batch: DiTBatch) -> dict[str, Tensor]:
         """Rectified flow: the squared error of the velocity. DDPM: that of the noise, and the variational term."""
-        weights = cell_weights(batch.conditions.given, self.mask)
+        weights = cell_weights(self.mask, batch.movers, batch.conditions.given)
         if self.objective == "flow":
             noised, velocity = interpolate(batch.data, batch.noise, batch.time)
             guess = self.dit(noised, batch.time * TIME_SCALE, batch.conditions)
@@ -73,19 +75,23 @@ class DiTObjective(nn.Module):
         return {name: term.sum() / batch.share for name, term in terms.items()}
 
 
-def cell_weights(given: Tensor | None, mask: Tensor) -> Tensor:
+def cell_weights(mask: Tensor, movers: Tensor, given: Tensor | None) -> Tensor:
     """What each cell of the rollouts counts in the loss: ``[b, 1, h, w]``, of the same sum in every row.
 
     A row with given voxels teaches what to put beside them. Were the cells that it was told to weigh as much as the
     others, an edit's open part would be a hundredth of the loss and would not be learned.
 
+    A network too small for the city leaves out first what little of the loss is about: vehicles, of which samples had
+    half as many as the city. Cells that tell of movers count more, so that they are answered as if there were more.
+
     Args:
-        given: ``[b, c + 1, h, w]`` as in ``ConditionBatch``, or None.
         mask: ``[1, 1, h, w]`` 1 where a plane lies.
+        movers: ``[b, 1, h, w]`` how much more a cell counts for the movers that it tells of.
+        given: ``[b, c + 1, h, w]`` as in ``ConditionBatch``, or None.
     """
-    if given is None:
-        return mask
-    weights = (1.0 + _GIVEN_WEIGHT - given[:, -1:]) * mask
+    weights = (1.0 + movers) * mask
+    if given is not None:
+        weights = (1.0 + _GIVEN_WEIGHT - given[:, -1:]) * weights
     return weights * (mask.sum() / weights.sum(dim=(1, 2, 3), keepdim=True))
 
 
@@ -132,9 +138,14 @@ def fit_dit(
     if latents.vae_sha256 != weights_digest(vae):
         raise InputError(data, "was encoded by another VAE than --vae", "encode again with this VAE")
     _same_clips(config, latents.config, data)
-    for name, array in (("layout_plane", latents.layout), ("given", latents.given)):
+    needed = (
+        ("layout_plane", latents.layout, "false"),
+        ("given", latents.given, "false"),
+        ("mover_weight", latents.movers, "0"),
+    )
+    for name, array, off in needed:
         if getattr(config.dit, name) and array is None:
-            fix = f"encode again with dit.{name} in the VAE's config.json, or --set dit.{name}=false"
+            fix = f"encode again with dit.{name} in the VAE's config.json, or --set dit.{name}={off}"
             raise InputError(data, f"was encoded without what dit.{name} needs", fix)
     checkpoint = load_checkpoint(vae)
     torch.manual_seed(seed)
@@ -168,6 +179,9 @@ def fit_dit(
             config.vae.downsample[1:3],
             latents.grid_yaw[numbers].tolist(),
         )
+        movers = torch.zeros(len(numbers), 1, 1, 1)
+        if drop and config.dit.mover_weight and latents.movers is not None:
+            movers = torch.from_numpy(latents.movers[numbers].astype(np.float32)) * (config.dit.mover_weight / 255)
         if drop:
             conditions = drop_conditions(conditions, streams[0], drop)
             conditions = replace(conditions, **_maps_of(latents, numbers, streams, config, (mean, std)))
@@ -176,6 +190,7 @@ def fit_dit(
             torch.from_numpy(noise).to(place.device),
             levels.to(place.device),
             conditions.to(place.device),
+            movers.to(place.device),
             share,
         )
 
@@ -239,7 +254,7 @@ def _joined(parts: list[DiTBatch], share: float) -> DiTBatch:
     for part in parts[1:]:
         conditions = conditions.followed_by(part.conditions)
     joined = replace(parts[0], conditions=conditions, share=share)
-    tensors = {name: torch.cat([getattr(p, name) for p in parts]) for name in ("data", "noise", "time")}
+    tensors = {name: torch.cat([getattr(p, name) for p in parts]) for name in ("data", "noise", "time", "movers")}
     return replace(joined, **tensors)
 
 

@@ -4,8 +4,9 @@
 uint8 ``[n]`` (``COMMANDS``), ``grid_yaw.npy`` float64 ``[n]`` (``Conditions.grid_yaw``), ``latents.json`` (clips,
 held-out clips, sha256 of the VAE), ``config.json``,
 ``variance.npy`` float64 ``[6, c]`` (mean variance of the posterior, planes in the order of ``PLANES``). Where the
-configuration has ``dit.layout_plane`` or ``dit.given``, ``layout.npy`` uint8 ``[n, m, x, y]`` (``layout_cells``
-in 1/255) and ``given.npy`` float16 ``[n, c + 1, h, w]`` (``encode_given`` of a part of each clip).
+configuration has ``dit.layout_plane``, ``dit.given`` or ``dit.mover_weight``, ``layout.npy`` uint8 ``[n, m, x, y]``
+(``layout_cells`` in 1/255), ``given.npy`` float16 ``[n, c + 1, h, w]`` (``encode_given`` of a part of each clip) and
+``movers.npy`` uint8 ``[n, 1, h, w]`` (``mover_cells`` in 1/255).
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from dyncity.layout import layout_cells, layout_channels, layout_of
 from dyncity.models.given import encode_given
 from dyncity.seeding import Purpose, stream
 from dyncity.training.clips import Clip, Clips
+from dyncity.training.mover_cells import mover_cells
 from dyncity.training.partial import draw_given
 
 
@@ -49,6 +51,7 @@ class Latents:
     grid_yaw: NDArray[np.float64]
     layout: NDArray[np.uint8] | None
     given: NDArray[np.float16] | None
+    movers: NDArray[np.uint8] | None
     train: list[int]
     held: list[int]
     vae_sha256: str
@@ -110,7 +113,7 @@ def _write(
     height, width = rollout_shape(vae.latent_shape)
     shape = (total, vae.latent_channels, height, width)
     rollouts = np.lib.format.open_memmap(folder / "rollout.npy", "w+", np.float16, shape)
-    layouts = givens = None
+    layouts = givens = movers = None
     if config.dit.layout_plane:
         channels = layout_channels(config.clip.frames, config.vae.downsample[1:3]) - len(LAYOUT_CLASSES)
         shape = (total, channels, *vae.latent_shape[1:3])
@@ -118,6 +121,8 @@ def _write(
     if config.dit.given:
         shape = (total, vae.latent_channels + 1, height, width)
         givens = np.lib.format.open_memmap(folder / "given.npy", "w+", np.float16, shape)
+    if config.dit.mover_weight:
+        movers = np.lib.format.open_memmap(folder / "movers.npy", "w+", np.uint8, (total, 1, height, width))
     variance = np.zeros((len(PLANES), vae.latent_channels))
     trajectories = np.zeros((total, config.clip.frames, 3))
     commands = np.zeros(total, np.uint8)
@@ -133,9 +138,9 @@ def _write(
             loaded = upcoming.result()
             if start + batch < total:
                 upcoming = ahead.submit(load, start + batch)
-            ids = torch.from_numpy(np.stack([clip.ids for clip in loaded])).to(device)
+            ids = np.stack([clip.ids for clip in loaded])
             end = start + len(loaded)
-            posterior = vae.encode(ids)
+            posterior = vae.encode(torch.from_numpy(ids).to(device))
             rollouts[start:end] = rollout(posterior.mean).cpu().numpy()
             spread = [posterior.log_variance[p].exp().mean(dim=(2, 3)).sum(0) for p in PLANES]
             variance += torch.stack(spread).double().cpu().numpy() / total
@@ -143,11 +148,13 @@ def _write(
                 layouts[start:end] = [_layout_bytes(clip, config) for clip in loaded]
             if givens is not None:
                 givens[start:end] = encode_given(vae, _given_parts(loaded, start, config).to(device)).cpu().numpy()
+            if movers is not None:
+                movers[start:end] = (255 * mover_cells(vae, ids, posterior, config.taxonomy)).round().cpu().numpy()
             trajectories[start:end] = [clip.trajectory for clip in loaded]
             commands[start:end] = [COMMANDS.index(clip.command) for clip in loaded]
             grid_yaws[start:end] = [clip.grid_yaw for clip in loaded]
             report(end, total)
-    for array in (rollouts, layouts, givens):
+    for array in (rollouts, layouts, givens, movers):
         if array is not None:
             array.flush()
     np.save(folder / "trajectory.npy", trajectories)
@@ -192,7 +199,7 @@ def open_latents(folder: Path) -> Latents:
             name: read_array(folder / f"{name}.npy", fix)
             for name in ("rollout", "trajectory", "command", "variance", "grid_yaw")
         }
-        for name in ("layout", "given"):
+        for name in ("layout", "given", "movers"):
             path = folder / f"{name}.npy"
             arrays[name] = read_array(path, fix) if path.exists() else None
         latents = Latents(
@@ -208,7 +215,7 @@ def open_latents(folder: Path) -> Latents:
     shapes_fit = latents.trajectory.shape == (n, config.clip.frames, 3) and latents.command.shape == (n,)
     shapes_fit &= latents.grid_yaw.shape == (n,)
     shapes_fit &= latents.variance.shape == (len(PLANES), latents.rollout.shape[1])
-    shapes_fit &= all(array is None or len(array) == n for array in (latents.layout, latents.given))
+    shapes_fit &= all(array is None or len(array) == n for array in (latents.layout, latents.given, latents.movers))
     if not shapes_fit or not numbers or not all(type(i) is int and 0 <= i < n for i in numbers):
         raise InputError(folder, "its arrays do not belong together", "make it anew by dyncity encode")
     return latents

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from dyncity.anchoring import along, covered
 from dyncity.conditions import poses_from_trajectory, turned
 from dyncity.config import Config
-from dyncity.parked import parked
+from dyncity.movers import parked
 from dyncity.scene import UNKNOWN
 from dyncity.taxonomy import taxonomy
 

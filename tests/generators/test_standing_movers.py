@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from dyncity.grid import GridSpec
-from dyncity.parked import parked
+from dyncity.movers import parked
 from dyncity.taxonomy import NATIVE
 from generators.standing_movers import standing_movers
 

@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as hnp
 
 from dyncity.scene import UNKNOWN
 from dyncity.taxonomy import NATIVE
-from generators.standing_still import standing_still, without_movers
+from generators.standing_still import standing_still
 
 CAR, ROAD, POLE, FREE = NATIVE.id("car"), NATIVE.id("road"), NATIVE.id("pole"), NATIVE.free
 IDS = st.sampled_from([FREE, ROAD, POLE, NATIVE.id("building"), CAR, NATIVE.id("pedestrian")])
@@ -42,12 +42,6 @@ def test_given_voxels_say_what_stands() -> None:
     assert still(POLE, CAR, FREE, known=(nothing, nothing, ROAD)) == [ROAD, CAR, ROAD]
     # A mover that is given says nothing of what stands there.
     assert still(POLE, POLE, FREE, known=(CAR, nothing, nothing)) == [CAR, POLE, POLE]
-
-
-def test_without_movers_there_is_what_they_leave() -> None:
-    assert without_movers(column(CAR, ROAD, CAR), "native").ravel().tolist() == [ROAD]
-    assert without_movers(column(CAR, CAR, CAR), "native").ravel().tolist() == [FREE]
-    assert without_movers(column(POLE, POLE, POLE), "native").ravel().tolist() == [POLE]
 
 
 @given(CLIPS, CLIPS, PARTS)

@@ -7,7 +7,7 @@ import pytest
 from small_models import small_config
 
 from dyncity.conditions import COMMANDS, Conditions
-from dyncity.parked import parked
+from dyncity.movers import parked
 from dyncity.scene import UNKNOWN, SceneSpec
 from dyncity.seeding import Purpose, stream
 from dyncity.taxonomy import NATIVE

@@ -1,4 +1,4 @@
-"""Vehicles that stand through all frames of a clip fixed to the world."""
+"""What moves by itself in a clip fixed to the world: which vehicles stand, and what is there without movers."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from dyncity.metrics.components import components
 from dyncity.metrics.vehicles import vehicle_ids
+from dyncity.taxonomy import taxonomy
 
 
 def parked(frames: NDArray[np.uint8], labels: str) -> NDArray[np.bool_]:
@@ -20,3 +21,14 @@ def parked(frames: NDArray[np.uint8], labels: str) -> NDArray[np.bool_]:
             whole[at] = unchanged[at].all()
         found &= whole
     return found
+
+
+def without_movers(volume: NDArray[np.uint8], labels: str) -> NDArray[np.uint8]:
+    """``[x, y, z]``: what a clip ``[t, x, y, z]`` fixed to the world holds without movers, parked ones included.
+
+    Free where a mover is in all frames.
+    """
+    space = taxonomy(labels)
+    moving = np.isin(volume, list(space.movers))
+    without = np.take_along_axis(volume, moving.argmin(axis=0)[None], axis=0)[0]
+    return np.where(moving.all(axis=0), space.free, without).astype(np.uint8)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dyncity.parked import parked
+from dyncity.movers import parked
 from dyncity.taxonomy import NATIVE
 
 CAR, PEDESTRIAN = NATIVE.id("car"), NATIVE.id("pedestrian")
