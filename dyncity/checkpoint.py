@@ -73,6 +73,14 @@ def weights_digest(folder: Path) -> str:
         ) from None
 
 
+def vae_digest(vae: HexPlaneVAE) -> str:
+    """sha256 of the weights of a VAE, in hex: the same in every checkpoint that it is part of."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(vae.state_dict().items()):
+        digest.update(name.encode() + tensor.cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
 def save_checkpoint(folder: Path, config: Config, tensors: dict[str, Tensor], card: str, licence: str) -> None:
     """Write the three files, each under a temporary name first, so that a reader sees old or new."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dyncity.checkpoint import build_dit, load_checkpoint, save_checkpoint, start_from, weights_digest
+from dyncity.checkpoint import build_dit, load_checkpoint, save_checkpoint, start_from, vae_digest
 from dyncity.conditions import COMMANDS, LAYOUT_CLASSES
 from dyncity.config import Config, to_dict
 from dyncity.diffusion.ddpm import TRAINED_STEPS, add_noise, ddpm_losses, linear_schedule
@@ -135,7 +135,8 @@ def fit_dit(
     """
     settings, seed = config.train_dit, config.train_dit.seed
     latents = open_latents(data)
-    if latents.vae_sha256 != weights_digest(vae):
+    checkpoint = load_checkpoint(vae)
+    if latents.vae_sha256 != vae_digest(checkpoint.vae):
         raise InputError(data, "was encoded by another VAE than --vae", "encode again with this VAE")
     _same_clips(config, latents.config, data)
     needed = (
@@ -147,7 +148,6 @@ def fit_dit(
         if getattr(config.dit, name) and array is None:
             fix = f"encode again with dit.{name} in the VAE's config.json, or --set dit.{name}={off}"
             raise InputError(data, f"was encoded without what dit.{name} needs", fix)
-    checkpoint = load_checkpoint(vae)
     torch.manual_seed(seed)
     dit = build_dit(config)
     dit.backend = resolve_backend(settings.attention, place.device, settings.precision)

@@ -2,7 +2,7 @@
 
 ``LATENTS/rollout.npy`` float16 ``[n, c, h, w]``, ``trajectory.npy`` float64 ``[n, t, 3]``, ``command.npy``
 uint8 ``[n]`` (``COMMANDS``), ``grid_yaw.npy`` float64 ``[n]`` (``Conditions.grid_yaw``), ``latents.json`` (clips,
-held-out clips, sha256 of the VAE), ``config.json``,
+held-out clips, ``vae_digest`` of the VAE), ``config.json``,
 ``variance.npy`` float64 ``[6, c]`` (mean variance of the posterior, planes in the order of ``PLANES``). Where the
 configuration has ``dit.layout_plane``, ``dit.given`` or ``dit.mover_weight``, ``layout.npy`` uint8 ``[n, m, x, y]``
 (``layout_cells`` in 1/255), ``given.npy`` float16 ``[n, c + 1, h, w]`` (``encode_given`` of a part of each clip) and
@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dyncity.bounded_files import read_array, read_json
-from dyncity.checkpoint import Checkpoint, load_checkpoint, weights_digest
+from dyncity.checkpoint import Checkpoint, load_checkpoint, vae_digest
 from dyncity.conditions import COMMANDS, LAYOUT_CLASSES
 from dyncity.config import Config, config_json, read_config
 from dyncity.errors import InputError
@@ -89,7 +89,7 @@ def encode_corpus(
     part = out.with_name(f".{out.name}.part-{uuid.uuid4().hex[:8]}")
     try:
         part.mkdir(parents=True)
-        _write(part, clips, checkpoint, weights_digest(vae), batch, device, report)
+        _write(part, clips, checkpoint, batch, device, report)
         if out.exists():
             shutil.rmtree(out)
         part.rename(out)
@@ -104,7 +104,6 @@ def _write(
     folder: Path,
     clips: Clips,
     checkpoint: Checkpoint,
-    digest: str,
     batch: int,
     device: str,
     report: Callable[[int, int], None],
@@ -165,7 +164,7 @@ def _write(
     facts = {
         "clips": total,
         "held_out": len(held),
-        "vae_sha256": digest,
+        "vae_sha256": vae_digest(vae),
         "train": train,
         "held": held,
         "data": clips.corpus.manifest.plan,

@@ -172,6 +172,12 @@ def test_latents_of_another_vae_are_refused(city: Path, checkpoint: Path, tmp_pa
         encode_corpus(city, tmp_path / "other", checkpoint.with_name("latents"))
 
 
+def test_latents_fit_every_checkpoint_that_holds_their_vae(checkpoint: Path, tmp_path: Path) -> None:
+    """The run of the DiT has the VAE too; which file it lies in is nothing that latents depend on."""
+    train_dit(small_config("train_dit.steps=1"), checkpoint.with_name("latents"), checkpoint, tmp_path / "dit")
+    assert (tmp_path / "dit" / "model.safetensors").is_file()
+
+
 @pytest.mark.parametrize("damage", ["truncate", "missing", "reshape"])
 def test_damaged_checkpoints_are_named(checkpoint: Path, tmp_path: Path, damage: str) -> None:
     for name in ("model.safetensors", "config.json"):
