@@ -28,15 +28,10 @@ from dyncity.checkpoint import load_checkpoint, shipped_checkpoint
 from dyncity.conditions import COMMANDS, Conditions
 from dyncity.config import Config
 from dyncity.datasets.corpus import open_corpus
-from dyncity.metrics.adherence import drive, drive_rows
-from dyncity.metrics.distribution import class_histogram, jensen_shannon
-from dyncity.metrics.ego_path import ego_path
-from dyncity.metrics.fid_bev import frechet_distance, patch_features
+from dyncity.metrics.likeness import likeness, likeness_by_class, portrait_of
 from dyncity.metrics.neighbours import bev_maps, copied, nearest, repeated
-from dyncity.metrics.vehicles import mean_speed, share_that_fits
 from dyncity.models.vae import HexPlaneVAE
 from dyncity.scene import OccupancyScene, SceneSpec
-from dyncity.taxonomy import NATIVE
 from dyncity.training.vae_loop import reconstruction_metrics
 from generators.diffusion import LatentDiffusion
 from generators.procedural.city import ProceduralCity
@@ -81,35 +76,6 @@ def reconstruction(metrics: dict[str, float]) -> Row:
     }
     row |= {name.removeprefix("iou_"): value for name, value in metrics.items() if name.startswith("iou_")}
     return {name: 100 * value for name, value in row.items()}
-
-
-def alone(scenes: list[OccupancyScene]) -> Row:
-    """What a set of ego-centred scenes is by itself: how it stands still, how it drives, who is in it."""
-    shares = class_histogram(scenes, len(NATIVE))
-    occupied = 1 - shares[NATIVE.free]
-    vehicles = shares[[NATIVE.id(n) for n in ("car", "truck", "bus", "other_vehicle", "trailer")]].sum()
-    return {
-        **drive_rows(map(drive, scenes), map(ego_path, scenes)),
-        "vehicles that fit, %": 100 * share_that_fits(scenes),
-        "mean speed of moving vehicles, m/s": mean_speed(scenes),
-        "free, %": 100 * float(shares[NATIVE.free]),
-        "vehicles / occupied, %": 100 * float(vehicles / occupied),
-        "pedestrians / occupied, %": 100 * float(shares[NATIVE.id("pedestrian")] / occupied),
-    }
-
-
-def beside(scenes: list[OccupancyScene], own: Row, real: list[OccupancyScene], real_own: Row, chance: float) -> Row:
-    """What a set is in comparison: ``own`` from ``alone``, ``chance`` the FID_bev of real to real."""
-    fid = frechet_distance(patch_features(scenes), patch_features(real))
-    histograms = [class_histogram(some, len(NATIVE)) for some in (scenes, real)]
-    return {
-        "FID_bev": fid,
-        "FID_bev / real to real": fid / chance,
-        "agreement - real": own["registration agreement"] - real_own["registration agreement"],
-        "vehicles that fit / real": own["vehicles that fit, %"] / real_own["vehicles that fit, %"],
-        "mean speed / real": own["mean speed of moving vehicles, m/s"] / real_own["mean speed of moving vehicles, m/s"],
-        "class histogram, JS in bits": jensen_shannon(*histograms),
-    }
 
 
 def training_clips(folder: Path, config: Config) -> Iterator[OccupancyScene]:
@@ -179,19 +145,21 @@ def main() -> None:
     sets = {"sampled": samples, **sets}
 
     training = bev_maps(training_clips(options.training, config)) if options.training else None
-    chance = frechet_distance(patch_features(sets["other real"]), patch_features(real))
-    real_own = alone(real)
-    columns = {"real": real_own}
+    truth, portraits = portrait_of(real), {name: portrait_of(scenes) for name, scenes in sets.items()}
+    other = portraits["other real"]
+    columns = {"real": truth.rows()}
     for name, scenes in sets.items():
-        own = alone(scenes)
-        columns[name] = own | beside(scenes, own, real, real_own, chance) | novelty(scenes, real, training)
+        of = portraits[name]
+        columns[name] = of.rows() | likeness(of, truth, other) | novelty(scenes, real, training)
     columns["sampled"]["seconds a scene, 2 threads"] = seconds
     order = ("sampled", "real", "other real", "other real, cut out", "the same through the VAE")
     columns = {name: columns[name] for name in order}
     console.print(table(f"{options.scenes} scenes", columns, TARGETS))
+    classes = likeness_by_class(portraits["sampled"], truth, other)
+    console.print(table("classes seen from above", classes, {}))
     if options.json:
         values = {"checkpoint": str(options.checkpoint), "scenes": options.scenes, "reconstruction": rows}
-        options.json.write_text(json.dumps(values | {"sets": columns}, indent=2) + "\n")
+        options.json.write_text(json.dumps(values | {"sets": columns, "classes": classes}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -19,14 +19,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from checkpoint import OTHER_SEED, SEED, Row, alone, beside, specs
+from checkpoint import OTHER_SEED, SEED, Row, specs
 from rich.console import Console
 from rich.table import Table
 
 from dyncity.checkpoint import shipped_checkpoint
 from dyncity.config import SAMPLERS, DiTConfig, SamplingConfig, read_config
 from dyncity.diffusion.ddpm import respaced_schedule
-from dyncity.metrics.fid_bev import frechet_distance, patch_features
+from dyncity.metrics.likeness import likeness, portrait_of
 from dyncity.scene import OccupancyScene
 from generators.diffusion import LatentDiffusion
 from generators.procedural.city import ProceduralCity
@@ -79,9 +79,8 @@ def main() -> None:
     torch.set_num_threads(2)
     config, console = read_config(options.checkpoint / "config.json"), Console()
     wanted, city = specs(options.scenes, SEED), ProceduralCity(config)
-    real = [city.generate([spec])[0] for spec in wanted]
-    others = [city.generate([spec])[0] for spec in specs(options.scenes, OTHER_SEED)]
-    chance, real_own = frechet_distance(patch_features(others), patch_features(real)), alone(real)
+    real = portrait_of([city.generate([spec])[0] for spec in wanted])
+    others = portrait_of([city.generate([spec])[0] for spec in specs(options.scenes, OTHER_SEED)])
 
     rows: list[Row] = []
     table = Table("sampler", "steps", "guidance", "evaluations", *COLUMNS.values(), "s a scene")
@@ -108,8 +107,8 @@ def main() -> None:
         for first in range(0, len(wanted), source.micro_batch):
             scenes += source.generate(wanted[first : first + source.micro_batch])
         seconds = (time.perf_counter() - begun) / len(wanted)
-        own = alone(scenes)
-        row = own | beside(scenes, own, real, real_own, chance)
+        samples = portrait_of(scenes)
+        row = samples.rows() | likeness(samples, real, others)
         count = evaluations(sampling, config.dit)
         guidance = f"{sampling.cfg_scale:g}" if sampling.cfg_scale != 1.0 else "none"
         if sampling.cfg_interval != (0.0, 1.0):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 
 from rich.console import Console
@@ -113,3 +113,10 @@ def show_table(rows: Sequence[Sequence[object]], title: str = "", header: Sequen
         print(title)  # noqa: T201
     for line in lines:
         print("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip())  # noqa: T201
+
+
+def show_columns(columns: Mapping[str, Mapping[str, float]], title: str = "") -> None:
+    """Print values by column and name, a line a name; where a column has no value, nothing."""
+    names = dict.fromkeys(name for values in columns.values() for name in values)
+    rows = [(name, *(f"{values[name]:.4g}" if name in values else "" for values in columns.values())) for name in names]
+    show_table(rows, title=title, header=("", *columns))

@@ -167,28 +167,49 @@ def info(
 
 
 def evaluate(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="conditions: how well scenes obey what they were asked.")],
+    kind: Annotated[
+        str,
+        typer.Argument(
+            metavar="KIND",
+            help="conditions: how scenes obey what they were asked; samples: how like real ones they are.",
+        ),
+    ],
     corpus: Corpus,
+    real: Annotated[
+        Any, typer.Option("--real", metavar="CORPUS", parser=place, help="samples: real scenes to compare with.")
+    ] = None,
     scenes: Annotated[int | None, typer.Option(metavar="N", min=1, help="The first N scenes; else all.")] = None,
     json: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the values to this file too.")
     ] = None,
 ) -> None:
-    """Measure how well the scenes of a corpus obey what they were asked.
+    """Measure how well the scenes of a corpus obey what they were asked, or how like real scenes they are.
 
     \b
-    Example:
+    Examples:
       dyncity evaluate conditions corpus --json conditions.json
+      dyncity evaluate samples corpus --real city --scenes 256
     """
-    from dyncity.evaluation import evaluate_conditions, write_values
-    from dyncity.terminal import ProgressLine, show_table
+    from dyncity.evaluation import evaluate_conditions, evaluate_samples, write_values
+    from dyncity.terminal import ProgressLine, show_columns, show_table
 
-    if kind != "conditions":
-        raise InputError("KIND", f"found {kind!r}", "use conditions")
     if json is not None and not json.parent.is_dir():
         raise InputError("--json", f"there is no folder {json.parent}", "name a file in one that there is")
-    with ProgressLine("evaluate", "scenes") as progress:
-        rows = evaluate_conditions(corpus, scenes, report=progress.update)
-    show_table([(name, f"{value:.4g}") for name, value in rows.items()], title=str(corpus))
+    if kind == "conditions":
+        not_for("evaluate conditions", {"--real": real})
+        with ProgressLine("evaluate", "scenes") as progress:
+            rows = evaluate_conditions(corpus, scenes, report=progress.update)
+        show_table([(name, f"{value:.4g}") for name, value in rows.items()], title=str(corpus))
+        values: dict[str, Any] = {"corpus": str(corpus), "conditions": rows}
+    elif kind == "samples":
+        if real is None:
+            raise InputError("--real", "it is missing", "give a corpus of real scenes on the same grid")
+        with ProgressLine("evaluate", "clips") as progress:
+            found = evaluate_samples(corpus, real, scenes, report=progress.update)
+        show_columns(found.sets, title=f"{corpus} beside {real}")
+        show_columns(found.classes, title="classes seen from above")
+        values = {"corpus": str(corpus), "real": str(real), "sets": found.sets, "classes": found.classes}
+    else:
+        raise InputError("KIND", f"found {kind!r}", "use conditions or samples")
     if json is not None:
-        write_values(json, {"corpus": str(corpus), "conditions": rows})
+        write_values(json, values)

@@ -24,6 +24,7 @@ from dyncity.taxonomy import taxonomy
 PATCH = 16  # columns
 FEATURES = 128
 _SEED = 20_251
+_AT_ONCE = 512  # patches
 
 
 def patch_features(scenes: Iterable[OccupancyScene]) -> NDArray[np.float64]:
@@ -32,27 +33,44 @@ def patch_features(scenes: Iterable[OccupancyScene]) -> NDArray[np.float64]:
     Raises:
         InputError: no such patch, or scenes of several taxonomies.
     """
-    features: list[NDArray[np.float32]] = []
+    patches: list[NDArray[np.uint8]] = []
     labels = None
     for scene in scenes:
-        if labels is None:
-            labels, classes = scene.taxonomy, len(taxonomy(scene.taxonomy))
-            shape = (PATCH * PATCH, classes, FEATURES)
-            weights = np.random.default_rng(_SEED).standard_normal(shape, dtype=np.float32) / PATCH
+        labels = labels or scene.taxonomy
         if scene.taxonomy != labels:
             raise InputError(
                 f"scene {scene.scene_id}", f"has {scene.taxonomy} labels, others {labels}", "map them first"
             )
-        patches = _patches(top_view(scene))
-        one_hot = np.zeros((len(patches), PATCH * PATCH, classes), np.float32)
-        np.put_along_axis(one_hot, patches[..., None].astype(np.int64), 1.0, axis=2)
-        projected = one_hot.reshape(-1, weights[..., 0].size) @ weights.reshape(-1, FEATURES)
-        features.append(np.maximum(projected, 0))
-    if not sum(len(f) for f in features):
+        patches.append(known_patches(scene))
+    if labels is None or not sum(map(len, patches)):
         raise InputError(
             "scenes", "hold no wholly known patch", f"give windows of at least {PATCH}x{PATCH} known columns"
         )
-    return np.concatenate(features).astype(np.float64)
+    return features_of(np.concatenate(patches), len(taxonomy(labels)))
+
+
+def known_patches(scene: OccupancyScene) -> NDArray[np.uint8]:
+    """``[n, 256]`` class ids seen from above of all whole patches of all frames whose columns are all known."""
+    view = top_view(scene)
+    t, x, y = view.shape
+    nx, ny = x // PATCH, y // PATCH
+    cut = view[:, : nx * PATCH, : ny * PATCH].reshape(t, nx, PATCH, ny, PATCH)
+    patches = cut.transpose(0, 1, 3, 2, 4).reshape(-1, PATCH * PATCH)
+    return patches[(patches != UNKNOWN).all(axis=1)]
+
+
+def features_of(patches: NDArray[np.integer | np.bool_], classes: int) -> NDArray[np.float64]:
+    """``[n, 128]`` features of patches ``[n, 256]`` of ids below ``classes``."""
+    shape = (PATCH * PATCH, classes, FEATURES)
+    weights = np.random.default_rng(_SEED).standard_normal(shape, dtype=np.float32) / PATCH
+    features = np.empty((len(patches), FEATURES))
+    for first in range(0, len(patches), _AT_ONCE):
+        some = patches[first : first + _AT_ONCE]
+        one_hot = np.zeros((len(some), PATCH * PATCH, classes), np.float32)
+        np.put_along_axis(one_hot, some[..., None].astype(np.int64), 1.0, axis=2)
+        projected = one_hot.reshape(len(some), -1) @ weights.reshape(-1, FEATURES)
+        features[first : first + _AT_ONCE] = np.maximum(projected, 0)
+    return features
 
 
 def frechet_distance(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
@@ -86,12 +104,3 @@ def fid_ratio(
     reference = patch_features(real)
     own = frechet_distance(patch_features(other_real), reference)
     return frechet_distance(patch_features(samples), reference) / own
-
-
-def _patches(view: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """``[t, x, y]`` -> ``[n, 256]`` the patches without an unknown column."""
-    t, x, y = view.shape
-    nx, ny = x // PATCH, y // PATCH
-    cut = view[:, : nx * PATCH, : ny * PATCH].reshape(t, nx, PATCH, ny, PATCH)
-    patches = cut.transpose(0, 1, 3, 2, 4).reshape(-1, PATCH * PATCH)
-    return patches[(patches != UNKNOWN).all(axis=1)]

@@ -1,0 +1,121 @@
+"""What a set of scenes is like, and how like real ones: samples beside real scenes, those beside other real ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dyncity.metrics.adherence import Drive, Rows, drive, drive_rows
+from dyncity.metrics.distribution import jensen_shannon
+from dyncity.metrics.ego_path import ego_path
+from dyncity.metrics.fid_bev import features_of, frechet_distance, known_patches
+from dyncity.metrics.vehicles import moving_speeds, vehicle_ids, vehicles_of
+from dyncity.scene import OccupancyScene
+from dyncity.taxonomy import taxonomy
+
+_WALKERS = ("pedestrian", "person")
+_LEAST_SHARE = 1e-4  # of the columns of real scenes: of rarer classes chance says everything
+
+
+@dataclass
+class Portrait:
+    """What a set of ego-centred scenes is like: scenes are added one by one, none is kept.
+
+    Attributes:
+        labels: their label space.
+        counts: ``[256]`` voxels by class id.
+    """
+
+    labels: str
+    counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(256, np.int64))
+    _drives: list[Drive] = field(default_factory=list)
+    _paths: list[tuple[float, float]] = field(default_factory=list)
+    _fits: list[bool] = field(default_factory=list)
+    _speeds: list[float] = field(default_factory=list)
+    _patches: list[NDArray[np.uint8]] = field(default_factory=list)
+
+    def add(self, scene: OccupancyScene) -> None:
+        """Measure a scene."""
+        self.counts += np.bincount(scene.semantics.reshape(-1), minlength=256)
+        self._patches.append(known_patches(scene))
+        self._paths.append(ego_path(scene))
+        self._fits += [vehicle.fits for vehicle in vehicles_of(scene)]
+        if scene.frames > 1:
+            self._drives.append(drive(scene))
+            self._speeds += moving_speeds(scene).tolist()
+
+    @property
+    def patches(self) -> NDArray[np.uint8]:
+        """``[n, 256]`` the patches of FID_bev."""
+        return np.concatenate(self._patches)
+
+    @property
+    def shares(self) -> NDArray[np.float64]:
+        """``[k]`` share of each class among the known voxels."""
+        known = self.counts[: len(taxonomy(self.labels))]
+        return known / max(1, known.sum())
+
+    def rows(self) -> Rows:
+        """How the scenes stand still, how they drive, who is in them; what cannot be said has no row."""
+        space, shares = taxonomy(self.labels), self.shares
+        occupied = max(1 - shares[space.free], np.finfo(float).tiny)
+        walkers = [i for i, name in enumerate(space.classes) if name in _WALKERS]
+        rows = drive_rows(self._drives, self._paths)
+        if self._fits:
+            rows["vehicles that fit, %"] = 100 * float(np.mean(self._fits))
+        if self._speeds:
+            rows["mean speed of moving vehicles, m/s"] = float(np.mean(self._speeds))
+        return rows | {
+            "free, %": 100 * float(shares[space.free]),
+            "vehicles / occupied, %": 100 * float(shares[vehicle_ids(self.labels)].sum() / occupied),
+            "pedestrians / occupied, %": 100 * float(shares[walkers].sum() / occupied),
+        }
+
+
+def portrait_of(scenes: Sequence[OccupancyScene]) -> Portrait:
+    """The portrait of ego-centred scenes of one label space, at least one."""
+    portrait = Portrait(scenes[0].taxonomy)
+    for scene in scenes:
+        portrait.add(scene)
+    return portrait
+
+
+def likeness(some: Portrait, real: Portrait, other: Portrait) -> Rows:
+    """How like ``real`` a set is, in shares of what ``other`` is, another set of as many real scenes."""
+    own, truth, classes = some.rows(), real.rows(), len(taxonomy(real.labels))
+    distance, chance = (
+        frechet_distance(features_of(p.patches, classes), features_of(real.patches, classes)) for p in (some, other)
+    )
+    rows = {"FID_bev": distance, "FID_bev / real to real": distance / chance}
+    if "registration agreement" in own.keys() & truth.keys():
+        rows["agreement - real"] = own["registration agreement"] - truth["registration agreement"]
+    for name, of in (
+        ("vehicles that fit / real", "vehicles that fit, %"),
+        ("mean speed / real", "mean speed of moving vehicles, m/s"),
+    ):
+        if of in own.keys() & truth.keys():
+            rows[name] = own[of] / truth[of]
+    return rows | {"class histogram, JS in bits": jensen_shannon(some.shares, real.shares)}
+
+
+def likeness_by_class(some: Portrait, real: Portrait, other: Portrait) -> dict[str, Rows]:
+    """Columns of values by class: shares of the columns seen from above, and FID_bev of the patches that only tell
+    the class from the rest.
+
+    A class that is missing, in the wrong places or of the wrong shape stands out, where FID_bev of all has one value.
+    """
+    sets = {"samples, %": some.patches, "real, %": real.patches, "other real, %": other.patches}
+    columns: dict[str, Rows] = {name: {} for name in (*sets, "FID_bev / real to real")}
+    for index, label in enumerate(taxonomy(real.labels).classes):
+        masks = [patches == index for patches in sets.values()]
+        if masks[1].mean() < _LEAST_SHARE:
+            continue
+        for name, mask in zip(sets, masks, strict=True):
+            columns[name][label] = 100 * float(mask.mean())
+        own, reference, others = (features_of(mask, 2) for mask in masks)
+        chance = frechet_distance(others, reference)
+        columns["FID_bev / real to real"][label] = frechet_distance(own, reference) / chance
+    return columns

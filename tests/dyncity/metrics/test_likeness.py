@@ -1,0 +1,67 @@
+"""Sets of scenes beside real ones: the rows are the metrics' own, and a class that is wrong stands out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from dyncity.metrics.fid_bev import FEATURES, PATCH, features_of, frechet_distance, patch_features
+from dyncity.metrics.likeness import likeness, likeness_by_class, portrait_of
+from dyncity.metrics.vehicles import mean_speed, share_that_fits
+from dyncity.scene import OccupancyScene
+from dyncity.taxonomy import NATIVE
+
+CAR, ROAD = NATIVE.id("car"), NATIVE.id("road")
+
+
+def without_cars(scene: OccupancyScene) -> OccupancyScene:
+    return replace(scene, semantics=np.where(scene.semantics == CAR, NATIVE.free, scene.semantics))
+
+
+def test_rows_are_those_of_the_metrics(real: list[OccupancyScene], other_real: list[OccupancyScene]) -> None:
+    truth, other = portrait_of(real[:6]), portrait_of(other_real[:6])
+    rows = truth.rows()
+    assert rows["vehicles that fit, %"] == pytest.approx(100 * share_that_fits(real[:6]))
+    assert rows["mean speed of moving vehicles, m/s"] == pytest.approx(mean_speed(real[:6]))
+    free = np.mean([scene.semantics == NATIVE.free for scene in real[:6]])
+    assert rows["free, %"] == pytest.approx(100 * free)
+    found = likeness(other, truth, other)
+    assert found["FID_bev"] == pytest.approx(frechet_distance(patch_features(other_real[:6]), patch_features(real[:6])))
+    assert found["FID_bev / real to real"] == pytest.approx(1)
+    assert found["mean speed / real"] == pytest.approx(mean_speed(other_real[:6]) / mean_speed(real[:6]))
+    assert likeness(truth, truth, other)["FID_bev"] == pytest.approx(0, abs=1e-6)
+
+
+def test_a_class_that_is_missing_stands_out(real: list[OccupancyScene], other_real: list[OccupancyScene]) -> None:
+    truth, other = portrait_of(real), portrait_of(other_real)
+    bare = portrait_of([without_cars(scene) for scene in other_real])
+    found = likeness_by_class(bare, truth, other)
+    ratios = found["FID_bev / real to real"]
+    assert found["samples, %"]["car"] == 0
+    assert found["real, %"]["car"] > 1
+    assert max(ratios, key=lambda name: ratios[name]) == "car"
+    assert ratios["car"] > 3
+    assert ratios["building"] == pytest.approx(1, abs=0.01)
+    assert set(found["other real, %"]) == set(ratios)
+    assert "trailer" not in ratios  # there is none: chance would say everything
+
+
+def test_scenes_without_vehicles_have_no_rows_of_them(real: list[OccupancyScene]) -> None:
+    scene = real[0]
+    empty = replace(scene, semantics=np.where(np.isin(scene.semantics, NATIVE.movers), ROAD, scene.semantics))
+    rows = portrait_of([empty]).rows()
+    assert not {"vehicles that fit, %", "mean speed of moving vehicles, m/s"} & rows.keys()
+    assert rows["vehicles / occupied, %"] == 0
+    assert "vehicles that fit / real" not in likeness(
+        portrait_of([empty]), portrait_of(real[:2]), portrait_of(real[2:4])
+    )
+
+
+def test_features_do_not_depend_on_their_neighbours() -> None:
+    patches = np.random.default_rng(0).integers(0, 5, (1100, PATCH * PATCH))
+    features = features_of(patches, 5)
+    assert features.shape == (1100, FEATURES)
+    np.testing.assert_allclose(features_of(patches[700:703], 5), features[700:703], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(features_of(patches == 3, 2)[:5], features_of(patches[:5] == 3, 2), rtol=1e-4, atol=1e-5)
