@@ -38,18 +38,18 @@ from exporters.tree_listing import files_below
 from generators.procedural.city import ProceduralCity
 
 
-def best(work: Callable[[], object], rounds: int) -> float:
-    """CPU seconds of the fastest of some rounds."""
+def best(work: Callable[[], object], rounds: int, clock: Callable[[], float] = time.process_time) -> float:
+    """Seconds of the fastest of some rounds, of CPU time unless another clock is given."""
     times = []
     for _ in range(rounds):
-        start = time.process_time()
+        start = clock()
         work()
-        times.append(time.process_time() - start)
+        times.append(clock() - start)
     return min(times)
 
 
-def rays(scene: OccupancyScene, rounds: int, seed: int) -> Table:
-    """Rays a second, hits and visibility together, for the sensors that exporters use."""
+def rays(scene: OccupancyScene, rounds: int, seed: int, device: str | None) -> Table:
+    """Rays a second, hits and visibility together, for the sensors of the exporters; on a device by the clock."""
     semantics = scene.semantics[0]
     occupied = (semantics != 0) & (semantics != UNKNOWN)
     camera = NUSCENES_CAMERAS[0]
@@ -61,15 +61,22 @@ def rays(scene: OccupancyScene, rounds: int, seed: int) -> Table:
     ]
     grid = "x".join(map(str, scene.grid.shape))
     table = Table("rays", "number", "hit, %", "faces crossed a hit", "M rays/s", title=f"{grid}, one core")
+    if device is not None:
+        table.add_column(f"M rays/s, {device}")
     for name, position, directions in cases:
         origin = np.asarray(position)
         hits = cast_rays(occupied, scene.grid, origin, directions, 1.0)
         seconds = best(lambda o=origin, d=directions: cast_rays(occupied, scene.grid, o, d, 1.0), rounds)
         faces = (np.abs(hits.points - origin) / scene.grid.voxel_size).sum(axis=1).mean()
         share = 100 * len(hits.ray) / len(directions)
-        table.add_row(
-            name, f"{len(directions)}", f"{share:.0f}", f"{faces:.0f}", f"{len(directions) / seconds / 1e6:.2f}"
-        )
+        cells = [f"{len(directions)}", f"{share:.0f}", f"{faces:.0f}", f"{len(directions) / seconds / 1e6:.2f}"]
+        if device is not None:
+
+            def together(o: np.ndarray = origin, d: np.ndarray = directions) -> object:
+                return cast_rays(occupied, scene.grid, o, d, 1.0, device=device)
+
+            cells.append(f"{len(directions) / best(together, rounds, time.perf_counter) / 1e6:.2f}")
+        table.add_row(name, *cells)
     return table
 
 
@@ -238,6 +245,7 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=4, help="of a shard")
     parser.add_argument("--trees", default=",".join(FORMATS), help="formats")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", help="cast rays there too: cpu, cuda")
     options = parser.parse_args()
     config = preset(options.preset)
     config = dataclasses.replace(config, clip=dataclasses.replace(config.clip, frames=options.frames))
@@ -245,7 +253,7 @@ def main() -> None:
     console = Console(width=160)
     parts = options.parts.split(",")
     if "rays" in parts:
-        console.print(rays(scene, options.rounds, options.seed))
+        console.print(rays(scene, options.rounds, options.seed, options.device))
     if "trees" in parts:
         console.print(trees(scene, options.trees.split(","), max(1, options.rounds // 3)))
     if "shards" in parts:

@@ -162,11 +162,13 @@ class CameraImages:
     seen: NDArray[np.bool_]
 
 
-def camera_images(scene: OccupancyScene, frame: int, camera: Camera, stride: int = 1) -> CameraImages:
-    """Cast every ``stride``-th pixel of a camera through one frame of a scene."""
+def camera_images(
+    scene: OccupancyScene, frame: int, camera: Camera, stride: int = 1, device: str | None = None
+) -> CameraImages:
+    """Cast every ``stride``-th pixel of a camera through one frame of a scene, on ``device`` (``cast_rays``)."""
     pose = np.linalg.inv(scene.grid_poses()[frame]) @ scene.poses[frame]
     directions = camera.directions(stride)
-    hits = cast_scene(scene, frame, pose, np.asarray(camera.position), directions, _NEAREST, np.inf)
+    hits = cast_scene(scene, frame, pose, np.asarray(camera.position), directions, _NEAREST, np.inf, device)
     depth = np.full(len(directions), np.inf, np.float32)
     semantics = np.full(len(directions), taxonomy(scene.taxonomy).free, np.uint8)
     instances = np.zeros(len(directions), np.uint16)
@@ -186,13 +188,20 @@ def camera_images(scene: OccupancyScene, frame: int, camera: Camera, stride: int
 
 
 def camera_mask(
-    scene: OccupancyScene, frame: int, cameras: Sequence[Camera] = NUSCENES_CAMERAS, stride: int = 10
+    scene: OccupancyScene,
+    frame: int,
+    cameras: Sequence[Camera] = NUSCENES_CAMERAS,
+    stride: int = 10,
+    device: str | None = None,
 ) -> NDArray[np.bool_]:
-    """What some camera sees in one frame: bool ``[x, y, z]`` on the scene's grid, unknown voxels left out."""
+    """What some camera sees in one frame: bool ``[x, y, z]`` on the scene's grid, unknown voxels left out.
+
+    Rays are cast on ``device`` (``cast_rays``).
+    """
     pose = np.linalg.inv(scene.grid_poses()[frame]) @ scene.poses[frame]
     # One cast for all cameras: rays that see the same voxels share the work.
     origins, directions = _rig_rays(tuple(cameras), stride)
-    seen = cast_scene(scene, frame, pose, origins, directions, _NEAREST, np.inf).seen
+    seen = cast_scene(scene, frame, pose, origins, directions, _NEAREST, np.inf, device).seen
     return seen & (scene.semantics[frame] != UNKNOWN)
 
 

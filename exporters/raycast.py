@@ -43,6 +43,7 @@ def cast_rays(
     directions: NDArray[np.floating],
     min_range: float = 0.0,
     max_range: float = np.inf,
+    device: str | None = None,
 ) -> RayHits:
     """Follow rays voxel by voxel until each enters an occupied voxel, leaves the grid or gets too far.
 
@@ -57,15 +58,24 @@ def cast_rays(
             grid; may lie outside it.
         directions: ``[n, 3]``, any length above 0.
         min_range, max_range: metres along the ray.
+        device: None: a compiled loop, ray by ray on one core; else what torch computes on, all rays together. The
+            results are the same to the last bit.
+
+    Raises:
+        InputError: there is no such device.
     """
     # Writable or not is a type of its own to numba, which would compile for it once more.
     rays = np.require(directions, np.float64, ["C", "W"])
     starts = np.require(np.atleast_2d(origin), np.float64, ["C", "W"])
+    lower, size = np.array(grid.origin, np.float64), np.array(grid.voxel_size, np.float64)
+    if device is not None:
+        from exporters.raycast_torch import march
+
+        return RayHits(*march(occupied, lower, size, starts, rays, min_range, max_range, device))
     # A border around the grid, so that a step needs no look at the bounds.
     cells = np.full(tuple(n + 2 for n in grid.shape), _BORDER, np.uint8)
     inner = cells[1:-1, 1:-1, 1:-1]
     inner[...] = occupied
-    lower, size = np.array(grid.origin, np.float64), np.array(grid.voxel_size, np.float64)
     ray, voxel = np.empty(len(rays), np.int64), np.empty(rays.shape, np.int64)
     distance, points, inward = np.empty(len(rays)), np.empty(rays.shape), np.empty(rays.shape)
     ends = (ray, voxel, distance, points, inward)

@@ -93,7 +93,7 @@ class Scan:
     seen: NDArray[np.bool_]
 
 
-def scan(scene: OccupancyScene, frame: int, lidar: Lidar, inset: float = 0.0) -> Scan:
+def scan(scene: OccupancyScene, frame: int, lidar: Lidar, inset: float = 0.0, device: str | None = None) -> Scan:
     """Simulate one turn of the LiDAR in one frame of a scene.
 
     The same scene, frame and LiDAR give the same points: which returns are lost is drawn from the name
@@ -103,12 +103,13 @@ def scan(scene: OccupancyScene, frame: int, lidar: Lidar, inset: float = 0.0) ->
         inset: metres by which points are moved into their voxel along the normal of the face they hit
             (never past its middle). A surface lies somewhere inside its voxel, not on the face, and a
             point off the face stays in its voxel when it is voxelised again.
+        device: what rays are cast on (``cast_rays``).
     """
     pose = np.linalg.inv(scene.grid_poses()[frame]) @ scene.poses[frame]
     origin, directions = np.asarray(lidar.position), lidar.directions()
     if lidar.turn_seconds > 0:
         origin, directions = _on_the_way(scene, frame, lidar, directions)
-    hits = cast_scene(scene, frame, pose, origin, directions, lidar.min_range, lidar.max_range)
+    hits = cast_scene(scene, frame, pose, origin, directions, lidar.min_range, lidar.max_range, device)
     lower, size = np.array(scene.grid.origin), np.array(scene.grid.voxel_size)
     points, voxel = hits.points, hits.voxel
     _move_in(points, hits.inward, voxel, lower, size, np.minimum(inset, size / 2))
@@ -172,6 +173,7 @@ def cast_scene(
     directions: NDArray[np.float64],
     min_range: float,
     max_range: float,
+    device: str | None = None,
 ) -> RayHits:
     """Cast rays through one frame of a scene.
 
@@ -180,8 +182,10 @@ def cast_scene(
         origin: ``[3]`` or ``[n, 3]`` in the ego frame, metres.
         directions: ``[n, 3]`` in the ego frame.
         min_range, max_range: metres.
+        device: what rays are cast on (``cast_rays``).
     """
     semantics = scene.semantics[frame]
     occupied = (semantics != taxonomy(scene.taxonomy).free) & (semantics != UNKNOWN)
     turn = pose[:3, :3].T
-    return cast_rays(occupied, scene.grid, origin @ turn + pose[:3, 3], directions @ turn, min_range, max_range)
+    start = origin @ turn + pose[:3, 3]
+    return cast_rays(occupied, scene.grid, start, directions @ turn, min_range, max_range, device)

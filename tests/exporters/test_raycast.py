@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dyncity.errors import InputError
 from dyncity.grid import GridSpec
+from exporters import raycast_torch
 from exporters.raycast import cast_rays
 
 GRID = GridSpec((20, 12, 6), (0.5, 0.5, 0.5), (-5.0, -3.0, -1.0), 5.0)
@@ -208,3 +210,51 @@ def test_no_rays_and_no_room_are_fine():
     assert len(hits.ray) == 0
     assert not hits.seen.any()
     assert len(cast_rays(np.ones(GRID.shape, bool), GRID, np.full(3, 90.0), np.eye(3)).ray) == 0
+
+
+def assert_alike(device: str, seed: int, limits: tuple[float, float]) -> None:
+    """All that rays find on a device is what the compiled loop finds, to the last bit."""
+    rng = np.random.default_rng(seed)
+    grid = GridSpec(tuple(rng.integers(1, 30, 3).tolist()), (0.2, 0.5, 0.375), (-1.0, -2.0, 0.3), 5.0)
+    occupied = rng.random(grid.shape) < rng.choice([0.0, 0.02, 0.3])
+    size = np.array(grid.shape) * grid.voxel_size
+    origin = grid.origin + size * rng.uniform(-0.3, 1.3, (50, 3) if seed % 2 else 3)
+    if seed % 3 == 0:
+        origin = np.round(origin, 1)  # on faces, along faces
+    rays = rng.normal(size=(50, 3))
+    rays[:6] = np.concatenate([np.eye(3), -np.eye(3)])
+    rays[6:12] = rng.integers(-2, 3, (6, 3)) + np.array([1e-9, 0, 0])
+    one, other = (cast_rays(occupied, grid, origin, rays, *limits, device=d) for d in (None, device))
+    for name in ("ray", "voxel", "distance", "points", "inward", "seen"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
+        assert getattr(one, name).dtype == getattr(other, name).dtype
+
+
+LIMITS = st.sampled_from([(0.0, np.inf), (1.0, 3.0), (0.0, 2.0)])
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), limits=LIMITS)
+def test_all_rays_together_find_what_each_finds_alone(seed, limits):
+    assert_alike("cpu", seed, limits)
+
+
+@pytest.mark.gpu
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), limits=LIMITS)
+def test_on_a_gpu_rays_find_the_same(seed, limits):
+    assert_alike("cuda", seed, limits)
+
+
+def test_more_rays_than_are_cast_at_once(monkeypatch):
+    monkeypatch.setattr(raycast_torch, "_AT_ONCE", 7)
+    assert_alike("cpu", 4, (0.0, np.inf))
+    assert_alike("cpu", 5, (0.0, np.inf))
+
+
+def test_no_rays_on_a_device_and_no_device():
+    hits = cast_rays(np.zeros(GRID.shape, bool), GRID, np.zeros(3), np.zeros((0, 3)), device="cpu")
+    assert hits.voxel.shape == (0, 3)
+    assert not hits.seen.any()
+    with pytest.raises(InputError, match="warp"):
+        cast_rays(np.zeros(GRID.shape, bool), GRID, np.zeros(3), np.eye(3), device="warp")
