@@ -24,11 +24,14 @@ from dyncity.config import Config, config_json, read_config, to_dict
 from dyncity.diffusion.latent_scale import LatentScale
 from dyncity.errors import InputError
 from dyncity.hexplane import PLANES, rollout_shape
+from dyncity.models.bounded_build import BoundedBuild, TooManyNumbers
 from dyncity.models.dit import DiT
 from dyncity.models.vae import HexPlaneVAE
 from dyncity.taxonomy import taxonomy
 
 MAX_CLIP_VOXELS, MAX_TOKENS = 2**28, 2**17  # eight times and some dozen times the largest published size
+# A model is made of its weights, of some of them in the making, and of tables: of positions, of what is masked.
+_BUILT_TIMES, _BUILT_BESIDE = 4, 2**24
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 
 
@@ -119,15 +122,23 @@ def load_checkpoint(folder: Path, device: torch.device | str = "cpu") -> Checkpo
     config = read_config(folder / CONFIG)
     tensors, licence = _read_tensors(folder / WEIGHTS)
     has_dit = any(name.startswith("dit.") for name in tensors)
-    _check_sizes(config, len(tensors), sum(tensor.numel() for tensor in tensors.values()), folder / CONFIG)
-    with torch.device("meta"):  # shapes without numbers: a configuration from outside may ask for any size
-        expected = _shapes("vae", build_vae(config))
-        if has_dit:
-            stat = (len(PLANES), config.vae.latent_channels)
-            expected |= _shapes("dit", build_dit(config)) | {"latent.mean": stat, "latent.std": stat}
-    _check(tensors, expected, folder / WEIGHTS, "use the config.json that was written with these weights")
-    vae = build_vae(config)
-    dit = build_dit(config) if has_dit else None
+    numbers, fix = (
+        sum(tensor.numel() for tensor in tensors.values()),
+        "use the config.json that was written with these weights",
+    )
+    _check_sizes(config, len(tensors), numbers, folder / CONFIG)
+    try:
+        with BoundedBuild(_BUILT_TIMES * numbers + _BUILT_BESIDE):
+            vae = build_vae(config)
+            dit = build_dit(config) if has_dit else None
+    except TooManyNumbers:
+        found = f"describes a model that is larger than the {numbers} numbers of its weights"
+        raise InputError(folder / CONFIG, found, fix) from None
+    expected = _shapes("vae", vae)
+    if dit is not None:
+        stat = (len(PLANES), config.vae.latent_channels)
+        expected |= _shapes("dit", dit) | {"latent.mean": stat, "latent.std": stat}
+    _check(tensors, expected, folder / WEIGHTS, fix)
     _fill("vae", vae, tensors)
     scale = None
     if dit is not None:
