@@ -28,14 +28,18 @@ _MEMBERS = {
 }
 
 
+def members(labels: str) -> NDArray[np.bool_]:
+    """bool ``[6, 256]``: which class ids of a label space are of which of ``LAYOUT_CLASSES``."""
+    table = np.zeros((len(LAYOUT_CLASSES), 256), bool)
+    for number, name in enumerate(LAYOUT_CLASSES):
+        table[number, [i for i, c in enumerate(taxonomy(labels).classes) if c in _MEMBERS[name]]] = True
+    return table
+
+
 def layout_of(semantics: NDArray[np.uint8], labels: str) -> Layout:
     """The layout of a clip ``[t, x, y, z]``: each class wherever a column has a voxel of it."""
-    space = taxonomy(labels)
-    member = np.zeros((len(LAYOUT_CLASSES), 256), bool)
-    for number, name in enumerate(LAYOUT_CLASSES):
-        member[number, [i for i, c in enumerate(space.classes) if c in _MEMBERS[name]]] = True
-    maps = np.stack([table[semantics].any(axis=-1) for table in member])
-    return Layout(maps, np.asarray(member.any(axis=1)))
+    tables = members(labels)
+    return Layout(np.stack([table[semantics].any(axis=-1) for table in tables]), np.asarray(tables.any(axis=1)))
 
 
 def covered_columns(grid: GridSpec, size: tuple[float, float], at: tuple[float, float, float]) -> NDArray[np.bool_]:

@@ -33,6 +33,7 @@ from dyncity.seeding import Purpose, stream
 from dyncity.trajectories import draw_grid_yaw, draw_trajectory
 from generators.ego_space import clear_of_movers
 from generators.fragments import without_fragments
+from generators.laid_out import without_strangers
 from generators.standing_movers import standing_movers
 from generators.standing_still import standing_still, with_given
 
@@ -245,14 +246,15 @@ class LatentDiffusion:
         return [self._mended(volume, c, way) for volume, c, way in zip(volumes, conditions, ways, strict=True)]
 
     def _mended(self, volume: NDArray[np.uint8], asked: Conditions, route: Route) -> NDArray[np.uint8]:
-        """A decoded volume with given voxels, without fragments of vehicles; what stands does not flicker, and nobody
-        is in the space of the ego.
+        """A decoded volume with given voxels, without fragments of vehicles, without movers that the layout does not know;
+        what stands does not flicker, and nobody is in the space of the ego.
         """
         grid, labels, smallest = self.config.clip_grid, self.config.taxonomy, self.sampling.smallest_vehicle
         if self.anchor is None:
-            return with_given(without_fragments(volume, grid, labels, smallest), asked.given)
+            whole = without_strangers(without_fragments(volume, grid, labels, smallest), asked.layout, labels)
+            return with_given(whole, asked.given)
         whole = standing_movers(with_given(volume, asked.given), grid, labels)
-        whole = without_fragments(whole, grid, labels, smallest)
+        whole = without_strangers(without_fragments(whole, grid, labels, smallest), asked.layout, labels)
         if asked.trajectory is not None:
             before, after = route
             drive = np.concatenate([before, asked.trajectory, after])
