@@ -246,8 +246,8 @@ class LatentDiffusion:
         return [self._mended(volume, c, way) for volume, c, way in zip(volumes, conditions, ways, strict=True)]
 
     def _mended(self, volume: NDArray[np.uint8], asked: Conditions, route: Route) -> NDArray[np.uint8]:
-        """A decoded volume with given voxels, without fragments of vehicles, without movers that the layout does not know;
-        what stands does not flicker, and nobody is in the space of the ego.
+        """A decoded volume with given voxels, without fragments of vehicles and without strangers to the layout; what
+        stands does not flicker, and nobody is in the space of the ego.
         """
         grid, labels, smallest = self.config.clip_grid, self.config.taxonomy, self.sampling.smallest_vehicle
         if self.anchor is None:
