@@ -111,7 +111,8 @@ class DiTConfig:
         refine: channels of the convolutions that finish the answer at the resolution of the rollout; 0: none.
         refine_coarse: channels of those that ``refine`` has at half the resolution; 0: none.
         drop_condition: probability to drop a condition of a training sample.
-        mover_weight: what cells of the latent planes that tell of movers count more in the loss; 0: all count alike.
+        mover_weight: flow only. How much more errors count along what movers add to a cell of the latent planes
+            (``dyncity.training.mover_cells``); 0: errors count alike in all directions.
     """
 
     width: int = 384

@@ -28,6 +28,7 @@ from dyncity.training.card import dit_card
 from dyncity.training.clips import batch_numbers
 from dyncity.training.latents import Latents, open_latents
 from dyncity.training.loop import Metrics, Place, optimise
+from dyncity.training.mover_cells import mover_directions
 
 _STATISTICS_CLIPS = 1000
 _EVALUATED_CLIPS = 64
@@ -40,8 +41,8 @@ _GIVEN_WEIGHT = 0.1
 @dataclass(frozen=True)
 class DiTBatch:
     """Rows of one worker: normalised rollouts and noise ``[r, c, h, w]``, noise levels ``[r]`` (times
-    in (0, 1) of a flow, int64 steps of DDPM), conditions, how much more each cell counts for the movers that it tells
-    of (``[r, 1, h, w]``, or ones for h and w), and the global batch over the number of workers.
+    in (0, 1) of a flow, int64 steps of DDPM), conditions, directions along which errors count once more, as much
+    as they are long squared (``[r, c, h, w]``, zero for none), and the global batch over the number of workers.
     """
 
     data: Tensor
@@ -62,12 +63,14 @@ class DiTObjective(nn.Module):
 
     def forward(self, batch: DiTBatch) -> dict[str, Tensor]:
         """Rectified flow: the squared error of the velocity. DDPM: that of the noise, and the variational term."""
-        weights = cell_weights(self.mask, batch.movers, batch.conditions.given)
+        weights = cell_weights(batch.conditions.given, self.mask)
         if self.objective == "flow":
             noised, velocity = interpolate(batch.data, batch.noise, batch.time)
             guess = self.dit(noised, batch.time * TIME_SCALE, batch.conditions)
-            squared = (guess - velocity).square() * weights
-            return {"loss": squared.sum() / (self.mask.sum() * guess.shape[1]) / batch.share}
+            error = guess - velocity
+            along = (error * batch.movers).sum(dim=1, keepdim=True)
+            total = (error.square() * weights).sum() + (along.square() * weights).sum()
+            return {"loss": total / (self.mask.sum() * guess.shape[1]) / batch.share}
         noised = add_noise(batch.data, batch.noise, batch.time, self.schedule)
         answer = self.dit(noised, batch.time.float(), batch.conditions)
         mse, variational = ddpm_losses(answer, batch.data, batch.noise, noised, batch.time, self.schedule, weights)
@@ -75,23 +78,19 @@ class DiTObjective(nn.Module):
         return {name: term.sum() / batch.share for name, term in terms.items()}
 
 
-def cell_weights(mask: Tensor, movers: Tensor, given: Tensor | None) -> Tensor:
+def cell_weights(given: Tensor | None, mask: Tensor) -> Tensor:
     """What each cell of the rollouts counts in the loss: ``[b, 1, h, w]``, of the same sum in every row.
 
     A row with given voxels teaches what to put beside them. Were the cells that it was told to weigh as much as the
     others, an edit's open part would be a hundredth of the loss and would not be learned.
 
-    A network too small for the city leaves out first what little of the loss is about: vehicles, of which samples had
-    half as many as the city. Cells that tell of movers count more, so that they are answered as if there were more.
-
     Args:
-        mask: ``[1, 1, h, w]`` 1 where a plane lies.
-        movers: ``[b, 1, h, w]`` how much more a cell counts for the movers that it tells of.
         given: ``[b, c + 1, h, w]`` as in ``ConditionBatch``, or None.
+        mask: ``[1, 1, h, w]`` 1 where a plane lies.
     """
-    weights = (1.0 + movers) * mask
-    if given is not None:
-        weights = (1.0 + _GIVEN_WEIGHT - given[:, -1:]) * weights
+    if given is None:
+        return mask
+    weights = (1.0 + _GIVEN_WEIGHT - given[:, -1:]) * mask
     return weights * (mask.sum() / weights.sum(dim=(1, 2, 3), keepdim=True))
 
 
@@ -181,7 +180,8 @@ def fit_dit(
         )
         movers = torch.zeros(len(numbers), 1, 1, 1)
         if drop and config.dit.mover_weight and latents.movers is not None:
-            movers = torch.from_numpy(latents.movers[numbers].astype(np.float32)) * (config.dit.mover_weight / 255)
+            added = torch.from_numpy(latents.movers[numbers].astype(np.float32))
+            movers = config.dit.mover_weight**0.5 * mover_directions(added, std)
         if drop:
             conditions = drop_conditions(conditions, streams[0], drop)
             conditions = replace(conditions, **_maps_of(latents, numbers, streams, config, (mean, std)))

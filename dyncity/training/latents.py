@@ -6,7 +6,7 @@ held-out clips, ``vae_digest`` of the VAE), ``config.json``,
 ``variance.npy`` float64 ``[6, c]`` (mean variance of the posterior, planes in the order of ``PLANES``). Where the
 configuration has ``dit.layout_plane``, ``dit.given`` or ``dit.mover_weight``, ``layout.npy`` uint8 ``[n, m, x, y]``
 (``layout_cells`` in 1/255), ``given.npy`` float16 ``[n, c + 1, h, w]`` (``encode_given`` of a part of each clip) and
-``movers.npy`` uint8 ``[n, 1, h, w]`` (``mover_cells`` in 1/255).
+``movers.npy`` float16 ``[n, c, h, w]`` (``mover_latents``).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from dyncity.layout import layout_cells, layout_channels, layout_of
 from dyncity.models.given import encode_given
 from dyncity.seeding import Purpose, stream
 from dyncity.training.clips import Clip, Clips
-from dyncity.training.mover_cells import mover_cells
+from dyncity.training.mover_cells import mover_latents
 from dyncity.training.partial import draw_given
 
 
@@ -51,7 +51,7 @@ class Latents:
     grid_yaw: NDArray[np.float64]
     layout: NDArray[np.uint8] | None
     given: NDArray[np.float16] | None
-    movers: NDArray[np.uint8] | None
+    movers: NDArray[np.float16] | None
     train: list[int]
     held: list[int]
     vae_sha256: str
@@ -121,7 +121,7 @@ def _write(
         shape = (total, vae.latent_channels + 1, height, width)
         givens = np.lib.format.open_memmap(folder / "given.npy", "w+", np.float16, shape)
     if config.dit.mover_weight:
-        movers = np.lib.format.open_memmap(folder / "movers.npy", "w+", np.uint8, (total, 1, height, width))
+        movers = np.lib.format.open_memmap(folder / "movers.npy", "w+", np.float16, rollouts.shape)
     variance = np.zeros((len(PLANES), vae.latent_channels))
     trajectories = np.zeros((total, config.clip.frames, 3))
     commands = np.zeros(total, np.uint8)
@@ -148,7 +148,7 @@ def _write(
             if givens is not None:
                 givens[start:end] = encode_given(vae, _given_parts(loaded, start, config).to(device)).cpu().numpy()
             if movers is not None:
-                movers[start:end] = (255 * mover_cells(vae, ids, posterior, config.taxonomy)).round().cpu().numpy()
+                movers[start:end] = mover_latents(vae, ids, posterior, config.taxonomy).cpu().numpy()
             trajectories[start:end] = [clip.trajectory for clip in loaded]
             commands[start:end] = [COMMANDS.index(clip.command) for clip in loaded]
             grid_yaws[start:end] = [clip.grid_yaw for clip in loaded]

@@ -1,4 +1,4 @@
-"""Where in the latent planes of a clip its movers are told of."""
+"""What movers add to the latent planes of a clip, and in which directions of a cell that leads."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dyncity.hexplane import PLANES, rollout
+from dyncity.hexplane import rollout
 from dyncity.models.vae import HexPlaneVAE, Posterior
 from dyncity.movers import without_movers
 from dyncity.taxonomy import taxonomy
 
+# In deviations of a channel: what movers add below it drowns in the noise that the decoder was trained with, which is
+# about as much in the xy plane of ``tiny``.
+_DROWNS = 0.35
 
-def mover_cells(vae: HexPlaneVAE, ids: NDArray[np.uint8], posterior: Posterior, labels: str) -> Tensor:
-    """How much each cell of the rollouts says of movers: ``[b, 1, h, w]`` from 0 to 1.
 
-    It is 1 - exp(-d), d the divergence (nats a channel) of the posterior of the clip from that of the same clip without
-    movers, at the variance of the former: 0 where both are alike, 1 where no sample of one could be of the other.
+def mover_latents(vae: HexPlaneVAE, ids: NDArray[np.uint8], posterior: Posterior, labels: str) -> Tensor:
+    """What movers add to the means of clips: rollouts ``[b, c, h, w]``, zero where a clip is the same without them.
 
     Args:
         vae: the model that encoded the clips.
@@ -28,5 +29,16 @@ def mover_cells(vae: HexPlaneVAE, ids: NDArray[np.uint8], posterior: Posterior, 
     movers = list(taxonomy(labels).movers)
     bare = np.stack([np.where(np.isin(clip, movers), without_movers(clip, labels), clip) for clip in ids])
     without = vae.encode(torch.from_numpy(bare).to(posterior.mean["xy"].device))
-    nats = {p: 0.5 * (posterior.mean[p] - without.mean[p]).square() / posterior.log_variance[p].exp() for p in PLANES}
-    return 1 - torch.exp(-rollout(nats).mean(dim=1, keepdim=True))
+    return rollout(posterior.mean) - rollout(without.mean)
+
+
+def mover_directions(added: Tensor, std: Tensor) -> Tensor:
+    """The direction in the channels of each cell in which its movers lead: ``[b, c, h, w]``, about 1 long where movers
+    are, 0 where none is.
+
+    Args:
+        added: ``mover_latents``.
+        std: ``[c, h, w]`` the deviations that latents are normalised by.
+    """
+    leads = added / std
+    return leads / (leads.square().sum(dim=1, keepdim=True) + leads.shape[1] * _DROWNS**2).sqrt()

@@ -105,8 +105,7 @@ def test_what_is_given_hardly_counts_in_the_loss_and_rows_weigh_alike() -> None:
     given = torch.zeros(3, 2, *mask.shape[2:])
     given[1, -1, : mask.shape[2] // 2] = 1.0
     given[2, -1] = 1.0
-    nothing = torch.zeros(3, 1, 1, 1)
-    weights = cell_weights(mask, nothing, given)
+    weights = cell_weights(given, mask)
     torch.testing.assert_close(weights.sum(dim=(1, 2, 3)), mask.sum().expand(3))
     torch.testing.assert_close(weights[0], mask[0])
     torch.testing.assert_close(weights[2], mask[0])  # nothing is open: all cells are alike again
@@ -115,15 +114,4 @@ def test_what_is_given_hardly_counts_in_the_loss_and_rows_weigh_alike() -> None:
     assert (known > 0).all()
     torch.testing.assert_close(open_.min() / known.max(), torch.tensor(11.0))
     assert (weights * (1 - mask) == 0).all()
-    torch.testing.assert_close(cell_weights(mask, nothing, None), mask.expand(3, -1, -1, -1))
-
-
-def test_cells_that_tell_of_movers_count_more_and_rows_weigh_alike() -> None:
-    mask = rollout_mask(small_config().latent_shape)
-    movers = torch.zeros(2, *mask.shape[1:])
-    movers[1, :, :2, :2] = 3.0
-    weights = cell_weights(mask, movers, None)
-    torch.testing.assert_close(weights.sum(dim=(1, 2, 3)), mask.sum().expand(2))
-    torch.testing.assert_close(weights[0], mask[0])
-    torch.testing.assert_close(weights[1, 0, 0, 0] / weights[1, 0, 2, 2], torch.tensor(4.0))
-    assert (weights * (1 - mask) == 0).all()
+    assert cell_weights(None, mask) is mask
