@@ -95,8 +95,6 @@ def evaluate_samples(
             done += 1
             if report is not None:
                 report(done, 3 * least)
-    if not all(len(portrait.patches) for portrait in portraits.values()):
-        raise InputError(folder, "some scenes show no patch of known columns", "compare corpora without unknown voxels")
     of = portraits["samples"], portraits["real"], portraits["other real"]
     rows = {name: portrait.rows() for name, portrait in portraits.items()}
     rows["samples"] |= likeness(*of)
@@ -114,7 +112,8 @@ def _check_alike(samples: Corpus, truth: Corpus) -> None:
         ("frames a second", truth.grid.frame_rate, samples.grid.frame_rate),
     ):
         if found != wanted:
-            raise InputError(truth.folder, f"its {what} are {found}, those of the samples {wanted}", "make them alike")
+            fix = "give corpora with the same labels, voxels and frames a second"
+            raise InputError(truth.folder, f"its {what} are {found}, those of the samples {wanted}", fix)
 
 
 def _clips(corpus: Corpus, ids: Sequence[str], frames: int) -> Iterator[OccupancyScene]:

@@ -207,7 +207,8 @@ def evaluate(
         with ProgressLine("evaluate", "clips") as progress:
             found = evaluate_samples(corpus, real, scenes, report=progress.update)
         show_columns(found.sets, title=f"{corpus} beside {real}")
-        show_columns(found.classes, title="classes seen from above")
+        if found.classes:
+            show_columns(found.classes, title="classes seen from above")
         values = {"corpus": str(corpus), "real": str(real), "sets": found.sets, "classes": found.classes}
     else:
         raise InputError("KIND", f"found {kind!r}", "use conditions or samples")

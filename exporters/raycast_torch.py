@@ -47,7 +47,7 @@ def march(
     try:
         cells = torch.from_numpy(padded).to(device).reshape(-1)
     except (RuntimeError, AssertionError) as error:
-        raise InputError("--device", f"found {device!r} ({error})".splitlines()[0], "use cpu, cuda or cuda:N") from None
+        raise InputError("device", f"found {device!r} ({error})".splitlines()[0], "use cpu, cuda or cuda:N") from None
     seen = torch.zeros_like(cells, dtype=torch.bool)
     x, y, z = rays.T
     unit = rays / np.sqrt(x * x + y * y + z * z)[:, None]

@@ -84,12 +84,16 @@ def portrait_of(scenes: Sequence[OccupancyScene]) -> Portrait:
 
 
 def likeness(some: Portrait, real: Portrait, other: Portrait) -> Rows:
-    """How like ``real`` a set is, in shares of what ``other`` is, another set of as many real scenes."""
+    """How like ``real`` a set is, in shares of what ``other`` is, another set of as many real scenes.
+
+    What cannot be said has no row: FID_bev where a set has no patch of known columns, as logs often have not.
+    """
     own, truth, classes = some.rows(), real.rows(), len(taxonomy(real.labels))
-    distance, chance = (
-        frechet_distance(features_of(p.patches, classes), features_of(real.patches, classes)) for p in (some, other)
-    )
-    rows = {"FID_bev": distance, "FID_bev / real to real": distance / chance}
+    rows: Rows = {}
+    if _all_seen(some, real, other):
+        features = [features_of(portrait.patches, classes) for portrait in (some, real, other)]
+        rows["FID_bev"] = frechet_distance(features[0], features[1])
+        rows |= _ratio("FID_bev / real to real", rows["FID_bev"], frechet_distance(features[2], features[1]))
     if "registration agreement" in own.keys() & truth.keys():
         rows["agreement - real"] = own["registration agreement"] - truth["registration agreement"]
     for name, of in (
@@ -97,8 +101,17 @@ def likeness(some: Portrait, real: Portrait, other: Portrait) -> Rows:
         ("mean speed / real", "mean speed of moving vehicles, m/s"),
     ):
         if of in own.keys() & truth.keys():
-            rows[name] = own[of] / truth[of]
+            rows |= _ratio(name, own[of], truth[of])
     return rows | {"class histogram, JS in bits": jensen_shannon(some.shares, real.shares)}
+
+
+def _all_seen(*portraits: Portrait) -> bool:
+    return all(len(portrait.patches) for portrait in portraits)
+
+
+def _ratio(name: str, value: float, reference: float) -> Rows:
+    """A row, or none where there is nothing to divide by."""
+    return {name: value / reference} if reference > 0 else {}
 
 
 def likeness_by_class(some: Portrait, real: Portrait, other: Portrait) -> dict[str, Rows]:
@@ -106,7 +119,10 @@ def likeness_by_class(some: Portrait, real: Portrait, other: Portrait) -> dict[s
     the class from the rest.
 
     A class that is missing, in the wrong places or of the wrong shape stands out, where FID_bev of all has one value.
+    No columns where a set has no patch of known columns.
     """
+    if not _all_seen(some, real, other):
+        return {}
     sets = {"samples, %": some.patches, "real, %": real.patches, "other real, %": other.patches}
     columns: dict[str, Rows] = {name: {} for name in (*sets, "FID_bev / real to real")}
     for index, label in enumerate(taxonomy(real.labels).classes):
@@ -117,5 +133,5 @@ def likeness_by_class(some: Portrait, real: Portrait, other: Portrait) -> dict[s
             columns[name][label] = 100 * float(mask.mean())
         own, reference, others = (features_of(mask, 2) for mask in masks)
         chance = frechet_distance(others, reference)
-        columns["FID_bev / real to real"][label] = frechet_distance(own, reference) / chance
+        columns["FID_bev / real to real"] |= _ratio(label, frechet_distance(own, reference), chance)
     return columns

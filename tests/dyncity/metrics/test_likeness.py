@@ -10,7 +10,7 @@ import pytest
 from dyncity.metrics.fid_bev import FEATURES, PATCH, features_of, frechet_distance, patch_features
 from dyncity.metrics.likeness import likeness, likeness_by_class, portrait_of
 from dyncity.metrics.vehicles import mean_speed, share_that_fits
-from dyncity.scene import OccupancyScene
+from dyncity.scene import UNKNOWN, OccupancyScene
 from dyncity.taxonomy import NATIVE
 
 CAR, ROAD = NATIVE.id("car"), NATIVE.id("road")
@@ -57,6 +57,24 @@ def test_scenes_without_vehicles_have_no_rows_of_them(real: list[OccupancyScene]
     assert "vehicles that fit / real" not in likeness(
         portrait_of([empty]), portrait_of(real[:2]), portrait_of(real[2:4])
     )
+
+
+def test_of_scenes_without_known_patches_the_rest_is_said(real: list[OccupancyScene]) -> None:
+    def riddled(scene: OccupancyScene) -> OccupancyScene:
+        semantics = scene.semantics.copy()
+        semantics[:, ::8, ::8] = UNKNOWN
+        return replace(scene, semantics=semantics)
+
+    logs = portrait_of([riddled(scene) for scene in real[:2]])
+    rows = likeness(logs, logs, logs)
+    assert "FID_bev" not in rows
+    assert rows["agreement - real"] == 0
+    assert likeness_by_class(logs, logs, logs) == {}
+
+
+def test_the_same_scenes_twice_have_nothing_to_divide_by(real: list[OccupancyScene]) -> None:
+    one = portrait_of(real[:2])
+    assert likeness(one, one, one)["FID_bev"] == pytest.approx(0, abs=1e-6)
 
 
 def test_features_do_not_depend_on_their_neighbours() -> None:
