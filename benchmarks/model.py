@@ -127,7 +127,7 @@ def dit_step(config: Config, device: torch.device, autocast: Callable[[], Any]) 
     objective = DiTObjective(build_dit(config), config.dit.objective).to(device).train()
     data = torch.randn(2, 1, config.vae.latent_channels, *rollout_shape(config.latent_shape), device=device)
     level = torch.tensor([0.5 if config.dit.objective == "flow" else 500], device=device)
-    batch = DiTBatch(data[0], data[1], level, conditions(config, "left", device), 1.0)
+    batch = DiTBatch(data[0], data[1], level, conditions(config, "left", device), torch.zeros_like(data[0]), 1.0)
     return step_of(objective, batch, autocast)
 
 
