@@ -55,7 +55,7 @@ def rows_of(step: int, rows: range, config: Config, share: float) -> DiTBatch:
         config.clip_grid,
         config.vae.downsample[1:3],
     )
-    return DiTBatch(torch.randn(size), torch.randn(size), torch.rand(len(rows)), conditions, share)
+    return DiTBatch(torch.randn(size), torch.randn(size), torch.rand(len(rows)), conditions, torch.zeros(size), share)
 
 
 def work(rank: int, world: int, config: Config, folder: str) -> None:
