@@ -45,7 +45,7 @@ def tiny() -> Config:
             given=True,
             refine=32,
             refine_coarse=96,
-            mover_weight=4.0,
+            mover_weight=0.5,
         ),
         # A little less than the smallest vehicle of the procedural city in these voxels: 4.0 x 1.6 x 1.6 m.
         sampling=SamplingConfig(
