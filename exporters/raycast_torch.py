@@ -103,7 +103,7 @@ def _march(
     following = voxel + (speed > 0)
     face = (following - origin) * per
 
-    hits: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+    hits = [(ray[:0], at[:0], metres[:0], axis[:0])]
     going = torch.ones_like(ray, dtype=torch.bool)
     for taken in range(int(inner.sum()) + len(shape) + 1):
         if taken % _LOOK_EVERY == 0:
@@ -129,7 +129,7 @@ def _march(
         following = following.scatter(1, chosen, moved)
         face = face.scatter(1, chosen, (moved - origin.gather(1, chosen)) * per.gather(1, chosen))
 
-    ray, at, metres, axis = (torch.cat(column) for column in zip(*hits, strict=True)) if hits else _nothing(cells)
+    ray, at, metres, axis = (torch.cat(column) for column in zip(*hits, strict=True))
     order = ray.argsort()
     ray, at, metres, axis = ray[order], at[order], metres[order], axis[order]
     voxel = torch.stack([at // wide, at // deep % shape[1], at % deep], dim=1) - 1
@@ -138,11 +138,6 @@ def _march(
     inward.scatter_(1, axis[:, None], torch.where(toward.gather(1, axis[:, None]) > 0, 1.0, -1.0).double())
     points = starts.expand_as(unit)[ray] + toward * metres[:, None]
     return ray, voxel, metres, points, inward
-
-
-def _nothing(cells: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    whole = torch.zeros(0, dtype=torch.int64, device=cells.device)
-    return whole, whole, torch.zeros(0, dtype=torch.float64, device=cells.device), whole
 
 
 def _entry(start: Tensor, speed: Tensor, shape: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,7 @@ _LEAST_SHARE = 1e-4  # of the columns of real scenes: of rarer classes chance sa
 
 @dataclass
 class Portrait:
-    """What a set of ego-centred scenes is like: scenes are added one by one, none is kept.
+    """What a set of ego-centred scenes is like: scenes are added one by one, none is kept. Ask when all are there.
 
     Attributes:
         labels: their label space.
@@ -47,10 +48,15 @@ class Portrait:
             self._drives.append(drive(scene))
             self._speeds += moving_speeds(scene).tolist()
 
-    @property
+    @cached_property
     def patches(self) -> NDArray[np.uint8]:
         """``[n, 256]`` the patches of FID_bev."""
         return np.concatenate(self._patches)
+
+    @cached_property
+    def features(self) -> NDArray[np.float64]:
+        """``[n, 128]`` the features of FID_bev."""
+        return features_of(self.patches, len(taxonomy(self.labels)))
 
     @property
     def shares(self) -> NDArray[np.float64]:
@@ -88,12 +94,12 @@ def likeness(some: Portrait, real: Portrait, other: Portrait) -> Rows:
 
     What cannot be said has no row: FID_bev where a set has no patch of known columns, as logs often have not.
     """
-    own, truth, classes = some.rows(), real.rows(), len(taxonomy(real.labels))
+    own, truth = some.rows(), real.rows()
     rows: Rows = {}
     if _all_seen(some, real, other):
-        features = [features_of(portrait.patches, classes) for portrait in (some, real, other)]
-        rows["FID_bev"] = frechet_distance(features[0], features[1])
-        rows |= _ratio("FID_bev / real to real", rows["FID_bev"], frechet_distance(features[2], features[1]))
+        rows["FID_bev"] = frechet_distance(some.features, real.features)
+        chance = frechet_distance(other.features, real.features)
+        rows |= _ratio("FID_bev / real to real", rows["FID_bev"], chance)
     if "registration agreement" in own.keys() & truth.keys():
         rows["agreement - real"] = own["registration agreement"] - truth["registration agreement"]
     for name, of in (
