@@ -34,6 +34,7 @@ from dyncity.trajectories import draw_grid_yaw, draw_trajectory
 from generators.ego_space import clear_of_movers
 from generators.fragments import without_fragments
 from generators.laid_out import without_strangers
+from generators.one_kind import one_kind
 from generators.standing_movers import standing_movers
 from generators.standing_still import standing_still, with_given
 
@@ -246,15 +247,17 @@ class LatentDiffusion:
         return [self._mended(volume, c, way) for volume, c, way in zip(volumes, conditions, ways, strict=True)]
 
     def _mended(self, volume: NDArray[np.uint8], asked: Conditions, route: Route) -> NDArray[np.uint8]:
-        """A decoded volume with given voxels, without fragments of vehicles and without strangers to the layout; what
-        stands does not flicker, and nobody is in the space of the ego.
+        """A decoded volume with given voxels, vehicles whole and of one class each, without strangers to the layout;
+        what stands does not flicker, and nobody is in the space of the ego.
         """
-        grid, labels, smallest = self.config.clip_grid, self.config.taxonomy, self.sampling.smallest_vehicle
+        grid, labels = self.config.clip_grid, self.config.taxonomy
+        whole = with_given(volume, asked.given)
+        if self.anchor is not None:
+            whole = standing_movers(whole, grid, labels)
+        whole = without_fragments(whole, grid, labels, self.sampling.smallest_vehicle)
+        whole = without_strangers(one_kind(whole, grid, labels), asked.layout, labels)
         if self.anchor is None:
-            whole = without_strangers(without_fragments(volume, grid, labels, smallest), asked.layout, labels)
             return with_given(whole, asked.given)
-        whole = standing_movers(with_given(volume, asked.given), grid, labels)
-        whole = without_strangers(without_fragments(whole, grid, labels, smallest), asked.layout, labels)
         if asked.trajectory is not None:
             before, after = route
             drive = np.concatenate([before, asked.trajectory, after])
