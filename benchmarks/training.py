@@ -1,6 +1,7 @@
 """What training the DiT costs at scale: memory and traffic by preset, steps by workers and micro-batches.
 
     python benchmarks/training.py [--presets A,B] [--steps 8] [--batch 8] [--workers 1 2] [--micro-batches 0 2 1]
+        [--precisions float32 bfloat16]
 
 The first table is counted, not run: a float32 weight has its gradient, two moments of Adam, an average, and a place
 in the buckets that DDP exchanges, 24 bytes in all; a ring all-reduce of n workers sends 2 (n - 1) / n of the gradient
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -90,10 +92,10 @@ def work(rank: int, world: int, config: Config, folder: str) -> None:
     dist.destroy_process_group()
 
 
-def measured(world: int, micro_batch: int, batch: int, steps: int) -> list[str]:
+def measured(world: int, micro_batch: int, precision: str, batch: int, steps: int) -> list[str]:
     """A row of the second table."""
     settings = [f"batch={batch}", f"micro_batch={micro_batch}", f"steps={steps + _WARM_UP}", "checkpoint_every=100000"]
-    settings += ["eval_every=100000"]
+    settings += ["eval_every=100000", f"precision={precision}"]
     config = override(preset("tiny"), [f"train_dit.{setting}" for setting in settings])
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
@@ -101,7 +103,15 @@ def measured(world: int, micro_batch: int, batch: int, steps: int) -> list[str]:
         torch.multiprocessing.spawn(work, (world, config, str(out)), nprocs=world)
         cpu, wall = map(float, (out / "seconds").read_text().split())
     clips = batch // world
-    return [str(world), str(clips), str(micro_batch or clips), f"{cpu:.3f}", f"{cpu / clips:.3f}", f"{1 / wall:.2f}"]
+    return [
+        str(world),
+        str(clips),
+        str(micro_batch or clips),
+        precision,
+        f"{cpu:.3f}",
+        f"{cpu / clips:.3f}",
+        f"{1 / wall:.2f}",
+    ]
 
 
 def main() -> None:
@@ -111,6 +121,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--micro-batches", type=int, nargs="+", default=[0, 2, 1])
+    parser.add_argument("--precisions", choices=["float32", "bfloat16"], nargs="+", default=["float32"])
     options = parser.parse_args()
     console = Console(width=160)
     rings = [f"MB sent a step, {n} workers" for n in _RINGS]
@@ -118,10 +129,9 @@ def main() -> None:
     for name in filter(None, options.presets.split(",")):
         shown.add_row(*counted(name))
     console.print(shown)
-    shown = Table("workers", "clips a worker", "at once", "CPU s a step", "CPU s a clip", "steps/s")
-    for world in options.workers:
-        for micro_batch in options.micro_batches:
-            shown.add_row(*measured(world, micro_batch, options.batch, options.steps))
+    shown = Table("workers", "clips a worker", "at once", "precision", "CPU s a step", "CPU s a clip", "steps/s")
+    for world, micro_batch, precision in product(options.workers, options.micro_batches, options.precisions):
+        shown.add_row(*measured(world, micro_batch, precision, options.batch, options.steps))
     console.print(shown)
 
 

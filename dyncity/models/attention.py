@@ -55,6 +55,10 @@ def resolve_backend(choice: str, device: torch.device, precision: str) -> Backen
 
 def attend(q: Tensor, k: Tensor, v: Tensor, backend: Backend) -> Tensor:
     """Scaled dot-product attention, ``[b, h, n, d]`` each -> ``[b, h, n, d]``."""
+    if backend == "sdpa" and q.device.type == "cpu" and q.dtype == torch.bfloat16:
+        # On a CPU its gradient takes four times as long in half precision as in float32.
+        with torch.autocast("cpu", enabled=False):
+            return F.scaled_dot_product_attention(q.float(), k.float(), v.float()).to(q.dtype)
     if backend == "sdpa":
         return F.scaled_dot_product_attention(q, k, v)
     module, symbol = _SYMBOLS[backend]

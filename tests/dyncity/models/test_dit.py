@@ -13,7 +13,7 @@ from dyncity.diffusion.guidance import WeakerSelf, guided, weaker_selves
 from dyncity.errors import InputError
 from dyncity.grid import GridSpec
 from dyncity.hexplane import rollout_mask, rollout_shape
-from dyncity.models.attention import resolve_backend
+from dyncity.models.attention import attend, resolve_backend
 from dyncity.models.conditioning import draw_path, encode_conditions
 from dyncity.models.dit import DiT
 
@@ -241,3 +241,16 @@ def test_coarse_convolutions_begin_as_nothing_and_know_the_noise_level() -> None
 def test_coarse_convolutions_need_fine_ones() -> None:
     with pytest.raises(InputError, match=r"dit\.refine_coarse"):
         refined(replace(CONFIG, refine_coarse=6))
+
+
+def test_half_precision_on_a_cpu_attends_in_float32() -> None:
+    q, k, v = (torch.randn(2, 3, 20, 8, dtype=torch.bfloat16, requires_grad=True) for _ in range(3))
+    whole = [a.detach().float().requires_grad_() for a in (q, k, v)]
+    expected = torch.nn.functional.scaled_dot_product_attention(*whole)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = attend(q, k, v, "sdpa")
+    assert found.dtype == torch.bfloat16
+    assert torch.equal(found, expected.to(torch.bfloat16))
+    found.float().sum().backward()
+    expected.sum().backward()
+    torch.testing.assert_close(q.grad.float(), whole[0].grad, rtol=0.01, atol=1e-4)
