@@ -17,7 +17,7 @@ from dyncity.errors import InputError
 from dyncity.places import without_credentials
 
 INTERRUPTED = 130
-RESUMABLE = ("generate", "import", "export", "train")
+RESUMABLE = ("generate", "edit", "import", "export", "train")
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # which module it lies in depends on the version
 
 

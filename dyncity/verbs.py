@@ -96,6 +96,7 @@ def train(
             overwrite=overwrite,
             start=start_from,
             report=report,
+            say=typer.echo,
         )
     closing(follow)
 

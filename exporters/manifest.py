@@ -87,11 +87,8 @@ def commit_shard(
             if count.any():
                 exporter.write(count, temporary)
             size, sha256 = _flushed(temporary) if count.scenes else (0, EMPTY_DIGEST)
-            if os.path.lexists(target):
+            if os.path.lexists(target) or (count.scenes and not _moved(temporary, target)):
                 _check_same(target, sha256)
-            elif count.scenes:
-                os.replace(temporary, target)
-                flush(target.parent)
         finally:
             _remove(temporary)
     failed = tuple(sorted(failures, key=lambda f: f.index))
@@ -206,6 +203,18 @@ def _readable_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         fix = _FIXES.get(error.errno or 0, "check the file system")
         raise InputError(path, f"cannot be written ({error.strerror or error})", fix) from error
+
+
+def _moved(temporary: Path, target: Path) -> bool:
+    """Rename a shard and flush the folder; False where another writer of it was quicker (a folder is not replaced)."""
+    try:
+        os.replace(temporary, target)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        return False
+    flush(target.parent)
+    return True
 
 
 def _check_same(target: Path, sha256: str) -> None:

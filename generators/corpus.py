@@ -29,8 +29,9 @@ from dyncity.object_storage import ObjectPath
 from dyncity.ray_settings import attempts_unsaid, not_joined, settle_environment
 from dyncity.scene import OccupancyScene
 from exporters.base import SceneExporter
+from generators.begun import Say
 from generators.card import card
-from generators.corpus_folder import OpenFolder, Say, open_folder
+from generators.corpus_folder import OpenFolder, open_folder
 from generators.corpus_prefix import OpenPrefix, open_prefix
 from generators.ledger import Report, open_ledger
 from generators.plan import CorpusPlan, ShardRange
@@ -149,7 +150,7 @@ def _opened(
 ) -> AbstractContextManager[OpenFolder | OpenPrefix]:
     """The place of the corpus, held by this process while it is open."""
     if isinstance(out, ObjectPath):
-        return open_prefix(plan, out, resume=resume, overwrite=overwrite)
+        return open_prefix(plan, out, resume=resume, overwrite=overwrite, say=say)
     return open_folder(plan, Path(out).absolute(), resume=resume, overwrite=overwrite, say=say)
 
 

@@ -18,6 +18,7 @@ from dyncity.config import config_json
 from dyncity.datasets.manifest import COMPANIONS, MANIFEST, Manifest, ShardRecord, read_manifest
 from dyncity.errors import InputError
 from exporters.manifest import LOCK, TEMPORARY, RunLock, digest, flush, sweep_leftovers, write_manifest
+from generators.begun import Say, deletion, is_begun
 from generators.plan import CorpusPlan, difference
 from generators.shard_worker import committed_shards
 
@@ -25,8 +26,6 @@ SHARDS = "shards"
 _JOURNALS = ".progress"
 _REPLACED = ".replaced"
 _OWN = (MANIFEST, *COMPANIONS, SHARDS)
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,19 +134,15 @@ def _check(out: Path, resume: bool, overwrite: bool) -> None:
     foreign = [
         n for n in sorted(names.difference(_OWN)) if n not in (_JOURNALS, _REPLACED) and not n.startswith(TEMPORARY)
     ]
-    if foreign and not _has_manifest(out):
-        raise InputError(out, f"it is no corpus: it holds {foreign[0]}", "choose another folder")
+    others = [name for name in foreign or sorted(names.intersection(_OWN)) if not _is_empty(out / name)]
+    if others and (foreign or _REPLACED not in names) and not is_begun(out, foreign):
+        raise InputError(out, f"it is no corpus: it holds {others[0]}", "choose another folder")
     if (out / SHARDS).is_symlink():
         raise InputError(out / SHARDS, "it is a link", "choose another folder")
 
 
-def _has_manifest(out: Path) -> bool:
-    """Whether the folder holds a manifest that can be read."""
-    try:
-        read_manifest(out)
-    except InputError:
-        return False
-    return True
+def _is_empty(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink() and not any(path.iterdir())
 
 
 def _create(out: Path) -> list[Path]:
@@ -223,13 +218,7 @@ def _to_be_deleted(out: Path) -> str:
     files = [f for path in found for f in (path.rglob("*") if path.is_dir() else (path,)) if f.is_file()]
     if not files:
         return ""
-    size = f"{sum(f.stat().st_size for f in files)} bytes"
-    try:
-        manifest = read_manifest(out)
-    except InputError:
-        return f"--overwrite deletes {out}: {len(files)} files, {size}, without a manifest that can be read"
-    shards = sum(record.scenes > 0 for record in manifest.shards)
-    return f"--overwrite deletes {out}: {manifest.written} scenes in {shards} shards, {size}"
+    return deletion(out, [f.stat().st_size for f in files])
 
 
 def _is_sound(path: Path, record: ShardRecord) -> bool:

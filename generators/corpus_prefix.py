@@ -19,6 +19,7 @@ from dyncity.errors import InputError
 from dyncity.object_storage import ObjectPath
 from exporters.manifest import write_manifest
 from exporters.verification import LEASE
+from generators.begun import Say, deletion, is_begun
 from generators.lease import Lease
 from generators.plan import CorpusPlan, difference
 
@@ -75,7 +76,9 @@ class OpenPrefix:
 
 
 @contextmanager
-def open_prefix(plan: CorpusPlan, out: ObjectPath, *, resume: bool, overwrite: bool) -> Iterator[OpenPrefix]:
+def open_prefix(
+    plan: CorpusPlan, out: ObjectPath, *, resume: bool, overwrite: bool, say: Say | None = None
+) -> Iterator[OpenPrefix]:
     """Open a place in object storage for the shards of ``plan``.
 
     Args:
@@ -84,6 +87,7 @@ def open_prefix(plan: CorpusPlan, out: ObjectPath, *, resume: bool, overwrite: b
         resume: go on with what is there, under the same plan. Shards are compared by their size alone: they
             were put as a whole, and fetching all of them costs time and money (``dyncity verify`` does).
         overwrite: remove the corpus that is there. Nothing can be moved aside: it does not come back.
+        say: told in one line what is going to be deleted, before anything is touched.
 
     Raises:
         InputError: something is there and neither is allowed, it is no corpus, it was begun under
@@ -96,6 +100,8 @@ def open_prefix(plan: CorpusPlan, out: ObjectPath, *, resume: bool, overwrite: b
         _check(out, resume, overwrite)  # again: another run may have ended in between
         records = _sound_records(plan, out) if resume and (out / MANIFEST).exists() else {}
         if overwrite:
+            if say is not None and (sizes := _own_sizes(out)):
+                say(deletion(out, sizes))
             _remove(out)
         journals = Path(tempfile.gettempdir()) / f"dyncity-journals{lease.path.name}"
         prefix = OpenPrefix(out, journals, Path(folder), lease, records)
@@ -128,17 +134,13 @@ def _check(out: ObjectPath, resume: bool, overwrite: bool) -> None:
     if not (resume or overwrite):
         raise InputError(out, "already exists", "use --resume or --overwrite")
     foreign = sorted(names - _OWN)
-    if foreign and not _has_manifest(out):
-        raise InputError(out, f"it is no corpus: it holds {foreign[0]}", "choose another place")
+    if not is_begun(out, foreign):
+        raise InputError(out, f"it is no corpus: it holds {(foreign or sorted(names))[0]}", "choose another place")
 
 
-def _has_manifest(out: ObjectPath) -> bool:
-    """Whether there is a manifest that can be read."""
-    try:
-        read_manifest(out)
-    except InputError:
-        return False
-    return True
+def _own_sizes(out: ObjectPath) -> list[int]:
+    """The bytes of all objects of a corpus."""
+    return [size for name, size in out.sizes().items() if name.partition("/")[0] in _OWN]
 
 
 def _sound_records(plan: CorpusPlan, out: ObjectPath) -> dict[int, ShardRecord]:

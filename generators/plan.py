@@ -216,7 +216,9 @@ class CorpusPlan:
                 fingerprint_of_generator=dict(values["fingerprint_of_generator"]),
                 config=from_dict(Config, values["config"], where, "plan.config"),
             )
-        except (KeyError, TypeError, AttributeError) as error:
+        except InputError:
+            raise
+        except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
             raise InputError(where, f"its plan is none of this version ({error})", "make the corpus anew") from None
 
     def fingerprint(self) -> str:

@@ -38,6 +38,8 @@ from dyncity.training.clips import Clip, Clips
 from dyncity.training.mover_cells import mover_latents
 from dyncity.training.partial import draw_given
 
+RECORD = "latents.json"
+
 
 @dataclass(frozen=True)
 class Latents:
@@ -82,7 +84,7 @@ def encode_corpus(
     Raises:
         InputError: bad input, or ``out`` exists.
     """
-    if out.exists() and not (overwrite and (out / "latents.json").is_file()):
+    if out.exists() and not (overwrite and (out / RECORD).is_file()):
         raise InputError(out, "already exists", "use --overwrite on latents, or another --out")
     checkpoint = load_checkpoint(vae, device)
     clips = Clips(data, checkpoint.config)
@@ -169,7 +171,7 @@ def _write(
         "held": held,
         "data": clips.corpus.manifest.plan,
     }
-    (folder / "latents.json").write_text(json.dumps(facts, indent=1) + "\n")
+    (folder / RECORD).write_text(json.dumps(facts, indent=1) + "\n")
     (folder / "config.json").write_text(config_json(config))
 
 
@@ -193,7 +195,7 @@ def open_latents(folder: Path) -> Latents:
     """
     config, fix = read_config(folder / "config.json"), "make it by dyncity encode"
     try:
-        facts = read_json(folder / "latents.json", fix)
+        facts = read_json(folder / RECORD, fix)
         arrays: dict[str, Any] = {
             name: read_array(folder / f"{name}.npy", fix)
             for name in ("rollout", "trajectory", "command", "variance", "grid_yaw")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -15,17 +16,20 @@ from typing import Any
 
 import torch
 
+from dyncity.checkpoint import weights_digest
 from dyncity.config import Config, config_json, from_dict
+from dyncity.datasets.manifest import MANIFEST
 from dyncity.errors import InputError
 from dyncity.ray_settings import attempts_unsaid, not_joined, settle_environment
 from dyncity.training.clips import Clips
 from dyncity.training.dit_loop import fit_dit
-from dyncity.training.latents import open_latents
+from dyncity.training.latents import RECORD, open_latents
 from dyncity.training.loop import Metrics, Place
 from dyncity.training.run_folder import prepare_run, sole_writer
 from dyncity.training.vae_loop import fit_vae
 
 Report = Callable[[Metrics], None]
+Say = Callable[[str], None]
 _MAX_FAILURES = 8
 
 
@@ -41,6 +45,7 @@ def train_vae(
     overwrite: bool = False,
     start: Path | None = None,
     report: Report = lambda metrics: None,
+    say: Say | None = None,
 ) -> None:
     """Train a VAE on a corpus.
 
@@ -54,6 +59,7 @@ def train_vae(
         resume, overwrite: what to do with a run that is there.
         start: a checkpoint whose weights are trained further; None: fresh ones.
         report: called with each line of metrics.
+        say: told in one line what ``overwrite`` deletes, before anything is touched.
 
     Raises:
         InputError: bad input; nothing is left behind.
@@ -61,7 +67,7 @@ def train_vae(
     Clips(data, config)  # fail before a run folder exists
     job = {"kind": "vae", "data": str(data.absolute()), "out": str(out.absolute())}
     job |= {"start": str(start.absolute())} if start is not None else {}
-    _launch(config, job, out, workers, gpus_per_worker, address, resume, overwrite, report)
+    _launch(config, job, out, workers, gpus_per_worker, address, resume, overwrite, report, say)
 
 
 def train_dit(
@@ -77,6 +83,7 @@ def train_dit(
     overwrite: bool = False,
     start: Path | None = None,
     report: Report = lambda metrics: None,
+    say: Say | None = None,
 ) -> None:
     """Train a DiT on latents that ``vae`` encoded; the arguments are those of ``train_vae``."""
     open_latents(data)
@@ -84,7 +91,7 @@ def train_dit(
         "kind": "dit", "data": str(data.absolute()), "vae": str(vae.absolute()), "out": str(out.absolute())
     }  # fmt: skip
     job |= {"start": str(start.absolute())} if start is not None else {}
-    _launch(config, job, out, workers, gpus_per_worker, address, resume, overwrite, report)
+    _launch(config, job, out, workers, gpus_per_worker, address, resume, overwrite, report, say)
 
 
 def _fit(config: Config, job: dict[str, str], place: Place, report: Report) -> None:
@@ -106,6 +113,7 @@ def _launch(
     resume: bool,
     overwrite: bool,
     report: Report,
+    say: Say | None,
 ) -> None:
     settings = config.train_vae if job["kind"] == "vae" else config.train_dit
     if settings.micro_batch < 0:
@@ -116,7 +124,7 @@ def _launch(
             f"use at most {settings.batch}, or raise train_{job['kind']}.batch by --set",
         )  # fmt: skip
     fresh = not out.exists()
-    prepare_run(out, config, resume=resume, overwrite=overwrite)
+    prepare_run(out, config, resume=resume, overwrite=overwrite, inputs=_inputs(job), say=say)
     try:
         if workers == (0, 0):
             torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
@@ -129,6 +137,13 @@ def _launch(
         if fresh and not any((out / "checkpoints").iterdir()):
             shutil.rmtree(out, ignore_errors=True)
         raise
+
+
+def _inputs(job: dict[str, str]) -> dict[str, str]:
+    """Digests of what a run learns from and starts from, by option; latents belong to one VAE and say which."""
+    record = Path(job["data"]) / (MANIFEST if job["kind"] == "vae" else RECORD)
+    inputs = {"--data": hashlib.sha256(record.read_bytes()).hexdigest()}
+    return inputs | ({"--start-from": weights_digest(Path(job["start"]))} if "start" in job else {})
 
 
 def _fit_on_ray(

@@ -1,8 +1,8 @@
 """A training run on disk: configuration, metrics, resumable state, and the checkpoint it ships.
 
-``RUN/config.json``, ``RUN/metrics.jsonl``, ``RUN/checkpoints/step-N/`` (the state to resume from, written
-under a temporary name and renamed; the last two are kept), and the averaged weights as
-``RUN/model.safetensors`` with a card, so that a run is a checkpoint folder.
+``RUN/config.json``, ``RUN/inputs.json`` (digests of the data and of the start), ``RUN/metrics.jsonl``,
+``RUN/checkpoints/step-N/`` (the state to resume from, written under a temporary name and renamed; the last two are
+kept), and the averaged weights as ``RUN/model.safetensors`` with a card, so that a run is a checkpoint folder.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,19 +22,38 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from dyncity.bounded_files import read_json
 from dyncity.config import Config, config_json, read_config
 from dyncity.errors import InputError
 
 _KEPT = 2
+_LOCK, _INPUTS = ".lock", "inputs.json"
+_SECONDS_OF_ORPHANS = 10.0  # that the workers of a killed driver live on
 
 
-def prepare_run(out: Path, config: Config, *, resume: bool, overwrite: bool) -> None:
+def prepare_run(
+    out: Path,
+    config: Config,
+    *,
+    resume: bool,
+    overwrite: bool,
+    inputs: dict[str, str] | None = None,
+    say: Callable[[str], None] | None = None,
+) -> None:
     """Make or check the folder of a run before anything is launched.
 
+    Args:
+        out: the folder.
+        config: what is going to be trained.
+        resume, overwrite: what to do with a run that is there.
+        inputs: digests of what the run learns from and starts from, by option; a resume has to give the same.
+        say: told in one line what is going to be deleted, before anything is touched.
+
     Raises:
-        InputError: the folder exists and neither option says what to do, is no run, or was started
-            under another configuration.
+        InputError: the folder exists and neither option says what to do, is no run, was started under
+            another configuration or on other inputs, or is being trained by another process.
     """
+    given = inputs or {}
     if out.exists():
         is_run = (out / "config.json").is_file() and (out / "checkpoints").is_dir()
         if any(out.iterdir()) if out.is_dir() else True:
@@ -49,14 +68,40 @@ def prepare_run(out: Path, config: Config, *, resume: bool, overwrite: bool) -> 
                     "was started under another configuration",
                     "resume with the same settings",
                 )
+            _same_inputs(out, given)
             return
         if overwrite and is_run:
-            shutil.rmtree(out)
+            _clear(out, say)
     try:
         (out / "checkpoints").mkdir(parents=True, exist_ok=True)
+        (out / _INPUTS).write_text(json.dumps(given, indent=2) + "\n")
         (out / "config.json").write_text(config_json(config))
     except OSError as error:
         raise InputError(out, f"cannot be written ({error.strerror})", "give a folder you may write to") from None
+
+
+def _same_inputs(out: Path, given: dict[str, str]) -> None:
+    """Raise InputError unless the run was started on the same inputs."""
+    begun = read_json(out / _INPUTS, "start over with --overwrite")
+    if begun == given:
+        return
+    names = {*begun, *given} if isinstance(begun, dict) else set(given)
+    option = next(name for name in sorted(names) if not isinstance(begun, dict) or begun.get(name) != given.get(name))
+    raise InputError(option, f"is not what {out} was started on", "resume with the same, or use --overwrite")
+
+
+def _clear(out: Path, say: Callable[[str], None] | None) -> None:
+    """Remove a run, unless another process is training it."""
+    with sole_writer(out, patience=_SECONDS_OF_ORPHANS):
+        files = [path for path in out.rglob("*") if path.is_file() and path.name != _LOCK]
+        if say is not None:
+            size = sum(path.stat().st_size for path in files)
+            say(f"--overwrite deletes {out}: a run of {len(files)} files, {size} bytes")
+        for path in out.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path.name != _LOCK:
+                path.unlink()
 
 
 @contextmanager
@@ -66,7 +111,7 @@ def sole_writer(out: Path, patience: float = 90.0) -> Iterator[None]:
     Raises:
         InputError: another process still writes after ``patience`` seconds.
     """
-    with (out / ".lock").open("w") as file:
+    with (out / _LOCK).open("w") as file:
         deadline = time.monotonic() + patience
         while True:
             try:

@@ -14,12 +14,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 import cli
 from dyncity.checkpoint import shipped_checkpoint
 from dyncity.datasets.corpus import open_corpus
+from dyncity.exit_codes import RESUMABLE
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -263,6 +265,11 @@ def test_every_example_of_the_help_parses(dyncity, verb: str, tmp_path: Path, ca
         assert done.returncode in ((0, 1) if verb == "doctor" else (0, 2)), (example, done.stderr)
         for refusal in ("no such option", "missing", "invalid value", "use one of"):
             assert refusal not in done.stderr, (example, done.stderr)
+
+
+def test_every_verb_that_resumes_says_so_when_it_is_interrupted() -> None:
+    verbs = typer.main.get_command(cli.app).commands.items()
+    assert set(RESUMABLE) == {name for name, verb in verbs if any("--resume" in option.opts for option in verb.params)}
 
 
 def test_an_interrupted_run_says_how_to_go_on_and_does(start, dyncity, tmp_path) -> None:

@@ -47,6 +47,19 @@ def test_a_shard_committed_twice_is_the_same_shard(make_scene, tmp_path, exporte
 
 
 @pytest.mark.parametrize("exporter", EXPORTERS)
+def test_two_that_commit_a_shard_at_the_same_time_commit_the_same(make_scene, tmp_path, monkeypatch, exporter):
+    scenes = [make_scene(0)]
+    first = commit_shard(tmp_path, 0, scenes, [], exporter(), 0)
+    monkeypatch.setattr(os.path, "lexists", lambda path: False)  # as it was before the other one had come
+    files = everything(tmp_path)
+    assert commit_shard(tmp_path, 0, scenes, [], exporter(), 0) == first
+    assert everything(tmp_path) == files
+    if exporter is NumpyExporter:  # the rename of a file replaces what is there
+        with pytest.raises(InputError, match="is there already with other bytes"):
+            commit_shard(tmp_path, 0, [make_scene(1)], [], exporter(), 0)
+
+
+@pytest.mark.parametrize("exporter", EXPORTERS)
 def test_other_bytes_under_the_same_name_are_refused(make_scene, tmp_path, exporter):
     commit_shard(tmp_path, 0, [make_scene(0)], [], exporter(), 0)
     files = everything(tmp_path)

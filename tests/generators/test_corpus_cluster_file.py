@@ -69,7 +69,12 @@ def test_every_node_asks_for_the_token_that_is_copied_there(cluster):
 
 
 def test_shared_memory_and_the_project_come_with_the_container(cluster):
-    assert any(option.startswith("--shm-size") for option in cluster["docker"]["run_options"])
+    (size,) = [option for option in cluster["docker"]["run_options"] if option.startswith("--shm-size=")]
+    starts = cluster["head_start_ray_commands"] + cluster["worker_start_ray_commands"]
+    stores = [int(found[1]) for line in starts if (found := re.search(r"ray start.*--object-store-memory=(\d+)", line))]
+    assert len(stores) == 2
+    shared = int(size.removeprefix("--shm-size=").removesuffix("g")) * 2**30
+    assert max(stores) < 0.95 * shared  # else it goes to the disk
     assert cluster["file_mounts"]["/home/ray/dyncity"] == "."
     assert any("pip install" in line and "/home/ray/dyncity" in line for line in cluster["setup_commands"])
 
@@ -89,7 +94,7 @@ def test_kubernetes_has_the_same_nodes(kubernetes):
     spec = kubernetes["RayCluster"]["spec"]
     assert kubernetes["RayCluster"]["apiVersion"] == kubernetes["RayJob"]["apiVersion"] == "ray.io/v1"
     assert (spec["enableInTreeAutoscaling"], spec["authOptions"]) == (True, {"mode": "token"})
-    assert spec["headGroupSpec"]["rayStartParams"] == {"num-cpus": "0"}
+    assert spec["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
     groups = {group["groupName"]: group for group in spec["workerGroupSpecs"]}
     assert set(groups) == set(types) - {"head"}
     for name, group in groups.items():
@@ -105,6 +110,9 @@ def test_all_pods_share_the_corpora_and_have_shared_memory(kubernetes):
     for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"]):
         pod = group["template"]["spec"]
         assert {m["mountPath"] for m in pod["containers"][0]["volumeMounts"]} == {"/corpora", "/dev/shm"}
+        assert pod["securityContext"] == {"fsGroup": 1000}
+        (shm,) = [v["emptyDir"]["sizeLimit"] for v in pod["volumes"] if v["name"] == "shm"]
+        assert int(group["rayStartParams"]["object-store-memory"]) < 0.95 * int(shm.removesuffix("Gi")) * 2**30
         claims = [v["persistentVolumeClaim"]["claimName"] for v in pod["volumes"] if "persistentVolumeClaim" in v]
         assert claims == [kubernetes["PersistentVolumeClaim"]["metadata"]["name"]]
     assert kubernetes["PersistentVolumeClaim"]["spec"]["accessModes"] == ["ReadWriteMany"]

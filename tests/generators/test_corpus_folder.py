@@ -64,6 +64,36 @@ def test_a_folder_that_is_no_corpus_is_never_touched(tmp_path, options):
     assert contents(tmp_path / "thesis") == before
 
 
+@pytest.mark.parametrize("options", [{"overwrite": True}, {"resume": True}])
+def test_a_folder_of_somebody_else_with_names_of_a_corpus_is_no_corpus(tmp_path, options):
+    (tmp_path / "site" / "shards").mkdir(parents=True)
+    for name in ("README.md", "config.json", "shards/data.bin"):
+        (tmp_path / "site" / name).write_text("{}")
+    with pytest.raises(InputError, match=r"it is no corpus: it holds README\.md"):
+        make(tmp_path / "site", **options)
+    make(tmp_path / "run")
+    for name in ("manifest.json", "README.md"):
+        (tmp_path / "run" / name).unlink()
+    (tmp_path / "run" / "model.safetensors").write_text("weights")  # a run of training has a configuration too
+    before = contents(tmp_path / "run")
+    with pytest.raises(InputError, match=r"it is no corpus: it holds model\.safetensors"):
+        make(tmp_path / "run", **options)
+    assert contents(tmp_path / "run") == before
+
+
+@pytest.mark.parametrize("lost", [("manifest.json",), ("manifest.json", "config.json", "README.md")])
+def test_a_corpus_that_was_killed_before_its_manifest_is_one(tmp_path, lost):
+    make(tmp_path / "whole")
+    make(tmp_path / "out")
+    for name in lost:
+        (tmp_path / "out" / name).unlink()
+    if len(lost) > 1:  # nothing is there yet but the folder of the shards
+        for path in (tmp_path / "out" / "shards").iterdir():
+            path.unlink()
+    make(tmp_path / "out", overwrite=True)
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
 def test_overwriting_leaves_files_of_others_inside_a_corpus_alone(tmp_path):
     make(tmp_path / "out")
     (tmp_path / "out" / "notes.txt").write_text("mine")

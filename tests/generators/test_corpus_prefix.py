@@ -149,7 +149,11 @@ def test_nothing_is_written_over_without_a_word(stored, bucket):
     (foreign / "holiday.jpg").write(b"mine")
     with pytest.raises(InputError, match=r"it holds holiday.jpg"):
         make(foreign, overwrite=True)
-    assert objects(foreign) == {"holiday.jpg": b"mine"}
+    (foreign / "holiday.jpg").remove()
+    (foreign / "README.md").write(b"mine")
+    with pytest.raises(InputError, match=r"it holds README.md"):
+        make(foreign, overwrite=True)
+    assert objects(foreign) == {"README.md": b"mine"}
     neighbour = bucket("foreign-neighbour")
     with pytest.raises(InputError, match="another grid"):
         make(neighbour, build=source(refuses=0))
@@ -158,7 +162,9 @@ def test_nothing_is_written_over_without_a_word(stored, bucket):
     (neighbour / "shards" / "of-a-killed-run").remove()  # in S3 leaves what stands for the folder
     assert neighbour.sizes(recursive=False) in ({"shards": -1}, {})
     make(neighbour, plan=small_plan(4))
-    make(neighbour, plan=small_plan(4, seed=9), overwrite=True)
+    size, said = sum(map(len, objects(neighbour).values())), []
+    make(neighbour, plan=small_plan(4, seed=9), overwrite=True, say=said.append)
+    assert said == [f"--overwrite deletes {neighbour}: 4 scenes in 1 shards, {size} bytes"]
     assert read_manifest(neighbour).plan["seed"] == 9
     assert verify_corpus(neighbour) == []
 

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
@@ -190,6 +191,15 @@ def test_a_plan_that_needs_more_than_its_manifest_says_what(tmp_path):
     for key in ("config", "seed", "columns"):
         with pytest.raises(InputError):
             CorpusPlan.from_dict({k: v for k, v in small_plan().to_dict().items() if k != key}, "m")
+
+
+@pytest.mark.parametrize(
+    "field", ["num_scenes", "columns", "trajectory", "fingerprint_of_generator", "command", "config"]
+)
+@pytest.mark.parametrize("value", ["x", 7, -1, None, [1, "a"], {"a": []}, 1e400])
+def test_a_plan_that_somebody_made_up_is_a_plan_or_one_line(field, value):
+    with suppress(InputError):
+        CorpusPlan.from_dict(small_plan().to_dict() | {field: value}, "m")
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from dyncity.training.clips import Clips, batch_numbers
 from dyncity.training.dit_loop import latent_scale
 from dyncity.training.latents import encode_corpus, open_latents
 from dyncity.training.launch import train_dit, train_vae
+from dyncity.training.run_folder import sole_writer
 from generators.diffusion import LatentDiffusion
 
 RUN = ("train_vae.steps=6", "train_vae.eval_every=1", "train_vae.checkpoint_every=2", "train_vae.decoded_frames=2")
@@ -86,6 +87,40 @@ def test_an_existing_run_is_never_touched_unasked(city: Path, checkpoint: Path) 
     with pytest.raises(InputError, match="not a training run"):
         train_vae(small_config(), city, foreign, overwrite=True)
     assert (foreign / "chapter1").read_text() == "words"
+
+
+def test_a_run_goes_on_with_what_it_was_started_on(city: Path, checkpoint: Path, tmp_path: Path) -> None:
+    run, config = tmp_path / "run", small_config("train_vae.steps=1")
+    moved, other = (shutil.copytree(city, tmp_path / name) for name in ("moved", "other"))
+    train_vae(config, city, run, start=checkpoint)
+    card = other / "manifest.json"
+    card.write_text(card.read_text().replace(" ", "  ", 1))
+    before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
+    with pytest.raises(InputError, match=f"--data: is not what {run} was started on"):
+        train_vae(config, other, run, start=checkpoint, resume=True)
+    with pytest.raises(InputError, match="--start-from: is not what"):
+        train_vae(config, city, run, resume=True)
+    assert before == {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
+    train_vae(config, moved, run, start=checkpoint, resume=True)
+
+
+def test_overwriting_a_run_says_what_goes_and_waits_for_who_trains_it(
+    city: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dyncity.training.run_folder._SECONDS_OF_ORPHANS", 0.0)
+    run, config = tmp_path / "run", small_config("train_vae.steps=1")
+    train_vae(config, city, run)
+    files = [p for p in run.rglob("*") if p.is_file() and p.name != ".lock"]
+    before, said = {p: p.read_bytes() for p in files}, []
+    with sole_writer(run, patience=0.0), pytest.raises(InputError, match="another process is training this run"):
+        train_vae(config, city, run, overwrite=True, say=said.append)
+    assert said == []
+    assert before == {p: p.read_bytes() for p in files}
+    (run / "checkpoints" / "of-the-old-run").write_text("x")
+    train_vae(config, city, run, overwrite=True, say=said.append)
+    size = sum(map(len, before.values())) + 1
+    assert said == [f"--overwrite deletes {run}: a run of {len(files) + 1} files, {size} bytes"]
+    assert not (run / "checkpoints" / "of-the-old-run").exists()
 
 
 def test_bad_requests_leave_nothing_behind(city: Path, tmp_path: Path) -> None:
