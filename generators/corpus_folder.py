@@ -188,6 +188,7 @@ def _filled(plan: CorpusPlan, out: Path, resume: bool, overwrite: bool, say: Say
             _move_back(out)
         raise
     finally:
+        sweep_leftovers(out)
         _remove(out / _JOURNALS)
 
 

@@ -36,6 +36,19 @@ PLANTED = {
     "tarfile": "import tarfile\ntarfile.open(path).extractall(out)",
     "zipfile": "import zipfile\nwith zipfile.ZipFile(path) as archive:\n    archive.extractall(out)",
     "shutil": "import shutil\nshutil.unpack_archive(path, out)",
+    "one member of an archive": "from zipfile import ZipFile\nZipFile(path).extract(name, out)",
+    "pandas": "import pandas\npandas.read_pickle(path)",
+    "torch.jit": "import torch\ntorch.jit.load(path)",
+    "torch inside": "from torch.serialization import load\nload(path, weights_only=True)",
+    "numpy inside": "from numpy.lib.npyio import NpzFile\nNpzFile(file, allow_pickle=True)",
+    "a loader of yaml": "import yaml\nyaml.Loader(text).get_data()",
+    "a loader of yaml inside": "from yaml.loader import UnsafeLoader\nUnsafeLoader(text)",
+    "cloudpickle of another package": "from ray import cloudpickle\ncloudpickle.loads(data)",
+    "all of pickle": "from pickle import *\nloads(data)",
+    "pickle by its name": "import importlib\nimportlib.import_module('pickle').loads(data)",
+    "pickle by its name, built in": "__import__('pickle').loads(data)",
+    "a function of pickle by its name": "import pickle\ngetattr(pickle, 'load')(file)",
+    "jsonpickle": "import jsonpickle\njsonpickle.decode(text)",
 }
 HARMLESS = (
     "import json, numpy as np, pickle, subprocess, torch, yaml\n"
@@ -46,7 +59,7 @@ HARMLESS = (
 
 @pytest.mark.parametrize("name", PLANTED)
 def test_what_is_planted_is_found(name):
-    assert len(unsafe(PLANTED[name], "dyncity/planted.py")) == 1
+    assert unsafe(PLANTED[name], "dyncity/planted.py")
 
 
 def test_the_one_torch_file_has_to_ask_for_weights_alone():
