@@ -77,12 +77,11 @@ def write_town(scene: OccupancyScene, folder: Path) -> None:
     """Write one scene as the ``cartesian`` folder of a town; frame i is number i in all files."""
     raw = raw_table(scene.taxonomy)
     paths = track_poses(scene)
-    turns = [scan(scene, frame, CARLA_LIDAR, inset=min(_SIZE) / 2) for frame in range(scene.frames)]
+    grid = GridSpec(SHAPE, _SIZE, (LOWER[0], LOWER[1], LOWER[2] + LIDAR_HEIGHT), scene.grid.frame_rate)
+    turns = [scan(scene, frame, CARLA_LIDAR, inset=min(_SIZE) / 2, onto=grid) for frame in range(scene.frames)]
     observed = scene.mask_lidar  # where the scene says it
     if observed is None:
         observed = seen_over_time(scene, np.stack([turn.seen for turn in turns])).astype(np.uint8)
-    lower = (LOWER[0], LOWER[1], LOWER[2] + LIDAR_HEIGHT)
-    grid = GridSpec(SHAPE, _SIZE, lower, scene.grid.frame_rate)
     masked = dataclasses.replace(scene, instances=None, boxes=None, mask_camera=None, mask_lidar=observed)
     for name in ("evaluation", "velodyne", "labels", "predictions"):
         (folder / name).mkdir(parents=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from dyncity.scene import UNKNOWN, OccupancyScene
 from dyncity.taxonomy import NATIVE, label_map, taxonomy
 from exporters.boxes_from_instances import boxes_from_instances
+from exporters.camera_boxes import camera_box
 from exporters.native_tree import Finished, SceneRecord, TreeFormat, TreeOptions, held_out
 from exporters.semantickitti import IMAGE, LIDAR_TO_CAMERA, calib_text, color_camera
 from exporters.sensors import HDL_64E, scan
@@ -30,12 +31,11 @@ TYPES = {
     "motorcycle": "Misc",
     "bicycle": "Misc",
 }
-_NO_BOX = (-1.0, -1.0, -1.0, -1.0)
 _UNKNOWN = 3  # KITTI's word for an occlusion nobody looked at
 
 
 class KittiBoxesTree:
-    """Writes ``<out>/training/{label_2,calib,velodyne}/NNNNNN.*`` and ``<out>/ImageSets/{train,val}.txt``.
+    """Writes ``<out>/training/{label_2,calib,velodyne}/NNNNNN.*`` and the lists of ``<out>/ImageSets``.
 
     Frames are numbered through all scenes; the last 15 % of the scenes (rounded; at least one of two or
     more) are the validation split.
@@ -56,7 +56,7 @@ class KittiBoxesTree:
         for name in ("label_2", "calib", *(("velodyne",) if self.scans else ())):
             (out / "training" / name).mkdir(parents=True, exist_ok=True)
         boxes = boxes_from_instances(scene) if scene.boxes is None else scene.boxes
-        native, calib = kitti_types(scene.taxonomy), object_calib_text()
+        native, calib = types_of(scene.taxonomy, TYPES), object_calib_text()
         for frame in range(scene.frames):
             name, rows = f"{first + frame:06d}", boxes.frame == frame
             lines = [
@@ -79,7 +79,8 @@ class KittiBoxesTree:
         """Write the splits."""
         (out / "ImageSets").mkdir()
         border, total = self.ends[self.training - 1], self.ends[-1]
-        for name, numbers in (("train", range(border)), ("val", range(border, total))):
+        splits = {"train": (0, border), "val": (border, total), "trainval": (0, total), "test": (total, total)}
+        for name, numbers in ((name, range(*ends)) for name, ends in splits.items()):
             text = "".join(f"{number:06d}\n" for number in numbers)
             (out / "ImageSets" / f"{name}.txt").write_text(text, encoding="ascii")
         more = " ..." if len(self.ends) > 8 else ""
@@ -89,13 +90,13 @@ class KittiBoxesTree:
         return Finished(notes=tuple(notes))
 
 
-def kitti_types(labels: str) -> dict[int, str]:
-    """KITTI's type by class id of a taxonomy; from other spaces than the native one by what maps there."""
+def types_of(labels: str, types: Mapping[str, str]) -> dict[int, str]:
+    """Types by class id of a taxonomy, from types by native class; in other spaces by what maps there."""
     if labels == "native":
-        return {NATIVE.id(name): kind for name, kind in TYPES.items()}
+        return {NATIVE.id(name): kind for name, kind in types.items()}
     table = label_map("native", labels)
     found: dict[int, str] = {}
-    for name, kind in TYPES.items():
+    for name, kind in types.items():
         target = int(table[NATIVE.id(name)])
         if target != UNKNOWN and target != taxonomy(labels).free:
             found.setdefault(target, kind)
@@ -119,32 +120,10 @@ def box_line(
         return None
     mount = np.eye(4)
     mount[:3, 3] = HDL_64E.position
-    world_to_camera = LIDAR_TO_CAMERA @ np.linalg.inv(pose @ mount)
-    cos, sin = np.cos(yaw), np.sin(yaw)
-    signs = np.array([[x, y, z] for x in (-0.5, 0.5) for y in (-0.5, 0.5) for z in (-0.5, 0.5)])
-    along, across, up = (signs * size).T
-    corners = np.stack([cos * along - sin * across, sin * along + cos * across, up], axis=1) + center
-    bottom = world_to_camera[:3, :3] @ (center - np.array([0, 0, size[2] / 2])) + world_to_camera[:3, 3]
-    ahead = world_to_camera[:3, :3] @ np.array([cos, sin, 0.0])
-    rotation = float(np.arctan2(-ahead[2], ahead[0]))
-    alpha = float(np.angle(np.exp(1j * (rotation - np.arctan2(bottom[0], bottom[2])))))
-    truncated, box = image_box(corners @ world_to_camera[:3, :3].T + world_to_camera[:3, 3])
+    box = camera_box(center, size, yaw, LIDAR_TO_CAMERA @ np.linalg.inv(pose @ mount), color_camera(), IMAGE)
     length, width, height = (float(value) for value in size)
-    numbers = [alpha, *box, height, width, length, *bottom.tolist(), rotation]
-    return f"{kind} {truncated:.2f} {_UNKNOWN} {' '.join(f'{value + 0.0:.4f}' for value in numbers)}\n"
-
-
-def image_box(corners: NDArray[np.float64]) -> tuple[float, tuple[float, ...]]:
-    """Truncated share and 2D box (left, top, right, bottom) of corners ``[8, 3]`` in the camera's frame."""
-    if (corners[:, 2] < 0.1).any():
-        return 1.0, _NO_BOX
-    u, v, w = color_camera() @ np.c_[corners, np.ones(8)].T
-    left, right, top, bottom = (u / w).min(), (u / w).max(), (v / w).min(), (v / w).max()
-    clipped = (max(left, 0.0), max(top, 0.0), min(right, IMAGE[0] - 1.0), min(bottom, IMAGE[1] - 1.0))
-    area = max(clipped[2] - clipped[0], 0.0) * max(clipped[3] - clipped[1], 0.0)
-    if area <= 0:
-        return 1.0, _NO_BOX
-    return 1 - float(area / ((right - left) * (bottom - top))), tuple(map(float, clipped))
+    numbers = [box.alpha, *box.image, height, width, length, *box.bottom.tolist(), box.rotation]
+    return f"{kind} {box.truncated:.2f} {_UNKNOWN} {' '.join(f'{value + 0.0:.4f}' for value in numbers)}\n"
 
 
 def object_calib_text() -> str:

@@ -13,7 +13,10 @@ from dyncity.errors import InputError
 from dyncity.grid import GridSpec
 from dyncity.scene import OccupancyScene
 from dyncity.taxonomy import taxonomy
-from exporters.cameras import WAYMO_CAMERAS
+from exporters.boxes_from_instances import boxes_from_instances
+from exporters.camera_boxes import camera_box
+from exporters.cameras import WAYMO_CAMERAS, Camera
+from exporters.kitti_boxes import types_of
 from exporters.native_tree import Finished, SceneRecord, TreeFormat, TreeOptions, held_out
 from exporters.npz import write_npz
 from exporters.occ3d import LOWER, SHAPE, VOXEL_SIZE, occ3d_frames
@@ -23,6 +26,11 @@ from exporters.sensors import WAYMO_TOP
 LABELS = "occ3d-waymo"
 # What free is on disk; readers make it 15.
 FREE_ON_DISK = 23
+# Waymo's type by native class; signs have voxels and no boxes.
+_VEHICLES = ("car", "truck", "bus", "trailer", "construction_vehicle", "other_vehicle", "motorcycle", "motorcyclist")
+TYPES = dict.fromkeys(_VEHICLES, "Car") | {"pedestrian": "Pedestrian", "cyclist": "Cyclist"}
+# Type, track, centre, size (length, width, height) and yaw in the world; metres, radians.
+WaymoBox = tuple[str, int, list[float], list[float], float]
 _MOST = 1000  # scenes of a split, and frames of a scene: their numbers have three digits
 _SPLITS = (("training", "train", "cam_infos.pkl"), ("validation", "val", "cam_infos_vali.pkl"))
 
@@ -60,28 +68,35 @@ class Occ3DWaymoTree:
         frames = occ3d_frames(scene, LABELS, WAYMO_TOP, self.cameras)
         free = frames.semantics == taxonomy(LABELS).free
         on_disk = np.where(free, np.uint8(FREE_ON_DISK), frames.semantics)
-        infov = in_view(self.cameras)
+        centres = in_view(self.cameras)
         for frame in range(scene.frames):
             arrays = {
                 "voxel_label": on_disk[frame],
                 "origin_voxel_state": frames.mask_lidar[frame],
                 "final_voxel_state": frames.mask_camera[frame],
-                "infov": infov,
+                "infov": centres | (frames.mask_camera[frame] != 0),
             }
             write_npz(out / folder / f"{frame:03d}_04.npz", arrays)
-        return {"folder": folder, "poses": scene.poses.tolist(), "times": scene.timestamps_us.tolist()}
+        boxes = scene_boxes(scene)
+        return {
+            "folder": folder,
+            "poses": scene.poses.tolist(),
+            "times": scene.timestamps_us.tolist(),
+            "boxes": [boxes.get(frame, []) for frame in range(scene.frames)],
+        }
 
     def _place(self, number: int) -> tuple[int, int]:
         """The split of a scene and its number in it."""
         split = int(number >= self.training)
         return split, number - split * self.training
 
-    def _info(self, pose: NDArray[np.float64], time: int, split: int, number: int, frame: int) -> dict[str, Any]:
+    def _info(
+        self, pose: NDArray[np.float64], time: int, boxes: list[WaymoBox], split: int, number: int, frame: int
+    ) -> dict[str, Any]:
         """One frame as the KITTI-style info files of Waymo have it; images and points are named, not written."""
         name = f"{split}{number:03d}{frame:03d}"
         front = self.cameras[0]
-        first = np.eye(4)
-        first[:3, :3] = front.intrinsic()
+        projections = {f"P{k}": camera_info(camera, pose)["intrinsics"] for k, camera in enumerate(self.cameras)}
         return {
             "sample_idx": int(name),
             "timestamp": time,
@@ -92,7 +107,9 @@ class Occ3DWaymoTree:
                 "image_shape": np.array([front.height, front.width], np.int32),
             },
             "point_cloud": {"num_features": 6, "velodyne_path": f"training/velodyne/{name}.bin"},
-            "calib": {"P0": first, "R0_rect": np.eye(4), "Tr_velo_to_cam": np.linalg.inv(front.to_ego())},
+            "calib": {**projections, "R0_rect": np.eye(4), "Tr_velo_to_cam": np.linalg.inv(front.to_ego())},
+            "annos": annotations(boxes, pose, front),
+            "sweeps": [],
         }
 
     def finish(self, out: Path, records: Iterable[SceneRecord]) -> Finished:
@@ -103,15 +120,61 @@ class Occ3DWaymoTree:
         for number, record in enumerate(records):
             split, own = self._place(number)
             cam_infos[split][own] = {}
-            for frame, (pose, time) in enumerate(zip(np.array(record["poses"]), record["times"], strict=True)):
+            frames = zip(np.array(record["poses"]), record["times"], record["boxes"], strict=True)
+            for frame, (pose, time, boxes) in enumerate(frames):
                 cam_infos[split][own][frame] = [camera_info(camera, pose) for camera in self.cameras]
-                infos[split].append(self._info(pose.copy(), time, split, own, frame))
+                infos[split].append(self._info(pose.copy(), time, boxes, split, own, frame))
         for split, (folder, short, name) in enumerate(_SPLITS):
             (out / folder).mkdir(exist_ok=True)
             (out / f"waymo_infos_{short}.pkl").write_bytes(portable_pickle(infos[split]))
             (out / name).write_bytes(portable_pickle(cam_infos[split]))
         alone = ("one scene only: the validation split is empty",)
         return Finished(notes=() if self.scenes > 1 else alone)
+
+
+def scene_boxes(scene: OccupancyScene) -> dict[int, list[WaymoBox]]:
+    """The boxes of each frame that are objects of Waymo's, estimated from instances where the scene has no boxes."""
+    boxes = boxes_from_instances(scene) if scene.boxes is None else scene.boxes
+    kinds, found = types_of(scene.taxonomy, TYPES), {}
+    for n, label in enumerate(boxes.label.tolist()):
+        if (kind := kinds.get(label)) is not None:
+            box = (kind, int(boxes.track[n]), boxes.center[n].tolist(), boxes.size[n].tolist(), float(boxes.yaw[n]))
+            found.setdefault(int(boxes.frame[n]), []).append(box)
+    return found
+
+
+def annotations(boxes: list[WaymoBox], pose: NDArray[np.float64], front: Camera) -> dict[str, NDArray[Any]]:
+    """``annos`` of one frame as info files of Waymo have them, by KITTI's conventions in the front camera's frame.
+
+    ``dimensions`` are length, height, width, as MMDetection3D's boxes of cameras have them. Nobody counted points.
+
+    Args:
+        boxes: in the world.
+        pose: ``[4, 4]`` ego-to-world.
+        front: the camera.
+    """
+    projection = np.c_[front.intrinsic(), np.zeros(3)]
+    to_camera = np.linalg.inv(pose @ front.to_ego())
+    found = [
+        camera_box(np.array(center), np.array(size), yaw, to_camera, projection, (front.width, front.height))
+        for _, _, center, size, yaw in boxes
+    ]
+    n = len(boxes)
+    return {
+        "name": np.array([kind for kind, *_ in boxes], "<U10"),
+        "truncated": np.array([box.truncated for box in found], np.float64),
+        "occluded": np.zeros(n, np.int64),
+        "alpha": np.array([box.alpha for box in found], np.float64),
+        "bbox": np.array([box.image for box in found], np.float64).reshape(n, 4),
+        "dimensions": np.array([[size[0], size[2], size[1]] for *_, size, _ in boxes], np.float64).reshape(n, 3),
+        "location": np.array([box.bottom for box in found], np.float64).reshape(n, 3),
+        "rotation_y": np.array([box.rotation for box in found], np.float64),
+        "index": np.arange(n, dtype=np.int32),
+        "group_ids": np.array([track for _, track, *_ in boxes], np.int32),
+        "camera_id": np.zeros(n, np.int64),
+        "difficulty": np.zeros(n, np.int32),
+        "num_points_in_gt": np.full(n, -1, np.int32),
+    }
 
 
 def in_view(cameras: Any) -> NDArray[np.bool_]:

@@ -149,15 +149,16 @@ def write_sequence(scene: OccupancyScene, folder: Path, *, scans: bool = True, i
     """
     raw = raw_table(scene.taxonomy)
     moving = moving_tracks(scene)
-    turns = [scan(scene, frame, HDL_64E, inset=VOXEL_SIZE / 2) for frame in range(scene.frames)]
+    grid = kitti_grid(scene.grid.frame_rate)
+    turns = [scan(scene, frame, HDL_64E, inset=VOXEL_SIZE / 2, onto=grid) for frame in range(scene.frames)]
     carrier = _carrier(scene, [turn.seen for turn in turns], raw, moving)
     for name in ("voxels", *(("velodyne", "labels") if scans else ()), *(("image_2",) if images else ())):
         (folder / name).mkdir(parents=True)
     content: Counter[int] = Counter()
-    sampled = frames_on_grid(carrier, kitti_grid(scene.grid.frame_rate))
+    sampled = frames_on_grid(carrier, grid)
     for frame, (turn, voxels) in enumerate(zip(turns, sampled, strict=True)):
         labels, flags = voxels["instances"], voxels["mask_lidar"]
-        scanned = voxelise(turn.points) & (labels > 0)
+        scanned = voxelise(turn.points)
         stem = folder / "voxels" / f"{frame:06d}"
         stem.with_suffix(".label").write_bytes(labels.astype("<u2", copy=False).data)
         stem.with_suffix(".bin").write_bytes(pack(scanned))

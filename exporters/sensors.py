@@ -14,6 +14,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from dyncity.grid import GridSpec
 from dyncity.scene import UNKNOWN, OccupancyScene
 from dyncity.seeding import Purpose, stream
 from dyncity.taxonomy import taxonomy
@@ -66,6 +67,7 @@ def even(lowest: float, highest: float, beams: int) -> tuple[float, ...]:
     return tuple(np.linspace(highest, lowest, beams).tolist())
 
 
+_OFF_THE_SIDE = 2e-4  # metres; coordinates on disk are float32
 # Velodyne HDL-64E as mounted on KITTI's car, 1.73 m above the road; its nominal beams: 32 a third of a
 # degree apart, below them 32 half a degree apart. Half of the real firings a turn: the voxels are
 # coarser than the real spacing.
@@ -93,7 +95,14 @@ class Scan:
     seen: NDArray[np.bool_]
 
 
-def scan(scene: OccupancyScene, frame: int, lidar: Lidar, inset: float = 0.0, device: str | None = None) -> Scan:
+def scan(
+    scene: OccupancyScene,
+    frame: int,
+    lidar: Lidar,
+    inset: float = 0.0,
+    device: str | None = None,
+    onto: GridSpec | None = None,
+) -> Scan:
     """Simulate one turn of the LiDAR in one frame of a scene.
 
     The same scene, frame and LiDAR give the same points: which returns are lost is drawn from the name
@@ -104,6 +113,8 @@ def scan(scene: OccupancyScene, frame: int, lidar: Lidar, inset: float = 0.0, de
             (never past its middle). A surface lies somewhere inside its voxel, not on the face, and a
             point off the face stays in its voxel when it is voxelised again.
         device: what rays are cast on (``cast_rays``).
+        onto: a grid in the ego frame that the scan will be voxelised on, beside the scene, resampled: points are moved
+            into those of its voxels that take their class from the voxel hit, where there is one beside them.
     """
     pose = np.linalg.inv(scene.grid_poses()[frame]) @ scene.poses[frame]
     origin, directions = np.asarray(lidar.position), lidar.directions()
@@ -113,7 +124,10 @@ def scan(scene: OccupancyScene, frame: int, lidar: Lidar, inset: float = 0.0, de
     lower, size = np.array(scene.grid.origin), np.array(scene.grid.voxel_size)
     points, voxel = hits.points, hits.voxel
     _move_in(points, hits.inward, voxel, lower, size, np.minimum(inset, size / 2))
-    points = (points - pose[:3, 3]) @ pose[:3, :3] - lidar.position
+    points = (points - pose[:3, 3]) @ pose[:3, :3]
+    if onto is not None:
+        points = _settled(points, voxel, pose, scene.grid, onto)
+    points -= lidar.position
     if lidar.drop_out > 0:
         key = int.from_bytes(hashlib.sha256(scene.scene_id.encode()).digest()[:7], "little")
         kept = stream(key, frame, Purpose.SENSOR).random(len(directions))[hits.ray] >= lidar.drop_out
@@ -139,6 +153,38 @@ def _move_in(
             least = lower[a] + voxel[n, a] * size[a]
             moved = points[n, a] + inward[n, a] * depth[a]
             points[n, a] = min(max(moved, least + 1e-3 * size[a]), least + (1 - 1e-3) * size[a])
+
+
+def _settled(
+    points: NDArray[np.float64], voxel: NDArray[np.int64], pose: NDArray[np.float64], grid: GridSpec, onto: GridSpec
+) -> NDArray[np.float64]:
+    """Points ``[n, 3]`` in the ego frame, each in a voxel of ``onto`` whose centre lies in the voxel of ``grid`` hit.
+
+    The centre decides what a resampled voxel is, and a point near the side of its own may lie in one that is its
+    neighbour. It moves to the nearest neighbour that is not; where none is, it stays.
+
+    Args:
+        pose: from the ego frame to that of ``grid``.
+    """
+    lower, step = np.array(onto.origin), np.array(onto.voxel_size)
+
+    def is_hit(cells: NDArray[np.float64], hit: NDArray[np.int64]) -> NDArray[np.bool_]:
+        centres = (lower + (cells + 0.5) * step) @ pose[:3, :3].T + pose[:3, 3]
+        index, inside = grid.index(centres)
+        same: NDArray[np.bool_] = inside & (index == hit).all(axis=1)
+        return same
+
+    cells = np.floor((points - lower) / step)
+    off = np.flatnonzero(~is_hit(cells, voxel))
+    settled, nearest = points.copy(), np.full(len(off), np.inf)
+    for offset in np.ndindex(3, 3, 3):
+        beside = cells[off] + offset - 1.0
+        least = lower + beside * step
+        moved = np.clip(points[off], least + _OFF_THE_SIDE, least + step - _OFF_THE_SIDE)
+        way = np.linalg.norm(moved - points[off], axis=1)
+        better = is_hit(beside, voxel[off]) & (way < nearest)
+        settled[off[better]], nearest[better] = moved[better], way[better]
+    return settled
 
 
 def _on_the_way(

@@ -31,6 +31,23 @@ def counted_on(path: Path) -> None:
     shutil.copy(path, path.with_name("000003.label"))
 
 
+def number(row: int, column: int, value: str) -> Damage:
+    """Another number in a line of numbers."""
+
+    def damage(path: Path) -> None:
+        lines = [line.split(" ") for line in path.read_text().splitlines()]
+        lines[row][column] = value
+        path.write_text("".join(f"{' '.join(words)}\n" for words in lines))
+
+    return damage
+
+
+def pipe(path: Path) -> None:
+    """Something that can be opened and never ends."""
+    path.unlink()
+    os.mkfifo(path)
+
+
 def cut(path: Path) -> None:
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2])

@@ -21,6 +21,7 @@ from dyncity.datasets.tree import (
     folders_with,
     frame_numbers,
     increasing,
+    microseconds,
     rigid,
 )
 from dyncity.datasets.tree_files import check_size, read_rows, read_text, read_voxels, to_classes
@@ -68,7 +69,7 @@ def _drive(folder: Path, name: str) -> Drive:
         name=name,
         files=tuple(tuple(map(stem.with_suffix, _ENDINGS)) for stem in stems),
         poses=below_lidar(lidar[frames], _LIDAR_HEIGHT),
-        timestamps_us=increasing(np.rint(seconds[frames] * 1e6).astype(np.int64), folder / "times.txt"),
+        timestamps_us=increasing(microseconds(seconds[frames], folder / "times.txt"), folder / "times.txt"),
     )
 
 
@@ -83,7 +84,7 @@ def _check_parameters(path: Path) -> None:
     for key, expected in _PARAMETERS.items():
         found = values.get(key) if isinstance(values, dict) else None
         if found != expected:
-            raise InputError(path, f"{key} is {found}", f"give a tree whose {key} is {expected}")
+            raise InputError(path, f"{key} is {str(found)[:80]}", f"give a tree whose {key} is {expected}")
 
 
 def check_drive(drive: Drive) -> None:

@@ -75,7 +75,8 @@ def _frame(info: Any, where: str) -> tuple[int, tuple[float, ...]]:
         pose = [float(v) for key in ("translation", "rotation") for v in info["ego_pose"][key]]
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise InputError(where, f"no timestamp and ego_pose in it ({error!r})", RESTORE) from None
-    if len(pose) != 7 or not np.isfinite(pose).all() or abs(np.linalg.norm(pose[3:]) - 1) > 1e-3:
+    unit = len(pose) == 7 and max(map(abs, pose[3:])) < 2 and abs(np.linalg.norm(pose[3:]) - 1) <= 1e-3
+    if not unit or not np.isfinite(pose).all():
         raise InputError(where, "ego_pose is no finite translation and unit quaternion", RESTORE)
     if not 0 <= time < 2**62:
         raise InputError(where, f"timestamp is {time}", RESTORE)

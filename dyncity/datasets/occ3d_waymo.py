@@ -53,16 +53,16 @@ def _scenes(path: Path) -> dict[int, _Infos]:
     for position, info in enumerate(infos):
         try:
             number, time = int(info["image"]["image_idx"]), int(info["timestamp"])
-            pose = np.array(info["pose"], np.float64)
+            pose = np.asarray(info["pose"])
         except (KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
             raise InputError(path, f"frame {position} has no index, time and pose ({error!r})", RESTORE) from None
         scene, frame = number % 1_000_000 // 1000, number % 1000
         where = f"{path}, scene {scene:03d}, frame {frame:03d}"
-        if pose.shape != (4, 4) or not np.isfinite(pose).all() or not 0 <= time < 2**62:
+        if pose.shape != (4, 4) or pose.dtype.kind not in "fiu" or not np.isfinite(pose).all() or not 0 <= time < 2**62:
             raise InputError(where, "its pose is no finite 4x4 matrix, or its time is out of range", RESTORE)
         if frame in scenes.setdefault(scene, {}):
             raise InputError(where, "it is there twice", RESTORE)
-        scenes[scene][frame] = time, pose
+        scenes[scene][frame] = time, pose.astype(np.float64)
     return scenes
 
 

@@ -20,6 +20,8 @@ def load_plain_pickle(path: Path) -> Any:
     Raises:
         InputError: missing, truncated, damaged, or a pickle of anything else.
     """
+    if path.exists() and not path.is_file():
+        raise InputError(path, "it is not a file", RESTORE)
     try:
         with path.open("rb") as file:
             _check_memo(file, path.stat().st_size)

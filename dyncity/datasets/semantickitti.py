@@ -20,6 +20,7 @@ from dyncity.datasets.tree import (
     folders_with,
     frame_numbers,
     increasing,
+    microseconds,
     rigid,
 )
 from dyncity.datasets.tree_files import NO_CLASS, check_size, numbers, read_rows, read_text, read_voxels, to_classes
@@ -68,13 +69,12 @@ def _drive(folder: Path, name: str) -> Drive:
     if len(seconds) != len(camera):
         raise InputError(folder / "times.txt", f"{len(seconds)} times, {path.name} has {len(camera)} poses", RESTORE)
     frames = frame_numbers(folder / "voxels", _ENDINGS, path, len(camera))
-    times = np.rint(seconds[frames] * 1e6).astype(np.int64)
     stems = [folder / "voxels" / f"{number:06d}" for number in frames]
     return Drive(
         name=name,
         files=tuple(tuple(map(stem.with_suffix, _ENDINGS)) for stem in stems),
         poses=below_lidar(np.linalg.inv(lidar_to_camera) @ camera[frames] @ lidar_to_camera, _LIDAR_HEIGHT),
-        timestamps_us=increasing(times, folder / "times.txt"),
+        timestamps_us=increasing(microseconds(seconds[frames], folder / "times.txt"), folder / "times.txt"),
     )
 
 

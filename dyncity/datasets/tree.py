@@ -15,6 +15,8 @@ from dyncity.errors import InputError
 RESTORE = "restore the file from the data set"
 
 _RIGID = 1e-3  # poses in text files are rounded; more than this is no rotation
+_FARTHEST = 1e8  # metres from an origin; maps count from ten million metres away
+_LATEST = 1e10  # seconds; 300 years
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -117,16 +119,20 @@ def rigid(matrices: NDArray[np.float64], where: object) -> NDArray[np.float64]:
     """Poses ``[n, 3, 4]`` or ``[n, 4, 4]`` as ``[n, 4, 4]``.
 
     Raises:
-        InputError: numbers that are not finite, a matrix that is no rotation and translation.
+        InputError: numbers that are not finite or have no place on earth, a matrix that is no rotation and translation.
     """
     poses = np.tile(np.eye(4), (len(matrices), 1, 1))
-    poses[:, :3] = matrices[:, :3]
-    finite = np.array([np.isfinite(matrix).all() for matrix in matrices])
-    rotations = np.where(finite[:, None, None], poses[:, :3, :3], 0)
+    poses[:, : matrices.shape[1]] = matrices
+    # Compared before anything is computed of them: products of such numbers overflow.
+    rotations, sound = poses[:, :3, :3], np.abs(poses[:, :3, 3]).max(axis=1, initial=0) <= _FARTHEST
+    sound &= np.abs(rotations).max(axis=(1, 2), initial=0) <= 1 + _RIGID
+    sound &= (poses[:, 3] == [0, 0, 0, 1]).all(axis=1)
+    rotations = np.where(sound[:, None, None], rotations, 0)
     off = np.abs(rotations @ rotations.transpose(0, 2, 1) - np.eye(3)).max(axis=(1, 2), initial=0)
-    wrong = np.flatnonzero(~finite | (off > _RIGID) | (np.linalg.det(rotations) < 0))
+    wrong = np.flatnonzero(~sound | (off > _RIGID) | (np.linalg.det(rotations) < 0))
     if len(wrong):
-        raise InputError(where, f"pose {wrong[0]} is no finite rotation and translation", RESTORE)
+        found = f"pose {wrong[0]} is no rotation and translation of at most {_FARTHEST:g} m"
+        raise InputError(where, found, RESTORE)
     return poses
 
 
@@ -142,6 +148,14 @@ def below_lidar(poses: NDArray[np.float64], height: float) -> NDArray[np.float64
     lidar_from_ego = np.eye(4)
     lidar_from_ego[2, 3] = -height
     return poses @ lidar_from_ego
+
+
+def microseconds(seconds: NDArray[np.float64], where: object) -> NDArray[np.int64]:
+    """Times ``[t]`` in seconds as whole microseconds, or InputError where one is below 0 or above 10^10."""
+    wrong = np.flatnonzero(~((seconds >= 0) & (seconds <= _LATEST)))
+    if len(wrong):
+        raise InputError(where, f"time {wrong[0]} is {seconds[wrong[0]]:g} s", f"give 0 to {_LATEST:g}; {RESTORE}")
+    return np.rint(seconds * 1e6).astype(np.int64)
 
 
 def increasing(times: NDArray[np.int64], where: object) -> NDArray[np.int64]:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dyncity import bounded_files
 from dyncity.datasets.tree import RESTORE
 from dyncity.errors import InputError
 
@@ -64,16 +65,9 @@ def read_text(path: Path) -> str:
     """A text file of at most 64 MiB.
 
     Raises:
-        InputError: missing, not readable, too long, no text.
+        InputError: missing, no file, not readable, too long, no text.
     """
-    try:
-        if path.stat().st_size > _MAX_TEXT_BYTES:
-            raise InputError(path, f"it has {path.stat().st_size} bytes", f"give at most {_MAX_TEXT_BYTES}")
-        return path.read_text(encoding="ascii")
-    except FileNotFoundError:
-        raise InputError(path, "there is no such file", RESTORE) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(path, f"not readable as text ({error})", RESTORE) from None
+    return bounded_files.read_text(path, RESTORE, _MAX_TEXT_BYTES)
 
 
 def read_rows(path: Path, columns: int) -> NDArray[np.float64]:

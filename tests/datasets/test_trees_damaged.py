@@ -26,6 +26,8 @@ from tree_damage import (
     last_line_gone,
     longer,
     nested_json,
+    number,
+    pipe,
     same_times,
     scaled,
     text,
@@ -35,6 +37,8 @@ from tree_damage import (
 from dyncity.errors import InputError
 from dyncity.scene import SceneSpec
 from generators.recorded_trees import TREES, RecordedTrees
+
+pytestmark = pytest.mark.filterwarnings("error")  # a warning is a line more on stderr
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +54,7 @@ CALIBRATION = f"{KITTI}calib.txt"
 NUSCENES, ANNOTATIONS = "gts/scene-0001/*/labels.npz", "annotations.json"
 WAYMO, INFOS = "training/000/001_04.npz", "waymo_infos_train.pkl"
 TOWN_LABEL, HITS, PARAMETERS = f"{CARLA}000001.label", f"{CARLA}000001.bin", f"{CARLA}params.json"
+TOWN_TIMES = f"{CARLA.removesuffix('evaluation/')}times.txt"
 NAN_POSE = {"translation": [0, 0, float("nan")], "rotation": [1, 0, 0, 0]}
 LONG_POSE = {"translation": [0, 0, 0], "rotation": [1, 1, 0, 0]}
 
@@ -72,11 +77,17 @@ CASES: dict[str, dict[str, tuple[str, Damage, str, str]]] = {
         "a pose that is not finite": (POSES, text("0.0", "nan 0.0"), "names", "line 1"),
         "a pose of infinity": (POSES, text("0.000000000000e+00", "inf"), "names", "12 finite numbers"),
         "no rotation": (POSES, scaled, "names", "pose 2"),
+        "a rotation that overflows": (POSES, number(1, 0, "1e200"), "names", "pose 1"),
+        "a pose off the earth": (POSES, number(2, 3, "1e300"), "names", "pose 2"),
+        "a pipe for poses": (POSES, pipe, "names", "it is not a file"),
         "no times": (TIMES, gone, "names", "no such file"),
+        "a time past all bounds": (TIMES, number(1, 0, "1e300"), "names", "time 1 is 1e+300 s"),
+        "a time before the first": (TIMES, number(0, 0, "-1e12"), "names", "time 0"),
         "one time too few": (TIMES, last_line_gone, "names", "2 times"),
         "a time that does not pass": (TIMES, same_times, "names", "time 2"),
         "no calibration": (CALIBRATION, gone, "names", "no such file"),
         "a calibration without Tr": (CALIBRATION, text("Tr:", "Tx:"), "names", "no line Tr"),
+        "a calibration that overflows": (CALIBRATION, text("Tr: 0.000000000000e+00", "Tr: 1e308"), "names", "Tr"),
         "half a calibration": (CALIBRATION, text("Tr: ", "Tr: nan "), "names", "Tr"),
     },
     "occ3d-nuscenes": {
@@ -105,6 +116,18 @@ CASES: dict[str, dict[str, tuple[str, Damage, str, str]]] = {
         ),
         "an ego pose that is not finite": (ANNOTATIONS, frame_with(ego_pose=NAN_POSE), "names", "ego_pose"),
         "a quaternion that is none": (ANNOTATIONS, frame_with(ego_pose=LONG_POSE), "names", "ego_pose"),
+        "a quaternion that overflows": (
+            ANNOTATIONS,
+            frame_with(ego_pose={"translation": [0, 0, 0], "rotation": [1e300, 0, 0, 0]}),
+            "names",
+            "ego_pose",
+        ),
+        "an ego pose off the earth": (
+            ANNOTATIONS,
+            frame_with(ego_pose={"translation": [1e300, 0, 0], "rotation": [1, 0, 0, 0]}),
+            "names",
+            "pose",
+        ),
         "no ego pose": (ANNOTATIONS, frame_with(ego_pose=None), "names", "ego_pose"),
         "a time that is none": (ANNOTATIONS, frame_with(timestamp="noon"), "names", "timestamp"),
         "two frames of one time": (ANNOTATIONS, frame_with(timestamp="1500000"), "names", "not later"),
@@ -121,6 +144,14 @@ CASES: dict[str, dict[str, tuple[str, Damage, str, str]]] = {
         "a frame less": (INFOS, infos(lambda v: v[1:]), "names", "000_04.npz"),
         "a frame twice": (INFOS, infos(lambda v: v + v[:1]), "names", "twice"),
         "a pose with NaN": (INFOS, infos(lambda v: v[1].update(pose=np.full((4, 4), np.nan))), "names", "frame 001"),
+        "a complex pose": (INFOS, infos(lambda v: v[1].update(pose=np.eye(4) * 1j)), "names", "frame 001"),
+        "a pose with another last row": (
+            INFOS,
+            infos(lambda v: v[1].update(pose=np.eye(4) + np.eye(4)[:, ::-1])),
+            "names",
+            "pose 1",
+        ),
+        "a pipe for infos": (INFOS, pipe, "names", "it is not a file"),
         "a pose that is no rotation": (
             INFOS,
             infos(lambda v: v[1].update(pose=np.diag([1.0, 1.0, -1.0, 1.0]))),
@@ -135,6 +166,8 @@ CASES: dict[str, dict[str, tuple[str, Damage, str, str]]] = {
         "a hit count below 0": (HITS, first_value(-1, "<f4"), "voxels", "hit count"),
         "a hit count of NaN": (HITS, first_value(np.nan, "<f4"), "voxels", "hit count"),
         "an id above 22": (TOWN_LABEL, first_value(23, "<u4"), "voxels", "id 23"),
+        "a time past all bounds": (TOWN_TIMES, number(2, 0, "1e300"), "names", "time 2"),
+        "a parameter without end": (PARAMETERS, text("[128.0", "[" + "9" * 300 + ", 128.0"), "names", "grid_size"),
         "another grid": (PARAMETERS, text("128.0", "256.0"), "names", "grid_size"),
         "no parameters": (PARAMETERS, gone, "names", "no such file"),
         "broken parameters": (PARAMETERS, cut, "names", "JSON"),
@@ -172,6 +205,7 @@ def test_damage_is_one_line_that_names_the_file(
     assert "\n" not in str(error)
     assert str(tmp_path / "tree") in str(error)
     assert word in str(error)
+    assert len(str(error)) < 500 + 2 * len(str(path))
     assert [p.name for p in tmp_path.iterdir()] == ["tree"]  # nothing in a pickle was run
 
 

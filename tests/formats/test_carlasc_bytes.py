@@ -92,10 +92,9 @@ def test_hit_counts_are_0_where_nothing_was_observed_and_count_the_points_elsewh
     index = index[((index >= 0) & (index < [128, 128, 8])).all(axis=1)]
     hits = np.zeros((128, 128, 8))
     np.add.at(hits, tuple(index.T), 1)
-    many = (hits > 1) & (counts > 0)
-    assert many.sum() > 100
-    assert (counts[many] == hits[many]).all()
-    assert (counts[(raw > 0) & (hits > 0)] > 0).mean() > 0.95
+    assert (hits > 1).sum() > 100
+    assert (counts[hits > 0] == hits[hits > 0]).all()
+    assert (raw[hits > 0] > 0).all()
 
 
 def test_points_carry_the_raw_ids_of_what_they_hit_and_flow_of_what_moves(town):

@@ -35,6 +35,8 @@ def test_every_frame_has_its_files_and_the_splits_list_them(root):
     assert sorted(p.stem for p in (root / "training/calib").iterdir()) == names
     assert (root / "ImageSets/train.txt").read_text().split() == names[:3]
     assert (root / "ImageSets/val.txt").read_text().split() == names[3:]
+    assert (root / "ImageSets/trainval.txt").read_text().split() == names
+    assert (root / "ImageSets/test.txt").read_text() == ""
     for path in (root / "training").glob("velodyne/*.bin"):
         assert path.stat().st_size % 16 == 0
 

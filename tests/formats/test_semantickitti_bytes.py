@@ -166,12 +166,10 @@ def test_every_point_lies_in_a_voxel_of_its_class_and_only_points_set_the_input_
         voxels = Voxels(sequence, frame)
         from_points = np.zeros((256, 256, 32), np.uint8)
         from_points[x, y, z] = 1
-        if frame == 0:  # both grids coincide
-            assert (voxels.labels()[x, y, z] == semantic[inside]).all()
-            assert (voxels.bits("bin") == from_points).all()
-        else:  # turned against each other: voxels at the rim of a surface may go either way
-            assert (voxels.labels()[x, y, z] == semantic[inside]).mean() > 0.85
-            assert (voxels.bits("bin") <= from_points).all()
+        assert (voxels.bits("bin") == from_points).all()
+        same = voxels.labels()[x, y, z] == semantic[inside]
+        # Where the grids are turned against each other, a rim that is hit may have no voxel of the tree beside it.
+        assert same.all() if frame == 0 else same.mean() > 0.99
 
 
 def test_poses_give_the_lidar_pose_through_tr_and_start_at_the_identity(sequence):
