@@ -60,5 +60,5 @@ if __name__ == "__main__":
                     assert verify_corpus(Path(place), decode=decode, threads=threads) == []
                     took = time.perf_counter() - begun[0], time.process_time() - begun[1]
                     best = [min(pair) for pair in zip(best, took, strict=True)]
-                what = "digests and scenes" if decode else "digests (`--bytes-only`)"
+                what = "digests and scenes (`--decode`)" if decode else "digests"
                 print(f"| {what} | {threads} | {size / best[0]:.0f} | {size / best[1]:.0f} |")

@@ -65,23 +65,23 @@ def export(
 
 def verify(
     place: Annotated[Any, typer.Argument(metavar="CORPUS|TREE", parser=place, help="A corpus, or an exported tree.")],
-    bytes_only: Annotated[
-        bool, typer.Option("--bytes-only", help="Sizes and digests, as quick as the disk; no scene is read.")
+    decode: Annotated[
+        bool, typer.Option("--decode", help="Read every scene of a corpus too: was its writer right?")
     ] = False,
 ) -> None:
-    """Check every byte of a corpus or of an exported tree, and every scene of a corpus; one line a finding.
+    """Check every byte of a corpus or of an exported tree, at the speed of the disk; one line a finding.
 
     \b
     Examples:
       dyncity verify corpus
-      dyncity verify corpus --bytes-only
+      dyncity verify corpus --decode
       dyncity verify kitti
     """
     from exporters.manifest import verify_corpus
     from exporters.tree_listing import is_tree, verify_tree
 
     tree = isinstance(place, Path) and is_tree(place)
-    findings = verify_tree(place) if tree else verify_corpus(place, decode=not bytes_only)
+    findings = verify_tree(place) if tree else verify_corpus(place, decode=decode)
     for finding in findings:
         typer.echo(finding)
     if findings:

@@ -97,7 +97,7 @@ def repair_corpus(
         manifest = repairable(out)  # again: another run may have ended in between
         _check_same(plan, generator, manifest, out)
         sweep_leftovers(out)
-        damaged = [record for record, _ in shard_findings(out, manifest, decode=False)]
+        damaged = [record for record, _ in shard_findings(out, manifest)]
         staging = out / f"{TEMPORARY}{uuid.uuid4().hex}"
         try:
             if damaged:

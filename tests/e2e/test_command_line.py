@@ -85,7 +85,7 @@ def test_repair_makes_what_is_damaged_again_by_the_corpus_alone(dyncity, corpus,
         assert expected in done.stdout, expected
     assert digests(damaged) == digests(corpus)
     assert second.stat().st_mtime_ns == kept
-    assert dyncity("verify", "--bytes-only", damaged).returncode == 0
+    assert dyncity("verify", "--decode", damaged).returncode == 0
 
 
 def test_overwrite_names_what_goes(dyncity, corpus, tmp_path) -> None:

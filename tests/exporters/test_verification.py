@@ -179,13 +179,13 @@ def test_a_run_that_did_not_end_is_found(make_scene, write_corpus, tmp_path):
 def test_scenes_that_break_the_contract_are_found(make_scene, write_corpus, tmp_path, container, changes, text):
     scene = make_scene(0, columns=("mask_lidar",), **changes)
     folder = write_corpus(tmp_path / "c", [scene], container, columns=("mask_lidar",))
-    (finding,) = verify_corpus(folder)
+    (finding,) = verify_corpus(folder, decode=True)
     assert text in finding
 
 
 def test_scenes_of_one_name_in_two_shards_are_found(make_scene, write_corpus, tmp_path):
     folder = write_corpus(tmp_path / "c", [make_scene(0), make_scene(0)], per_shard=1)
-    (finding,) = verify_corpus(folder)
+    (finding,) = verify_corpus(folder, decode=True)
     assert "scene-000000 is there twice" in finding
 
 
@@ -193,7 +193,7 @@ def test_counts_that_the_shard_does_not_bear_out_are_found(make_scene, write_cor
     folder = write_corpus(tmp_path / "c", [make_scene(0)])
     manifest = read_manifest(folder)
     write_manifest(folder, replace(manifest, shards=(replace(manifest.shards[0], frames=9),)))
-    (finding,) = verify_corpus(folder)
+    (finding,) = verify_corpus(folder, decode=True)
     assert "holds 1 scenes of 4 frames, recorded are 1 of 9" in finding
 
 
