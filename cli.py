@@ -68,7 +68,7 @@ def generate(
     container: Container = "parquet",
     columns: Columns = "",
     command: Annotated[str, typer.Option(metavar="NAME", help="static, forward, left, right or mixed.")] = "mixed",
-    trajectory: Annotated[Path | None, typer.Option(metavar="FILE", help=".json, .npy, .csv of x, y, yaw.")] = None,
+    trajectory: Annotated[Path | None, typer.Option(metavar="FILE", help=".json, .npy, .csv: x, y, yaw.")] = None,
     layout: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A picture, array, JSON or scene: what is where.")
     ] = None,
@@ -154,7 +154,9 @@ def generate(
             "container": container,
             "columns": words(columns),
             "command": command,
-            "trajectory": read_trajectory(trajectory, source.config.clip.frames) if trajectory else None,
+            "trajectory": None
+            if trajectory is None
+            else read_trajectory(trajectory, source.config.clip.frames, source.config.grid.frame_rate, num_scenes),
             "layout": read_layout(layout, source.config) if layout else None,
         },
         execution=_execution(workers, gpus_per_worker, address, resume=resume, overwrite=overwrite),
@@ -258,6 +260,8 @@ def edit(
 
     edits = {"--inpaint": inpaint, "--frame": frame, "--outpaint": outpaint}
     asked = [option for option, value in edits.items() if value is not None]
+    if isinstance(corpus, Path) and isinstance(out, Path) and out.resolve().is_relative_to(corpus.resolve()):
+        raise InputError("--out", f"{out} is in the corpus that is edited", "give another folder")
     if len(asked) != 1:
         found = " and ".join(asked) or "nothing"
         raise InputError("dyncity edit", f"found {found} to edit", f"give one of {', '.join(edits)}")
@@ -269,6 +273,8 @@ def edit(
         region = None if inpaint is None else read_region(inpaint)
         source = sources.edits(corpus, checkpoint, settings or [], region, frame, at)
     editor = source.build()
+    if inpaint is not None:
+        editor.check()
     _make(
         out,
         generator=editor,

@@ -17,6 +17,7 @@ COMMANDS: tuple[str, ...] = get_args(Command)
 # Thresholds on the whole clip, not the release's per-frame multipliers (0.0025 rad, 0.03 m), under
 # which one 0.2 degree sample would mean "left". A lane change turns less than 10 degrees.
 TURN_YAW = np.deg2rad(10.0)
+_FARTHEST = 1e8  # metres, and radians: beyond it no map lies, and sums lose millimetres
 STATIC_DISTANCE = 1.0
 LAYOUT_CLASSES = ("road", "sidewalk", "building", "vegetation", "vehicle", "pedestrian")
 
@@ -113,13 +114,15 @@ def check_trajectory(trajectory: NDArray[np.floating], where: str = "trajectory"
     """The trajectory as float64 ``[t, 3]``, yaw unwrapped, moved to start at (0, 0, 0).
 
     Raises:
-        InputError: on another shape or on numbers that are not finite.
+        InputError: on another shape or on numbers that are not finite, or are on no map.
     """
     array = np.array(trajectory, dtype=np.float64)
     if array.ndim != 2 or array.shape[1] != 3 or len(array) < 1:
         raise InputError(where, f"found shape {array.shape}", "give one row x, y, yaw a frame")
-    if not np.isfinite(array).all():
-        raise InputError(where, "found a number that is not finite", "give finite metres and radians")
+    beyond = ~(np.abs(array) <= _FARTHEST).all(axis=1)
+    if beyond.any():
+        found = f"row {np.flatnonzero(beyond)[0]} is {', '.join(f'{v:g}' for v in array[beyond][0])}"
+        raise InputError(where, found, f"give finite metres and radians, at most {_FARTHEST:g}")
     array[:, 2] = np.unwrap(array[:, 2])
     x, y, yaw = array[0]
     dx, dy = array[:, 0] - x, array[:, 1] - y

@@ -7,7 +7,8 @@ They are found in the frame of the layout and of the given voxels, which places 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,7 +66,7 @@ def contradictions(asked: Conditions, grid: GridSpec, labels: str, anchor: int |
     if asked.layout is not None:
         found += _path_in_layout(path, asked.layout, grid)
         found += _path_in_agents(path, asked.layout.agents)
-        found += _agents_in_agents(asked.layout.agents, asked.layout.maps.shape[1])
+        found += _agents_in_agents(asked.layout.agents, asked.layout.maps.shape[1])  # the same in every scene
     if asked.given is not None:
         found += _path_in_given(path, asked.given, grid, labels)
     if asked.layout is not None and asked.given is not None:
@@ -107,8 +108,13 @@ def _path_in_agents(path: list[Pose], agents: tuple[Agent, ...]) -> Iterator[Fou
                 yield f"the path leads through agents[{number}] ({agent.kind})", t, x, y
 
 
-def _agents_in_agents(agents: tuple[Agent, ...], frames: int) -> Iterator[Found]:
+@lru_cache(maxsize=1)
+def _agents_in_agents(agents: tuple[Agent, ...], frames: int) -> tuple[Found, ...]:
     """Agents that stand in one another."""
+    return tuple(_overlapping(agents, frames))
+
+
+def _overlapping(agents: tuple[Agent, ...], frames: int) -> Iterator[Found]:
     reach = np.array([np.hypot(*agent.size) / 2 for agent in agents])
     for t in range(frames):
         places = [agent.at(t) for agent in agents]
@@ -142,15 +148,14 @@ def _places(what: str, frame: int, columns: NDArray[np.bool_], grid: GridSpec) -
 
 def _runs(found: list[Found]) -> list[Contradiction]:
     """What is found in frame after frame as one contradiction."""
-    merged: list[Contradiction] = []
-    for what in dict.fromkeys(row[0] for row in found):
-        for _, frame, x, y in (row for row in found if row[0] == what):
-            if merged and (merged[-1].what, merged[-1].last) == (what, frame - 1):
-                before = merged.pop()
-                merged.append(Contradiction(what, before.first, frame, before.x, before.y))
-            else:
-                merged.append(Contradiction(what, frame, frame, x, y))
-    return merged
+    kinds: dict[str, list[Contradiction]] = {}
+    for what, frame, x, y in found:
+        merged = kinds.setdefault(what, [])
+        if merged and merged[-1].last == frame - 1:
+            merged[-1] = replace(merged[-1], last=frame)
+        else:
+            merged.append(Contradiction(what, frame, frame, x, y))
+    return [one for merged in kinds.values() for one in merged]
 
 
 def _overlap(size: tuple[float, float], at: Pose, other: tuple[float, float], there: Pose) -> bool:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from dyncity.anchoring import anchored
@@ -29,12 +30,16 @@ from dyncity.conditions import LAYOUT_CLASSES, Agent, Layout
 from dyncity.config import Config
 from dyncity.datasets.corpus import open_corpus
 from dyncity.datasets.manifest import MANIFEST
+from dyncity.drivable import TOP_SPEED
 from dyncity.errors import InputError
 from dyncity.layout import MOVING, covered_columns, layout_of
 from dyncity.taxonomy import taxonomy
 
 _NOT_ASKED = 255
 _MAX_PIXELS = 2**24
+_MAX_AGENTS = 128
+_LONGEST = 30.0  # metres
+_LARGEST = 1e8
 
 
 def read_layout(path: Path, config: Config) -> Layout:
@@ -98,6 +103,8 @@ def _array(path: Path, config: Config) -> Layout:
     frames, x, y, _ = config.clip_shape
     values = read_array(path, "give a .npy of numbers")
     classes = len(LAYOUT_CLASSES)
+    if values.dtype.kind not in "buif":
+        raise InputError(path, f"found {values.dtype}", "give numbers: 1 asked, 0 none, 255 not asked")
     if values.shape == (classes, x, y):
         values = np.broadcast_to(values[:, None], (classes, frames, x, y))
     if values.shape != (classes, frames, x, y):
@@ -119,33 +126,59 @@ def _agents(path: Path, config: Config) -> Layout:
     frames, x, y, _ = config.clip_shape
     maps = np.zeros((len(LAYOUT_CLASSES), frames, x, y), bool)
     given = np.zeros(len(LAYOUT_CLASSES), bool)
-    agents = tuple(_agent(path, f"agents[{n}]", agent, frames) for n, agent in enumerate(values["agents"]))
-    for agent in agents:
+    if len(values["agents"]) > _MAX_AGENTS:
+        raise InputError(path, f"it has {len(values['agents'])} agents", f"give at most {_MAX_AGENTS}")
+    agents = tuple(
+        _agent(path, f"agents[{n}]", agent, frames, config.grid.frame_rate) for n, agent in enumerate(values["agents"])
+    )
+    for n, agent in enumerate(agents):
         kind = LAYOUT_CLASSES.index(agent.kind)
         given[kind] = True
-        for t in range(frames):
-            maps[kind, t] |= covered_columns(config.clip_grid, agent.size, agent.at(t))
+        columns = np.stack([covered_columns(config.clip_grid, agent.size, agent.at(t)) for t in range(frames)])
+        if not columns.any():
+            (low_x, low_y, _), (high_x, high_y, _) = config.clip_grid.origin, config.clip_grid.upper
+            fix = f"lead it through x {low_x:g} to {high_x:g}, y {low_y:g} to {high_y:g} m"
+            raise InputError(path, f"agents[{n}] is never on the clip's grid", fix)
+        maps[kind] |= columns
     return Layout(maps, given, agents=agents)
 
 
-def _agent(path: Path, name: str, agent: Any, frames: int) -> Agent:
+def _agent(path: Path, name: str, agent: Any, frames: int, frame_rate: float) -> Agent:
     """One agent from its JSON."""
     if not isinstance(agent, dict) or agent.keys() != {"class", "size", "path"}:
-        raise InputError(path, f"{name} is {agent!r}", "give class, size and path")
+        raise InputError(path, f"{name} is {str(agent)[:80]}", "give class, size and path")
     movers = LAYOUT_CLASSES[MOVING:]
     if agent["class"] not in movers:
-        raise InputError(path, f"{name}.class is {agent['class']!r}", f"use one of {', '.join(movers)}")
-    try:
-        size, rows = np.array(agent["size"], np.float64), np.array(agent["path"], np.float64)
-    except (ValueError, TypeError):
-        raise InputError(path, f"{name} has a size or path that is not numbers", "give numbers") from None
-    if size.shape != (2,) or not np.isfinite(size).all() or (size <= 0).any():
-        raise InputError(path, f"{name}.size is {agent['size']!r}", "give length and width in metres")
-    if rows.ndim != 2 or rows.shape[1] != 4 or not np.isfinite(rows).all() or (np.diff(rows[:, 0]) <= 0).any():
-        raise InputError(path, f"{name}.path is not rows of frame, x, y, yaw", "give such rows, in order of frames")
+        raise InputError(path, f"{name}.class is {str(agent['class'])[:80]!r}", f"use one of {', '.join(movers)}")
+    size = _numbers(path, f"{name}.size", [agent["size"]], 2)[0]
+    if (size <= 0).any() or (size > _LONGEST).any():
+        raise InputError(
+            path, f"{name}.size is {agent['size']}", f"give length and width, metres, at most {_LONGEST:g}"
+        )
+    rows = _numbers(path, f"{name}.path", agent["path"], 4)
+    if (np.diff(rows[:, 0]) <= 0).any():
+        raise InputError(path, f"{name}.path has frames {rows[:, 0].tolist()}", "give rows in order of frames")
     if rows[0, 0] < 0 or rows[-1, 0] > frames - 1:
         raise InputError(
             path, f"{name}.path goes from frame {rows[0, 0]:g} to {rows[-1, 0]:g}", f"use 0 to {frames - 1}"
         )
+    seconds, way = np.diff(rows[:, 0]) / frame_rate, np.hypot(*np.diff(rows[:, 1:3], axis=0).T)
+    if (way > TOP_SPEED * seconds + 1e-6).any():
+        found = f"{name}.path moves at {(way / seconds).max():.4g} m/s at {frame_rate:g} frames a second"
+        raise InputError(path, found, f"give at most {TOP_SPEED:g}")
     rows[:, 3] = np.unwrap(rows[:, 3])
     return Agent(agent["class"], (float(size[0]), float(size[1])), rows)
+
+
+def _numbers(path: Path, name: str, rows: Any, columns: int) -> NDArray[np.float64]:
+    """``[n, columns]`` finite numbers of JSON, at least one row of them."""
+    what = {2: "length and width in metres", 4: "rows of frame, x, y, yaw"}[columns]
+    if not isinstance(rows, list) or not rows:
+        raise InputError(path, f"{name} has no rows", f"give {what}")
+    for n, row in enumerate(rows):
+        plain = isinstance(row, list) and len(row) == columns and all(type(v) in (int, float) for v in row)
+        # Compared as they are: a whole number of JSON may be too large for any float.
+        if not plain or not all(-_LARGEST <= v <= _LARGEST for v in row):
+            where = name if columns == 2 else f"{name}[{n}]"
+            raise InputError(path, f"{where} is {str(row)[:80]}", f"give {what}")
+    return np.array(rows, np.float64)

@@ -28,6 +28,7 @@ from dyncity.taxonomy import taxonomy
 _KEYS = ("boxes", "polygons", "classes", "frames")
 _EVERY_HEIGHT = (-np.inf, np.inf)
 _MAX_TEXT = 4096
+_LARGEST = 1e8  # metres
 
 
 @dataclass(frozen=True)
@@ -129,8 +130,11 @@ def _list(path: Path, key: str, values: dict[str, Any]) -> list[Any]:
 
 def _numbers(path: Path, key: str, value: object, count: int) -> list[float]:
     good = isinstance(value, list) and len(value) == count and all(type(v) in (int, float) for v in value)
-    if not good or not np.isfinite(value).all():  # type: ignore[call-overload]
-        raise InputError(path, f"{key} is {value!r}", f"give {count} finite numbers in metres")
+    # Compared as they are: a whole number of JSON may be too large for any float.
+    if not good or not all(-_LARGEST <= v <= _LARGEST for v in value):  # type: ignore[attr-defined]
+        raise InputError(
+            path, f"{key} is {str(value)[:80]}", f"give {count} finite numbers in metres, at most {_LARGEST:g}"
+        )
     assert isinstance(value, list)
     return [float(v) for v in value]
 

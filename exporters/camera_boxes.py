@@ -35,7 +35,7 @@ def camera_box(
     size: NDArray[np.floating],
     yaw: float,
     to_camera: NDArray[np.float64],
-    projection: NDArray[np.float64],
+    projection: NDArray[np.floating],
     image: tuple[int, int],
 ) -> CameraBox:
     """An upright box of the world as a camera has it.
@@ -59,7 +59,7 @@ def camera_box(
 
 
 def _image_box(
-    corners: NDArray[np.float64], projection: NDArray[np.float64], image: tuple[int, int]
+    corners: NDArray[np.float64], projection: NDArray[np.floating], image: tuple[int, int]
 ) -> tuple[float, tuple[float, ...]]:
     """Truncated share and 2D box (left, top, right, bottom) of corners ``[8, 3]`` in the camera's frame."""
     if (corners[:, 2] < _NEAREST).any():

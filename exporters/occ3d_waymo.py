@@ -108,7 +108,7 @@ class Occ3DWaymoTree:
             },
             "point_cloud": {"num_features": 6, "velodyne_path": f"training/velodyne/{name}.bin"},
             "calib": {**projections, "R0_rect": np.eye(4), "Tr_velo_to_cam": np.linalg.inv(front.to_ego())},
-            "annos": annotations(boxes, pose, front),
+            "annos": annotated(boxes, pose, front),
             "sweeps": [],
         }
 
@@ -135,7 +135,8 @@ class Occ3DWaymoTree:
 def scene_boxes(scene: OccupancyScene) -> dict[int, list[WaymoBox]]:
     """The boxes of each frame that are objects of Waymo's, estimated from instances where the scene has no boxes."""
     boxes = boxes_from_instances(scene) if scene.boxes is None else scene.boxes
-    kinds, found = types_of(scene.taxonomy, TYPES), {}
+    kinds = types_of(scene.taxonomy, TYPES)
+    found: dict[int, list[WaymoBox]] = {}
     for n, label in enumerate(boxes.label.tolist()):
         if (kind := kinds.get(label)) is not None:
             box = (kind, int(boxes.track[n]), boxes.center[n].tolist(), boxes.size[n].tolist(), float(boxes.yaw[n]))
@@ -143,7 +144,7 @@ def scene_boxes(scene: OccupancyScene) -> dict[int, list[WaymoBox]]:
     return found
 
 
-def annotations(boxes: list[WaymoBox], pose: NDArray[np.float64], front: Camera) -> dict[str, NDArray[Any]]:
+def annotated(boxes: list[WaymoBox], pose: NDArray[np.float64], front: Camera) -> dict[str, NDArray[Any]]:
     """``annos`` of one frame as info files of Waymo have them, by KITTI's conventions in the front camera's frame.
 
     ``dimensions`` are length, height, width, as MMDetection3D's boxes of cameras have them. Nobody counted points.
@@ -154,7 +155,7 @@ def annotations(boxes: list[WaymoBox], pose: NDArray[np.float64], front: Camera)
         front: the camera.
     """
     projection = np.c_[front.intrinsic(), np.zeros(3)]
-    to_camera = np.linalg.inv(pose @ front.to_ego())
+    to_camera = np.asarray(np.linalg.inv(pose @ front.to_ego()), np.float64)
     found = [
         camera_box(np.array(center), np.array(size), yaw, to_camera, projection, (front.width, front.height))
         for _, _, center, size, yaw in boxes

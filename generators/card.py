@@ -167,6 +167,8 @@ def _what(plan: CorpusPlan, manifest: Manifest, sample: Sequence[OccupancyScene]
 
 
 def _commands(plan: CorpusPlan) -> str:
+    if plan.trajectory is not None and plan.trajectory.ndim == 3:
+        return "a given trajectory for each scene"
     if plan.trajectory is not None:
         return f"one given trajectory ({plan.command})"
     if plan.command == MIXED:

@@ -20,6 +20,7 @@ from dyncity.diffusion.ddpm import TRAINED_STEPS, ancestral, ddim, dpmpp_2m, res
 from dyncity.diffusion.flow import euler, heun
 from dyncity.diffusion.guidance import Denoiser, guided, weaker_selves
 from dyncity.diffusion.joining import Repeats, joined, known_cells
+from dyncity.drivable import check_drivable, check_within
 from dyncity.errors import InputError
 from dyncity.fetched_checkpoint import fetched
 from dyncity.hexplane import planes_of, rollout_shape
@@ -137,7 +138,8 @@ class LatentDiffusion:
 
         Raises:
             InputError: a given trajectory has another number of frames than the checkpoint, a layout or given
-                voxels lie on another grid, or the checkpoint was trained without them.
+                voxels lie on another grid, the trajectory leaves it or cannot be driven, or the checkpoint was
+                trained without them.
         """
         asked, frames = spec.conditions, self.config.clip.frames
         self._check_maps(asked)
@@ -150,7 +152,10 @@ class LatentDiffusion:
                     f"has {len(asked.trajectory)} rows",
                     f"give {frames}, one a frame of this checkpoint",
                 )
+            check_drivable(asked.trajectory, self.config.grid.frame_rate, "--trajectory")
             grid_yaw = self._grid_yaw(asked, asked.trajectory, rng)
+            if self.anchor is not None:  # whichever way the grid then lies
+                check_within(path_on_grid(asked.trajectory, self.anchor, 0.0), self.config.clip_grid, "--trajectory")
             return replace(asked, command=command_from_trajectory(asked.trajectory), grid_yaw=grid_yaw)
         drawn = rng.choice(COMMANDS, p=[_COMMAND_SHARES[c] for c in COMMANDS])
         command = asked.command or str(drawn)

@@ -25,6 +25,8 @@ from dyncity.regions import Region
 from dyncity.scene import UNKNOWN, OccupancyScene, SceneSpec
 from generators.diffusion import LatentDiffusion
 
+_LOOKED_AT = 16  # scenes
+
 
 class _Edits:
     """What both edits share: scene i is made of scene i of a corpus.
@@ -96,11 +98,24 @@ class Inpainting(_Edits):
         """What decides the bytes besides the specs."""
         return {**super().fingerprint(), "region": repr(self.region)}
 
-    def generate(self, specs: list[SceneSpec]) -> list[OccupancyScene]:
-        """One edited scene a spec.
+    def check(self) -> None:
+        """Look at scenes until the region covers something of one, to fail before anything is written.
+
+        A scene in which it covers nothing, of a class that is not there for one, is kept as it is.
 
         Raises:
-            InputError: a region that covers nothing of a scene, or all of it.
+            InputError: the region covers nothing of any of the first scenes.
+        """
+        first = self.corpus.scene_ids[:_LOOKED_AT]
+        if not any(self.region.mask(self.corpus.scene(scene_id)).any() for scene_id in first):
+            found = f"covers nothing of {first[0] if len(first) == 1 else f'the first {len(first)} scenes'}"
+            raise InputError("--inpaint", found, "give another region")
+
+    def generate(self, specs: list[SceneSpec]) -> list[OccupancyScene]:
+        """One edited scene a spec; one of which the region covers nothing is as it was.
+
+        Raises:
+            InputError: a region that covers all of a scene.
         """
         sources = [self._source(spec.index) for spec in specs]
         worlds = [anchored(source, self.config.clip_grid) for source in sources]
@@ -115,7 +130,7 @@ class Inpainting(_Edits):
         """The path of the source, and its voxels outside the region.
 
         Raises:
-            InputError: a region that covers nothing of a scene, or all of it.
+            InputError: a region that covers all of a scene.
         """
         source = self._source(spec.index)
         return self._asked(source, anchored(source, self.config.clip_grid))
@@ -123,10 +138,8 @@ class Inpainting(_Edits):
     def _asked(self, source: OccupancyScene, world: OccupancyScene) -> Conditions:
         """The conditions of the edit of ``source``, whose clip is ``world``."""
         hole = self.region.mask(world)
-        inside = self.region.mask(source).mean()
-        if inside in (0.0, 1.0):
-            covered = "nothing" if inside == 0 else "everything"
-            raise InputError("region", f"covers {covered} of scene {source.scene_id}", "give another region")
+        if self.region.mask(source).all():
+            raise InputError("region", f"covers everything of scene {source.scene_id}", "give another region")
         trajectory = trajectory_from_poses(source.poses)
         given = np.where(hole, UNKNOWN, world.semantics).astype(np.uint8)
         grid_yaw = source.conditions.grid_yaw

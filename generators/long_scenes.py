@@ -25,6 +25,7 @@ from dyncity.conditions import (
     yaw_between,
 )
 from dyncity.config import Config, SamplingConfig
+from dyncity.drivable import check_drivable
 from dyncity.errors import InputError
 from dyncity.models.conditioning import Route
 from dyncity.movers import parked
@@ -90,6 +91,7 @@ class LongScenes:
             if len(asked.trajectory) != frames:
                 fix = f"give {frames}, one a frame of {self.chunks} chunks"
                 raise InputError("--trajectory", f"has {len(asked.trajectory)} rows", fix)
+            check_drivable(asked.trajectory, self.config.grid.frame_rate, "--trajectory")
             start = replace(spec, conditions=replace(asked, trajectory=asked.trajectory[:length]))
             first, drive = self.diffusion.conditions(start), asked.trajectory
         else:

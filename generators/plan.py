@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from dyncity import __version__
 from dyncity.conditions import COMMANDS, LAYOUT_CLASSES, Conditions, Layout, check_trajectory, command_from_trajectory
 from dyncity.config import Config, from_dict, to_dict
+from dyncity.drivable import check_drivable
 from dyncity.errors import InputError
 from dyncity.grid import GridSpec
 from dyncity.scene import SceneSpec
@@ -81,8 +82,8 @@ class CorpusPlan:
         columns: optional columns that are written.
         command: for all scenes; "mixed" gives scene i command ``i mod 4`` of static, forward, left,
             right, so that the four are equally frequent; None asks for none.
-        trajectory: float64 ``[t, 3]`` for all scenes (``Conditions.trajectory``), or None. With one the
-            command of every scene is the one that it carries out.
+        trajectory: float64 ``[t, 3]`` for all scenes (``Conditions.trajectory``), ``[n, t, 3]`` one a scene, or
+            None. With one the command of every scene is the one that it carries out.
         layout: for all scenes (``Conditions.layout``), or None.
         fingerprint_of_generator: ``SceneGenerator.fingerprint()``: checkpoint, dtype, device, steps ...
     """
@@ -124,19 +125,28 @@ class CorpusPlan:
         object.__setattr__(self, "columns", tuple(self.columns))
 
     def _check_trajectory(self) -> None:
-        """One row a frame, and a command that agrees; the command becomes the trajectory's own."""
+        """One row a frame, drivable, and a command that agrees; the command becomes that of a trajectory for all."""
         assert self.trajectory is not None
-        trajectory = check_trajectory(self.trajectory, "--trajectory")
-        frames = self.config.clip.frames
-        if len(trajectory) != frames:
-            raise InputError("--trajectory", f"found {len(trajectory)} rows", f"give {frames}, one a frame")
-        carried_out = command_from_trajectory(trajectory)
-        if self.command not in (None, MIXED, carried_out):
+        given, frames = np.asarray(self.trajectory), self.config.clip.frames
+        each = given if given.ndim == 3 else given[None]
+        if given.ndim == 3 and len(given) != self.num_scenes:
             raise InputError(
-                "--command", f"found {self.command!r}, --trajectory says {carried_out!r}", "leave one of them out"
+                "--trajectory", f"found {len(given)}", f"give one for all, or one for each of {self.num_scenes}"
             )
-        object.__setattr__(self, "trajectory", trajectory)
-        object.__setattr__(self, "command", carried_out)
+        checked = []
+        for scene, rows in enumerate(each):
+            where = f"--trajectory, scene {scene}" if given.ndim == 3 else "--trajectory"
+            checked.append(check_trajectory(rows, where))
+            if len(rows) != frames:
+                raise InputError(where, f"found {len(rows)} rows", f"give {frames}, one a frame")
+            check_drivable(checked[-1], self.config.grid.frame_rate, where)
+            carried_out = command_from_trajectory(checked[-1])
+            if self.command not in (None, MIXED, carried_out):
+                raise InputError(
+                    "--command", f"found {self.command!r}, {where} says {carried_out!r}", "leave one of them out"
+                )
+        object.__setattr__(self, "trajectory", np.stack(checked) if given.ndim == 3 else checked[0])
+        object.__setattr__(self, "command", None if given.ndim == 3 else carried_out)
 
     @property
     def shard_size(self) -> int:
@@ -154,7 +164,9 @@ class CorpusPlan:
     def spec(self, index: int) -> SceneSpec:
         """What scene ``index`` is asked to be."""
         command = COMMANDS[index % len(COMMANDS)] if self.command == MIXED else self.command
-        return SceneSpec(index, self.seed, Conditions(command, self.trajectory, self.layout))  # type: ignore[arg-type]
+        ways = self.trajectory
+        trajectory = ways[index % len(ways)] if ways is not None and ways.ndim == 3 else ways
+        return SceneSpec(index, self.seed, Conditions(command, trajectory, self.layout))  # type: ignore[arg-type]
 
     def specs(self, shard: ShardRange) -> list[SceneSpec]:
         """The specs of a shard's scenes."""

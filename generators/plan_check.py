@@ -19,7 +19,7 @@ def check_plan(plan: CorpusPlan, generator: SceneGenerator, strict: bool = False
     """Print a line on stderr for each contradiction in the conditions of a plan; the number of such lines.
 
     Nothing is looked at where nothing can be contradicted: sources that draw no conditions, and plans without a layout
-    unless the generator gives voxels.
+    unless the generator gives voxels. Given trajectories are looked at all the same: they may leave the grid.
 
     Args:
         plan: what is asked for.
@@ -29,7 +29,11 @@ def check_plan(plan: CorpusPlan, generator: SceneGenerator, strict: bool = False
     Raises:
         InputError: ``strict`` and a contradiction; what ``generator.conditions`` refuses.
     """
-    if not isinstance(generator, Conditioned) or (plan.layout is None and not generator.gives_voxels):
+    if not isinstance(generator, Conditioned):
+        return 0
+    if plan.layout is None and not generator.gives_voxels:
+        if plan.trajectory is not None:
+            _check_trajectories(plan, generator)
         return 0
     count = plan.num_scenes if strict else min(CHECKED, plan.num_scenes)
     found: dict[str, list[int]] = {}
@@ -48,6 +52,17 @@ def check_plan(plan: CorpusPlan, generator: SceneGenerator, strict: bool = False
         more = f"{len(found) - _SHOWN} more contradictions in the first {count} scenes"
         print(f"warning: {more}", file=sys.stderr)  # noqa: T201
     return len(found)
+
+
+def _check_trajectories(plan: CorpusPlan, generator: Conditioned) -> None:
+    """Raise InputError where the generator cannot take a given trajectory, by the scene where each has its own."""
+    assert plan.trajectory is not None
+    each = plan.trajectory.ndim == 3
+    for index in range(plan.num_scenes if each else 1):
+        try:
+            generator.conditions(plan.spec(index))
+        except InputError as error:
+            raise InputError(f"{error.where}, scene {index}" if each else error.where, error.found, error.fix) from None
 
 
 def _named(scenes: list[int]) -> str:

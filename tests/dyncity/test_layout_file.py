@@ -84,7 +84,18 @@ GOOD = {"class": "vehicle", "size": [4, 2], "path": [[0, 0, 0, 0]]}
         ("a.json", json.dumps({"agents": [{**GOOD, "size": [4, -1]}]}).encode(), "size is"),
         ("a.json", json.dumps({"agents": [{**GOOD, "path": [[1, 0, 0, 0], [0, 0, 0, 0]]}]}).encode(), "in order"),
         ("a.json", json.dumps({"agents": [{**GOOD, "path": [[9, 0, 0, 0]]}]}).encode(), "from frame 9"),
-        ("a.json", json.dumps({"agents": [{**GOOD, "path": "left"}]}).encode(), "not numbers"),
+        ("a.json", json.dumps({"agents": [{**GOOD, "path": "left"}]}).encode(), "path has no rows"),
+        (
+            "a.json",
+            json.dumps({"agents": [{**GOOD, "path": [[0, 0, 0, 0], [1, "1", 0, 0]]}]}).encode(),
+            r"path\[1\] is",
+        ),
+        ("a.json", json.dumps({"agents": [{**GOOD, "path": [[0, 10**400, 0, 0]]}]}).encode(), r"path\[0\] is"),
+        ("a.json", json.dumps({"agents": [{**GOOD, "size": [True, True]}]}).encode(), "size is"),
+        ("a.json", json.dumps({"agents": [{**GOOD, "size": [31, 2]}]}).encode(), "at most 30"),
+        ("a.json", json.dumps({"agents": [{**GOOD, "path": [[0, 1e3, 1e3, 0]]}]}).encode(), r"\[0\] is never on the"),
+        ("a.json", json.dumps({"agents": [{**GOOD, "path": [[0, 0, 0, 0], [1, 13, 0, 0]]}]}).encode(), "at 65 m/s"),
+        ("a.json", json.dumps({"agents": [GOOD] * 129}).encode(), "129 agents"),
     ],
 )
 def test_bad_files_are_refused(tmp_path: Path, name: str, content: bytes, message: str) -> None:
@@ -98,6 +109,8 @@ def test_bad_files_are_refused(tmp_path: Path, name: str, content: bytes, messag
     [
         (np.zeros((6, 3, 3)), "found shape"),
         (np.full((6, X, Y), 2), "other values"),
+        (np.zeros((6, X, Y), [("a", "u1")]), "give numbers"),
+        (np.zeros((6, X, Y), complex), "found complex128"),
         (np.full((6, X, Y), 255), "asks for no class"),
         (np.where(np.arange(Y) > 3, 255, np.zeros((6, X, Y))), "in places only"),
     ],

@@ -83,6 +83,7 @@ def test_a_turned_box_is_a_polygon(tmp_path_factory, yaw, x, y, length, width) -
         ({"boxes": [{"x": [1, 0], "y": [0, 1]}]}, "lower bound first"),
         ({"boxes": [{"x": [0, 1], "y": [0, 1e999]}]}, "finite"),
         ({"boxes": [{"x": [0, "1"], "y": [0, 1]}]}, "finite numbers"),
+        ({"boxes": [{"x": [0, 10**400], "y": [0, 1]}]}, "finite numbers"),
         ({"polygons": [{"points": [[0, 0], [1, 1]]}]}, "at least three"),
         ({"polygons": [{"points": [[0, 0], [1, 1], [2]]}]}, r"points\[2\]"),
         ({"frames": [0, 1.5]}, "two whole numbers"),

@@ -16,23 +16,37 @@ def test_json_numpy_and_csv_hold_the_same_trajectory(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(json.dumps(ROWS))
     np.save(tmp_path / "a.npy", np.array(ROWS))
     (tmp_path / "a.csv").write_text("x,y,yaw\n" + "\n".join(",".join(map(str, r)) for r in ROWS) + "\n")
-    (tmp_path / "b.csv").write_text("\n".join(",".join(map(str, r)) for r in ROWS))
+    (tmp_path / "b.csv").write_text("\ufeff" + "\n".join(",".join(map(str, r)) for r in ROWS))  # as spreadsheets do
     expected = np.array(ROWS) - (1.0, 2.0, 0.0)
     for name in ("a.json", "a.npy", "a.csv", "b.csv"):
-        np.testing.assert_allclose(read_trajectory(tmp_path / name, 3), expected, err_msg=name)
+        np.testing.assert_allclose(read_trajectory(tmp_path / name, 3, 5.0, 9), expected, err_msg=name)
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
         ("none.json", None, "no such file"),
-        ("a.json", b"[[1, 2, 3], [1, 2]]", "not rows of numbers"),
+        ("a.json", b"[[1, 2, 3], [1, 2]]", "differ in length"),
         ("a.json", b"{", "not readable as JSON"),
         ("a.json", b"[[0, 0, 0]]", "has 1 rows"),
         ("a.json", b"[[0, 0], [1, 0], [2, 0]]", "found shape"),
-        ("a.json", b"[[0,0,0],[1,0,NaN],[2,0,0]]", "not finite"),
+        ("a.json", b"[[0,0,0],[1,0,NaN],[2,0,0]]", r"row 1 is 1, 0, nan; give finite"),
+        ("a.json", b"[[0,0,0],[1,0,1e300],[2,0,0]]", "row 1 is 1, 0, 1e\\+300"),
+        ("a.json", b"[[true,true,true],[true,true,true],[true,true,true]]", "found bool"),
+        ("a.json", b"[[0,0,0],[1,0,0],[2,0,1" + b"0" * 400 + b"]]", "found object"),
+        ("a.csv", b"", "it has no rows"),
+        ("a.csv", b"x,y,yaw", "it has no rows"),
+        ("a.csv", b"0,0,0\n1,0\n2,0,0", "line 2: found '1,0'"),
+        ("a.csv", b"0,0,0,0\n0,1,0,0\n0,2,0,0", "trajectories of 1 scenes; give one for all, or 2"),
+        ("a.csv", b"0,0,0,0\n1,1,0,0\n0,2,0,0", "in order"),
+        (
+            "a.csv",
+            b"0,0,0\n12.1,0,0\n24,0,0",
+            "frame 1 is 60.5 m/s after frame 0 at 5 frames a second",
+        ),
+        ("a.csv", b"0,0,0\n1,0,0\n2,0,0.7", "frame 2 is 200.5 degrees a second after frame 1"),
         ("a.npy", b"\x93NUMPY", "not readable as an array"),
-        ("a.csv", b"x,y,yaw\n1,2,three", "not rows of numbers"),
+        ("a.csv", b"x,y,yaw\n1,2,three", "line 2: found '1,2,three'"),
         ("a.txt", b"0 0 0", "not a kind of file"),
     ],
 )
@@ -40,7 +54,7 @@ def test_bad_files_are_refused(tmp_path: Path, name: str, content: bytes | None,
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=message) as error:
-        read_trajectory(tmp_path / name, 3)
+        read_trajectory(tmp_path / name, 3, 5.0, 2)
     assert "\n" not in str(error.value)
     assert name in str(error.value)
 
@@ -48,4 +62,22 @@ def test_bad_files_are_refused(tmp_path: Path, name: str, content: bytes | None,
 def test_a_pickle_in_an_npy_is_not_opened(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.array([{"a": 1}], dtype=object))
     with pytest.raises(InputError, match=r"Python objects"):
-        read_trajectory(tmp_path / "a.npy", 1)
+        read_trajectory(tmp_path / "a.npy", 1, 5.0, 1)
+
+
+def test_each_scene_may_have_its_own(tmp_path: Path) -> None:
+    scenes = np.array([ROWS, np.array(ROWS) * 2, np.zeros((3, 3))])
+    (tmp_path / "a.json").write_text(json.dumps(scenes.tolist()))
+    np.save(tmp_path / "a.npy", scenes)
+    lines = [",".join(map(str, (k, *row))) for k, rows in enumerate(scenes.tolist()) for row in rows]
+    (tmp_path / "a.csv").write_text("scene,x,y,yaw\n" + "\n".join(lines))
+    expected = scenes - scenes[:, :1]
+    for name in ("a.json", "a.npy", "a.csv"):
+        np.testing.assert_allclose(read_trajectory(tmp_path / name, 3, 5.0, 3), expected, err_msg=name)
+
+
+@pytest.mark.parametrize("dtype", [complex, bool, [("x", "f8")], "U3"])
+def test_an_array_of_other_things_than_numbers_is_refused(tmp_path: Path, dtype: object) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((3, 3), dtype))
+    with pytest.raises(InputError, match=r"a\.npy"):
+        read_trajectory(tmp_path / "a.npy", 3, 5.0, 1)

@@ -1,5 +1,6 @@
 """A plan: which scenes go where, what is refused, and what the fingerprint sees."""
 
+import json
 import sys
 from dataclasses import replace
 
@@ -56,6 +57,21 @@ def test_a_trajectory_sets_the_command_that_it_carries_out():
     assert np.array_equal(plan.spec(1).conditions.trajectory, left)
     with pytest.raises(InputError, match="--command: found 'right'"):
         small_plan(2, trajectory=left, command="right")
+
+
+def test_each_scene_has_its_own_trajectory_where_there_are_as_many():
+    ways = np.zeros((3, FRAMES, 3))
+    ways[1, :, 0] = np.arange(FRAMES)
+    plan = small_plan(3, trajectory=ways, command=None)
+    for index in (0, 1, 2, 4):  # one more than there are fills up a micro-batch
+        np.testing.assert_array_equal(plan.spec(index).conditions.trajectory, ways[index % 3])
+    again = CorpusPlan.from_dict(json.loads(json.dumps(plan.to_dict())), "m")
+    assert again.fingerprint() == plan.fingerprint()
+    with pytest.raises(InputError, match="one for each of 2"):
+        small_plan(2, trajectory=ways, command=None)
+    ways[2, :, 1] = np.arange(FRAMES) * 100.0
+    with pytest.raises(InputError, match=r"--trajectory, scene 2: frame 1 is .* m/s"):
+        small_plan(3, trajectory=ways, command=None)
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ from exporters.cameras import read_cameras
 from exporters.tree_listing import read_head, read_listing
 config = tiny()
 READERS = {
-    "trajectory": lambda p: read_trajectory(p, 8), "region": read_region, "cameras": read_cameras,
+    "trajectory": lambda p: read_trajectory(p, 8, 5.0, 8), "region": read_region, "cameras": read_cameras,
     "layout": lambda p: read_layout(p, config), "yaml": lambda p: override(config, [], p),
     "checkpoint": load_checkpoint, "info": describe, "pickle": load_plain_pickle, "released": read_released,
     "listing": read_listing, "head": read_head, "latents": open_latents, "table": lambda p: read_table(p, ("x",)),
