@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
@@ -208,7 +209,7 @@ def import_logs(
     _make(
         out,
         generator=recordings,
-        source=source,
+        source=source._replace(build=partial(source.build, content=recordings.content)),  # which is found once
         request={
             "num_scenes": recordings.scenes,
             "scenes_per_shard": scenes_per_shard,

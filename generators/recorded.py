@@ -12,6 +12,7 @@ from dyncity.datasets.argoverse2.voxelise import RecordedWorld, check_log, read_
 from dyncity.errors import InputError
 from dyncity.scene import OccupancyScene, SceneSpec
 from generators.base import check_index
+from generators.recorded_content import content_digest
 
 IMPORTER_VERSION = 1  # raise it whenever the same log becomes other bytes
 
@@ -30,7 +31,14 @@ class RecordedLogs:
     name = "argoverse2"
     columns: tuple[str, ...] = ()
 
-    def __init__(self, source: Path, config: Config, frames: int | None = None, micro_batch: int = 1) -> None:
+    def __init__(
+        self,
+        source: Path,
+        config: Config,
+        frames: int | None = None,
+        micro_batch: int = 1,
+        content: str | None = None,
+    ) -> None:
         """Find the logs; nothing but annotated times is read, and those only when logs are cut.
 
         Args:
@@ -38,6 +46,7 @@ class RecordedLogs:
             config: whose grid the scenes get.
             frames: cut each log into pieces of so many frames (the last may be shorter); None: whole.
             micro_batch: specs a call of ``generate``.
+            content: ``self.content``, where another process has found it; None: all files are read for it.
 
         Raises:
             InputError: no logs there, incomplete logs, a rate that 10 Hz is no multiple of.
@@ -46,7 +55,7 @@ class RecordedLogs:
             raise InputError("--frames", f"found {frames}", "give a whole number above 0")
         self.config = config
         self.micro_batch = micro_batch
-        self._frames = frames
+        self._frames, self._content = frames, content
         frame_stride(config.grid.frame_rate)
         self._logs = find_logs(source)
         self._pieces = [piece for log in self._logs for piece in self._cut(log)]
@@ -62,12 +71,19 @@ class RecordedLogs:
         starts = range(0, count, self._frames)
         return [(log, start, f"{name}-{part:03d}") for part, start in enumerate(starts)]
 
+    @property
+    def content(self) -> str:
+        """A digest of all that the scenes are made of."""
+        if self._content is None:
+            each = (f"{log.log_id}/{content_digest(log.files(), log.folder)}\n" for log in self._logs)
+            self._content = hashlib.sha256("".join(each).encode()).hexdigest()
+        return self._content
+
     def fingerprint(self) -> dict[str, str | int | float]:
-        """The importer's version, the ids of the logs and how they are cut."""
-        ids = "\n".join(log.log_id for log in self._logs)
+        """The importer's version, what the logs hold and how they are cut."""
         return {
             "importer": IMPORTER_VERSION,
-            "logs": hashlib.sha256(ids.encode()).hexdigest(),
+            "logs": self.content,
             "frames": self._frames or 0,
         }
 

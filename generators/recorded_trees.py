@@ -16,6 +16,7 @@ from dyncity.errors import InputError
 from dyncity.presets import preset
 from dyncity.scene import OccupancyScene, SceneSpec
 from generators.base import check_index
+from generators.recorded_content import content_digest
 
 IMPORTER_VERSION = 1  # raise it whenever the same tree becomes other bytes
 # Whether a tree is the data set's own or an export, its files state no terms.
@@ -39,7 +40,9 @@ class RecordedTrees:
         columns: the masks that the data set has.
     """
 
-    def __init__(self, kind: str, source: Path, frames: int | None = None, micro_batch: int = 1) -> None:
+    def __init__(
+        self, kind: str, source: Path, frames: int | None = None, micro_batch: int = 1, content: str | None = None
+    ) -> None:
         """Find the drives; their names, poses and times are read.
 
         Args:
@@ -47,6 +50,7 @@ class RecordedTrees:
             source: the folder of the tree; ``docs/import.md`` says which folders will do.
             frames: cut each drive into pieces of so many frames (the last may be shorter); None: whole.
             micro_batch: specs a call of ``generate``.
+            content: ``self.content``, where another process has found it; None: all files are read for it.
 
         Raises:
             InputError: no drives there, damaged poses or times, frames that do not match them, drives that are
@@ -58,7 +62,8 @@ class RecordedTrees:
         self.micro_batch = micro_batch
         self.columns = TREES[kind].masks
         self._tree = TREES[kind]
-        self._frames = frames
+        self._frames, self._source = frames, Path(source)
+        self._content = content
         self._drives = self._tree.find(Path(source))
         names = [drive.name for drive in self._drives]
         for name in names:
@@ -90,15 +95,24 @@ class RecordedTrees:
         starts = range(0, len(drive.files), self._frames)
         return [(drive, start, f"{drive.name}-{part:03d}") for part, start in enumerate(starts)]
 
+    @property
+    def content(self) -> str:
+        """A digest of all that the scenes are made of."""
+        if self._content is None:
+            digest = hashlib.sha256()
+            for drive in self._drives:
+                digest.update(f"{drive.name}/{len(drive.files)}/".encode())
+                digest.update(drive.timestamps_us.astype("<i8").tobytes() + drive.poses.astype("<f8").tobytes())
+            files = {path for drive in self._drives for frame in drive.files for path in frame}
+            digest.update(content_digest(files, self._source).encode())
+            self._content = digest.hexdigest()
+        return self._content
+
     def fingerprint(self) -> dict[str, str | int | float]:
-        """The importer's version, the names and times of the drives and how they are cut."""
-        digest = hashlib.sha256()
-        for drive in self._drives:
-            digest.update(f"{drive.name}/{len(drive.files)}/".encode())
-            digest.update(drive.timestamps_us.astype("<i8").tobytes())
+        """The importer's version, what the drives hold and how they are cut."""
         return {
             "importer": IMPORTER_VERSION,
-            "drives": digest.hexdigest(),
+            "drives": self.content,
             "frames": self._frames or 0,
             "licence": LICENCE,
         }

@@ -36,7 +36,7 @@ class Source(NamedTuple):
     """
 
     config: Config
-    build: Callable[[], Any]
+    build: Callable[..., Any]
 
 
 def procedural(

@@ -78,7 +78,10 @@ def test_the_fingerprint_tells_sources_and_cuts_apart(tmp_path: Path) -> None:
         RecordedLogs(source / "aaa", TINY).fingerprint(),
     ]
     assert prints[0] == RecordedLogs(source, TINY).fingerprint()
-    assert len({tuple(sorted(p.items())) for p in prints}) == 3
+    sweep = next((source / "aaa").rglob("annotations.feather"))
+    sweep.write_bytes(sweep.read_bytes() + b"x")
+    prints.append(RecordedLogs(source, TINY).fingerprint())
+    assert len({tuple(sorted(p.items())) for p in prints}) == 4
 
 
 def test_sources_without_logs_are_refused_and_named(tmp_path: Path) -> None:

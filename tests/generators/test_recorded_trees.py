@@ -218,3 +218,16 @@ def test_options_out_of_range_are_refused(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(InputError, match=r"--frames: Train-Town0001 has 2, a scene at most 1; give 1 or fewer"):
         RecordedTrees("carlasc", tree)
     assert RecordedTrees("carlasc", tree, frames=1).scenes == 2
+
+
+def test_the_fingerprint_knows_what_the_files_hold_wherever_they_lie(tmp_path: Path) -> None:
+    first, second = (write_tree("semantickitti", tmp_path / name, [street()]) for name in ("first", "second"))
+    known = RecordedTrees("semantickitti", first)
+    assert known.fingerprint() == RecordedTrees("semantickitti", second).fingerprint()
+    label = next(second.rglob("voxels/000001.label"))
+    data = bytearray(label.read_bytes())
+    data[0] ^= 40
+    label.write_bytes(data)
+    assert known.fingerprint() != RecordedTrees("semantickitti", second).fingerprint()
+    told = RecordedTrees("semantickitti", second, content=known.content)  # as workers are: they read nothing for it
+    assert told.fingerprint() == known.fingerprint()

@@ -170,7 +170,7 @@ def test_a_link_for_shards_is_not_followed(corpus, tmp_path):
     "fields",
     [
         {"columns": ("instances",), "labels": "carlasc"},
-        {"trajectory": np.cumsum(np.ones((FRAMES, 3)), 0) - 1, "command": None},
+        {"trajectory": (np.cumsum(np.ones((FRAMES, 3)), 0) - 1) * (1, 1, 0.1), "command": None},
         {"command": None, "container": "numpy"},
         {"layout": Layout(np.ones((6, 3, 4, 4), bool), np.array([True, False] * 3))},
     ],

@@ -125,6 +125,11 @@ class Log:
             files[int(path.stem)] = path
         return dict(sorted(files.items()))
 
+    def files(self) -> set[Path]:
+        """All files that a scene is made of: poses, cuboids, the map, the LiDAR's mounts and sweeps."""
+        others = (self.folder / MOUNTS, *(self.folder / "map").iterdir(), *self.sweep_files.values())
+        return {self.folder / POSES, self.annotations_path, *(path for path in others if path.is_file())}
+
     @cached_property
     def cuboids(self) -> Cuboids:
         """All cuboids but the ego's."""
