@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from dyncity.conditions import COMMANDS
 from dyncity.contradictions import contradictions
 from dyncity.errors import InputError
 from dyncity.terminal import ProgressLine
@@ -31,6 +32,7 @@ def check_plan(plan: CorpusPlan, generator: SceneGenerator, strict: bool = False
     """
     if not isinstance(generator, Conditioned):
         return 0
+    _check_known(plan, generator)
     if plan.layout is None and not generator.gives_voxels:
         if plan.trajectory is not None:
             _check_trajectories(plan, generator)
@@ -52,6 +54,18 @@ def check_plan(plan: CorpusPlan, generator: SceneGenerator, strict: bool = False
         more = f"{len(found) - _SHOWN} more contradictions in the first {count} scenes"
         print(f"warning: {more}", file=sys.stderr)  # noqa: T201
     return len(found)
+
+
+def _check_known(plan: CorpusPlan, generator: Conditioned) -> None:
+    """Raise InputError where one command or a trajectory is asked of a checkpoint that was trained without."""
+    dit = generator.config.dit
+    follows = dit.trajectory or dit.path_plane
+    for option, asked, known in (
+        ("--trajectory", plan.trajectory is not None, follows),
+        ("--command", plan.trajectory is None and plan.command in COMMANDS, follows or dit.command),
+    ):
+        if asked and not known:
+            raise InputError(option, "this checkpoint was trained without it", "leave it out, or use one that knows it")
 
 
 def _check_trajectories(plan: CorpusPlan, generator: Conditioned) -> None:

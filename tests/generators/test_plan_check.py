@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import chdir
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -208,3 +209,37 @@ def test_the_same_plan_gives_the_same_shards_with_layouts(folder: Path, tmp_path
         make_corpus(plan, build, ParquetExporter(), tmp_path / name)
     for path in (tmp_path / "a/shards").iterdir():
         assert path.read_bytes() == (tmp_path / "b/shards" / path.name).read_bytes()
+
+
+def test_paths_off_the_grid_are_refused_before_the_work(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One a scene: the second one leaves the clip's grid, slowly enough to be driven."""
+    grid = LatentDiffusion(folder / "dit").config.clip_grid
+    ways = np.zeros((2, 4, 3))
+    ways[1, :, 0] = np.arange(4) * 10.0
+    assert grid.upper[0] < 20.0
+    np.save(tmp_path / "ways.npy", ways)
+    words = ("generate", "--checkpoint", folder / "dit", "--trajectory", tmp_path / "ways.npy", "--num-scenes", 2)
+    code, _, err = run(capsys, *words, "--workers", 0, "--out", tmp_path / "c")
+    assert code == 2
+    assert err.startswith("error: --trajectory, scene 1: frame 0 leaves the clip's grid: x -20, y 0 m")
+    assert err.count("\n") == 1
+    assert not (tmp_path / "c").exists()
+    ways[1] *= 0.1
+    np.save(tmp_path / "ways.npy", ways)
+    code, _, err = run(capsys, *words, "--workers", 0, "--out", tmp_path / "c")
+    assert (code, err) == (0, "")
+    asked = [scene.conditions.trajectory for scene in open_corpus(tmp_path / "c").scenes()]
+    np.testing.assert_allclose(asked, ways)
+
+
+@pytest.mark.parametrize("asked", [{"command": "left"}, {"command": None, "trajectory": np.zeros((4, 3))}])
+def test_a_checkpoint_that_knows_no_conditions_refuses_them(folder: Path, asked: dict) -> None:
+    generator = LatentDiffusion(folder / "dit")
+    plain = replace(generator.config.dit, command=False, trajectory=False, path_plane=False)
+    generator.config = replace(generator.config, dit=plain)
+    plan = CorpusPlan("diffusion", generator.config, num_scenes=2, **asked)
+    with pytest.raises(InputError, match="this checkpoint was trained without it"):
+        check_plan(plan, generator)
+    assert check_plan(replace(plan, command="mixed", trajectory=None), generator) == 0
