@@ -2,7 +2,7 @@
 
     python benchmarks/few_steps.py [CHECKPOINT] [--scenes 32] [--samplers euler heun] [--steps 4 8 16 32]
                                    [--cfg-scale 1 2] [--cfg-interval 0,1] [--coarse-scale 0 2] [--skip-scale 0 0.8]
-                                   [--json FILE]
+                                   [--time-shift 1 2] [--json FILE]
 
 Evaluations are rows that the network answers for one scene: a guided step costs two, a step of Heun two of them, and a
 weaker self the share of the blocks that it runs again.
@@ -26,6 +26,7 @@ from rich.table import Table
 from dyncity.checkpoint import shipped_checkpoint
 from dyncity.config import SAMPLERS, DiTConfig, SamplingConfig, read_config
 from dyncity.diffusion.ddpm import respaced_schedule
+from dyncity.diffusion.flow import noise_levels
 from dyncity.metrics.likeness import likeness, portrait_of
 from dyncity.scene import OccupancyScene
 from generators.diffusion import LatentDiffusion
@@ -47,7 +48,7 @@ def evaluations(sampling: SamplingConfig, dit: DiTConfig) -> float:
     """Rows that the network answers for one scene."""
     steps = sampling.steps
     if dit.objective == "flow":
-        ends = np.linspace(1.0, 0.0, steps + 1)
+        ends = np.array(noise_levels(steps, sampling.time_shift))
         levels = ends[:-1] if sampling.sampler == "euler" else np.concatenate([ends[:-1], ends[1:]])
     else:
         levels = np.asarray(respaced_schedule(steps).timesteps) / 1000
@@ -74,6 +75,7 @@ def main() -> None:
     parser.add_argument("--cfg-interval", nargs="+", type=interval, default=[(0.0, 1.0)])
     parser.add_argument("--coarse-scale", nargs="+", type=float, help="by default the checkpoint's")
     parser.add_argument("--skip-scale", nargs="+", type=float, help="by default the checkpoint's")
+    parser.add_argument("--time-shift", nargs="+", type=float, help="by default the checkpoint's")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(2)
@@ -89,6 +91,7 @@ def main() -> None:
             config.sampling,
             sampler=sampler,
             steps=steps,
+            time_shift=shift,
             cfg_scale=scale,
             cfg_interval=between,
             coarse_scale=coarse,
@@ -96,6 +99,7 @@ def main() -> None:
         )
         for sampler in options.samplers or SAMPLERS[config.dit.objective]
         for steps in options.steps
+        for shift in options.time_shift or [config.sampling.time_shift]
         for scale in options.cfg_scale
         for between in (options.cfg_interval if scale != 1.0 else [(0.0, 1.0)])
         for coarse in options.coarse_scale or [config.sampling.coarse_scale]
@@ -113,6 +117,8 @@ def main() -> None:
         guidance = f"{sampling.cfg_scale:g}" if sampling.cfg_scale != 1.0 else "none"
         if sampling.cfg_interval != (0.0, 1.0):
             guidance += " in {:g} to {:g}".format(*sampling.cfg_interval)
+        if sampling.time_shift != 1.0:
+            guidance += f", shift {sampling.time_shift:g}"
         guidance += f", coarse {sampling.coarse_scale:g}, block {sampling.skip_scale:g}"
         cells = [f"{row[name]:.3g}" for name in COLUMNS]
         table.add_row(sampling.sampler, str(sampling.steps), guidance, f"{count:.3g}", *cells, f"{seconds:.2f}")

@@ -143,6 +143,7 @@ class SamplingConfig:
     Attributes:
         sampler: for "ddpm": "ancestral" (published), "ddim", "dpmpp_2m"; for "flow": "euler", "heun".
         steps: of the solver; "heun" evaluates the model twice a step.
+        time_shift: of the noise levels of those steps (``dyncity.diffusion.flow.noise_levels``; flow alone); 1 is none.
         cfg_scale: classifier-free guidance u + s (c - u); 1 is none.
         cfg_interval: guide only at noise levels within; 0 is data, 1 is noise.
         coarse_scale: guidance by what the model lacks without ``dit.refine_coarse``; 0 is none.
@@ -159,6 +160,7 @@ class SamplingConfig:
 
     sampler: Literal["ancestral", "ddim", "dpmpp_2m", "euler", "heun"] = "ancestral"
     steps: int = 50
+    time_shift: float = 1.0
     cfg_scale: float = 4.0
     cfg_interval: tuple[float, float] = (0.0, 1.0)
     coarse_scale: float = 0.0

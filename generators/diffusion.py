@@ -64,6 +64,10 @@ def check_sampling(sampling: SamplingConfig, objective: str) -> SamplingConfig:
         low, high = getattr(sampling, name)
         if not 0.0 <= low <= high <= 1.0:
             raise InputError(f"sampling.{name}", f"found {low}, {high}", "give two noise levels from 0 to 1, in order")
+    if not 0.1 <= sampling.time_shift <= 10.0:
+        raise InputError("sampling.time_shift", f"found {sampling.time_shift}", "give 0.1 to 10, 1 is none")
+    if objective != "flow" and sampling.time_shift != 1.0:
+        raise InputError("sampling.time_shift", f"found {sampling.time_shift}", "a DDPM has none: set it to 1")
     for name in ("coarse_scale", "skip_scale"):
         if not 0.0 <= (found := getattr(sampling, name)) <= 100.0:
             raise InputError(f"sampling.{name}", f"found {found}", "give a scale from 0 to 100, 0 is none")
@@ -115,6 +119,7 @@ class LatentDiffusion:
         return {
             "checkpoint_sha256": self._digest,
             "steps": self.sampling.steps,
+            "time_shift": self.sampling.time_shift,
             "cfg_scale": self.sampling.cfg_scale,
             "cfg_interval": " to ".join(map(str, self.sampling.cfg_interval)),
             "weaker_selves": "; ".join(
@@ -318,7 +323,7 @@ class LatentDiffusion:
                 denoiser = joined(denoiser, untold, known, sampling.join_interval[1])
                 repeats = Repeats(known.rows, sampling.join_rounds, sampling.join_interval, fresh)
             flow = partial(euler, repeats=repeats) if sampling.sampler == "euler" else heun
-            data = flow(denoiser, noise, sampling.steps)
+            data = flow(denoiser, noise, sampling.steps, sampling.time_shift)
             return data if known is None else known.placed(data)
         schedule = respaced_schedule(sampling.steps)
         if sampling.sampler in ("ddim", "dpmpp_2m"):

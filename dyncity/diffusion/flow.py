@@ -28,16 +28,24 @@ def interpolate(data: Tensor, noise: Tensor, time: Tensor) -> tuple[Tensor, Tens
     return (1 - t) * data + t * noise, noise - data
 
 
+def noise_levels(steps: int, shift: float) -> list[float]:
+    """The levels between ``steps`` steps, from 1 (noise) to 0 (data): s t / (1 + (s - 1) t) of equally spaced t.
+
+    A shift s above 1 takes more of the steps at high levels, where what is large is decided, and fewer at low ones
+    (Esser et al. 2024, section 5.3.2).
+    """
+    return [shift * t / (1.0 + (shift - 1.0) * t) for t in torch.linspace(1.0, 0.0, steps + 1).tolist()]
+
+
 @torch.inference_mode()
-def euler(denoiser: Denoiser, noise: Tensor, steps: int, repeats: Repeats | None = None) -> Tensor:
-    """Integrate the flow from noise ``[b, c, h, w]`` at t = 1 to data at t = 0 in equal steps, some taken again."""
+def euler(denoiser: Denoiser, noise: Tensor, steps: int, shift: float = 1.0, repeats: Repeats | None = None) -> Tensor:
+    """Integrate the flow from noise ``[b, c, h, w]`` at t = 1 to data at t = 0 in steps, some taken again."""
 
     def step(x: Tensor, now: float, after: float) -> Tensor:
         return x + (after - now) * denoiser(x, torch.full((len(x),), now * TIME_SCALE, device=x.device))
 
     x, drawn = noise, 0
-    times = torch.linspace(1.0, 0.0, steps + 1).tolist()
-    for now, after in pairwise(times):
+    for now, after in pairwise(noise_levels(steps, shift)):
         x = step(x, now, after)
         if repeats is None:
             continue
@@ -48,12 +56,11 @@ def euler(denoiser: Denoiser, noise: Tensor, steps: int, repeats: Repeats | None
 
 
 @torch.inference_mode()
-def heun(denoiser: Denoiser, noise: Tensor, steps: int) -> Tensor:
+def heun(denoiser: Denoiser, noise: Tensor, steps: int, shift: float = 1.0) -> Tensor:
     """As ``euler``, second order: each step takes the mean of the velocities at its two ends."""
     x = noise
-    times = torch.linspace(1.0, 0.0, steps + 1)
-    for now, after in zip(times[:-1], times[1:], strict=True):
-        here, there = (torch.full((len(x),), float(t) * TIME_SCALE, device=x.device) for t in (now, after))
+    for now, after in pairwise(noise_levels(steps, shift)):
+        here, there = (torch.full((len(x),), t * TIME_SCALE, device=x.device) for t in (now, after))
         first = denoiser(x, here)
         second = denoiser(x + (after - now) * first, there)
         x = x + (after - now) * (first + second) / 2

@@ -51,6 +51,8 @@ def solutions(steps: int) -> dict[str, Tensor]:
         "dpmpp_2m": dpmpp_2m(exact_noise, noise, schedule),
         "euler": euler(exact_velocity, noise, steps),
         "heun": heun(exact_velocity, noise, steps),
+        "euler, shifted": euler(exact_velocity, noise, steps, 2.0),
+        "heun, shifted": heun(exact_velocity, noise, steps, 2.0),
     }
 
 

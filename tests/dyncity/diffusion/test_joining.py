@@ -76,17 +76,17 @@ def test_steps_are_taken_again_for_their_samples_at_their_levels_alone() -> None
         return torch.full_like(data, number)
 
     rows = torch.tensor([True, False])
-    found = euler(velocity, noise, 4, Repeats(rows, 3, (0.4, 0.8), fresh))
+    found = euler(velocity, noise, 4, repeats=Repeats(rows, 3, (0.4, 0.8), fresh))
     assert calls == [1.0, 0.75, 0.75, 0.75, 0.5, 0.5, 0.5, 0.25]
     torch.testing.assert_close(found, data, rtol=1e-4, atol=1e-4)
     calls.clear()
-    euler(velocity, noise, 4, Repeats(~rows & rows, 3, (0.4, 0.8), fresh))
+    euler(velocity, noise, 4, repeats=Repeats(~rows & rows, 3, (0.4, 0.8), fresh))
     assert calls == [1.0, 0.75, 0.5, 0.25]
 
     def drifting(x: Tensor, time: Tensor) -> Tensor:
         return x
 
-    changed = euler(drifting, noise, 4, Repeats(rows, 2, (0.4, 0.8), fresh))
+    changed = euler(drifting, noise, 4, repeats=Repeats(rows, 2, (0.4, 0.8), fresh))
     plain = euler(drifting, noise, 4)
     torch.testing.assert_close(changed[1], plain[1], rtol=0, atol=0)
     assert not torch.allclose(changed[0], plain[0])

@@ -8,7 +8,7 @@ import torch
 
 from dyncity.conditions import poses_from_trajectory
 from dyncity.config import DiTConfig, SamplingConfig
-from dyncity.diffusion.flow import euler, interpolate
+from dyncity.diffusion.flow import euler, interpolate, noise_levels
 from dyncity.diffusion.guidance import WeakerSelf, guided, weaker_selves
 from dyncity.errors import InputError
 from dyncity.grid import GridSpec
@@ -129,8 +129,19 @@ def test_the_route_goes_on_where_the_clip_ends() -> None:
 def test_euler_follows_a_straight_flow_exactly() -> None:
     data, noise = torch.randn(2, 3, 4, 4), torch.randn(2, 3, 4, 4)
     _, velocity = interpolate(data, noise, torch.rand(2))
-    for steps in (1, 7):
-        torch.testing.assert_close(euler(lambda x, t: velocity, noise, steps), data, rtol=1e-4, atol=1e-5)
+    for steps, shift in ((1, 1.0), (7, 1.0), (7, 3.0)):
+        torch.testing.assert_close(euler(lambda x, t: velocity, noise, steps, shift), data, rtol=1e-4, atol=1e-5)
+
+
+def test_a_shift_moves_steps_to_the_noise() -> None:
+    for steps, shift in ((1, 2.0), (9, 1.0), (9, 2.0), (30, 0.5)):
+        levels = noise_levels(steps, shift)
+        assert (levels[0], levels[-1], len(levels)) == (1.0, 0.0, steps + 1)
+        assert levels == sorted(levels, reverse=True)
+        assert (
+            np.sign(np.array(levels[1:-1]) - np.linspace(1, 0, steps + 1)[1:-1]).round() == np.sign(shift - 1)
+        ).all()
+    assert noise_levels(4, 3.0)[2] == pytest.approx(0.75)
 
 
 def test_a_patch_that_does_not_fit_is_refused() -> None:
