@@ -51,7 +51,8 @@ def tiny() -> Config:
         sampling=SamplingConfig(
             sampler="euler",
             steps=9,
-            cfg_scale=4.0,
+            time_shift=2.0,
+            cfg_scale=2.5,
             cfg_interval=(0.4, 1.0),
             coarse_scale=2.0,
             skip_scale=1.0,
