@@ -196,6 +196,8 @@ def evaluate(
 
     if json is not None and not json.parent.is_dir():
         raise InputError("--json", f"there is no folder {json.parent}", "name a file in one that there is")
+    if json is not None and json.is_dir():
+        raise InputError("--json", f"{json} is a folder", "name a file")
     if kind == "conditions":
         not_for("evaluate conditions", {"--real": real})
         with ProgressLine("evaluate", "scenes") as progress:

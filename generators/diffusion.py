@@ -31,6 +31,7 @@ from dyncity.models.given import encode_given, normalised_given
 from dyncity.object_storage import ObjectPath
 from dyncity.scene import UNKNOWN, OccupancyScene, SceneSpec
 from dyncity.seeding import Purpose, stream
+from dyncity.taxonomy import taxonomy
 from dyncity.trajectories import draw_grid_yaw, draw_trajectory
 from generators.ego_space import clear_of_movers
 from generators.fragments import without_fragments
@@ -186,6 +187,11 @@ class LatentDiffusion:
         return replace(layout, grid=grid, anchor=anchor)
 
     def _check_maps(self, asked: Conditions) -> None:
+        given, classes = asked.given, len(taxonomy(self.config.taxonomy))
+        if given is not None and (given.dtype != np.uint8 or ((given >= classes) & (given != UNKNOWN)).any()):
+            raise InputError(
+                "given", f"found {given.dtype} up to {given.max()}", f"give uint8 ids below {classes}, or 255"
+            )
         shape = self.config.clip_shape
         for name, value, known, found in (
             ("layout", asked.layout, self.config.dit.layout_plane, asked.layout and asked.layout.maps.shape[1:]),

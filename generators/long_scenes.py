@@ -25,6 +25,7 @@ from dyncity.conditions import (
     yaw_between,
 )
 from dyncity.config import Config, SamplingConfig
+from dyncity.datasets.layout import MAX_SCENE_BYTES
 from dyncity.drivable import check_drivable
 from dyncity.errors import InputError
 from dyncity.models.conditioning import Route
@@ -70,6 +71,9 @@ class LongScenes:
         config = diffusion.config
         if chunks < 1:
             raise InputError("--chunks", f"found {chunks}", "give at least 1")
+        longest = MAX_SCENE_BYTES // config.grid.voxels // config.clip.frames
+        if chunks > longest:
+            raise InputError("--chunks", f"found {chunks}, more than a scene can hold", f"give at most {longest}")
         if config.clip.planes != "world" or not config.dit.given or config.clip.frames < 2:
             raise InputError("--chunks", "this checkpoint cannot continue a scene", "use one trained with dit.given")
         self.diffusion, self.chunks, self.micro_batch = diffusion, chunks, diffusion.micro_batch

@@ -60,6 +60,13 @@ def test_a_given_trajectory_is_followed_exactly(source: LatentDiffusion) -> None
         source.generate([SceneSpec(0, 0, Conditions(trajectory=np.zeros((9, 3)))), SceneSpec(1, 0)])
 
 
+@pytest.mark.parametrize(("dtype", "value"), [(np.float32, 3), (np.uint8, 200), (np.int64, 3)])
+def test_given_voxels_are_ids_of_classes(source: LatentDiffusion, dtype: type, value: int) -> None:
+    given = np.full(source.config.clip_shape, value, dtype)
+    with pytest.raises(InputError, match=r"given: found .* up to \d+.*give uint8 ids below 29, or 255"):
+        source.conditions(SceneSpec(0, 0, Conditions(given=given)))
+
+
 @pytest.mark.parametrize("rounds", [0, 2])
 def test_given_voxels_stay_as_they_are_and_the_rest_is_generated(checkpoint: Path, rounds: int) -> None:
     source = LatentDiffusion(checkpoint, sampled(join_rounds=rounds, join_interval=(0.2, 0.9)))

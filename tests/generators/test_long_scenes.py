@@ -72,6 +72,8 @@ def test_a_given_drive_has_a_row_for_each_frame(diffusion: LatentDiffusion) -> N
     drive = np.stack([np.arange(6.0), np.zeros(6), np.zeros(6)], axis=1)
     scene = source.generate([SceneSpec(0, 0, Conditions(trajectory=drive)), SceneSpec(1, 0)])[0]
     np.testing.assert_allclose(scene.poses[:, 0, 3], np.arange(6.0))
+    with pytest.raises(InputError, match="--chunks: found 100000000, more than a scene can hold"):
+        LongScenes(diffusion, 10**8)
     with pytest.raises(InputError, match="give 6, one a frame of 2 chunks"):
         source.generate([SceneSpec(0, 0, Conditions(trajectory=drive[:4])), SceneSpec(1, 0)])
 
