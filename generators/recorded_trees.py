@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from generators.base import check_index
 from generators.recorded_content import content_digest
 
 IMPORTER_VERSION = 1  # raise it whenever the same tree becomes other bytes
+_AT_ONCE = 16  # frames
 # Whether a tree is the data set's own or an export, its files state no terms.
 LICENCE = "unknown"
 TREES = {
@@ -118,13 +121,19 @@ class RecordedTrees:
         }
 
     def check(self) -> None:
-        """Look at the sizes and headers of all files, to fail before anything is written.
+        """Look at the sizes and headers of all files, then read them all, to fail before anything is written.
 
         Raises:
             InputError: the first damaged file.
         """
         for drive in self._drives:
             self._tree.check(drive)
+        frames = [(drive, number) for drive in self._drives for number in range(len(drive.files))]
+        # In parts: a pool is handed all of its work at once, and keeps what is done until it is asked for.
+        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+            for first in range(0, len(frames), _AT_ONCE):
+                for _ in pool.map(lambda frame: self._tree.read(*frame), frames[first : first + _AT_ONCE]):
+                    pass
 
     def generate(self, specs: list[SceneSpec]) -> list[OccupancyScene]:
         """The scenes numbered ``spec.index``; seeds and conditions change nothing about a recording.

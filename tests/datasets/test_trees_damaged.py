@@ -35,7 +35,6 @@ from tree_damage import (
 )
 
 from dyncity.errors import InputError
-from dyncity.scene import SceneSpec
 from generators.recorded_trees import TREES, RecordedTrees
 
 pytestmark = pytest.mark.filterwarnings("error")  # a warning is a line more on stderr
@@ -183,9 +182,10 @@ def found_at(kind: str, tree: Path) -> tuple[str, InputError]:
     try:
         source = RecordedTrees(kind, tree)
         step = "sizes"
-        source.check()
+        for drive in source._drives:
+            TREES[kind].check(drive)
         step = "voxels"
-        source.generate([SceneSpec(i, 0) for i in range(source.scenes)])
+        source.check()
     except InputError as error:
         return step, error
     return "never", InputError("", "", "")
