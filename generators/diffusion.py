@@ -67,8 +67,6 @@ def check_sampling(sampling: SamplingConfig, objective: str) -> SamplingConfig:
             raise InputError(f"sampling.{name}", f"found {low}, {high}", "give two noise levels from 0 to 1, in order")
     if not 0.1 <= sampling.time_shift <= 10.0:
         raise InputError("sampling.time_shift", f"found {sampling.time_shift}", "give 0.1 to 10, 1 is none")
-    if objective != "flow" and sampling.time_shift != 1.0:
-        raise InputError("sampling.time_shift", f"found {sampling.time_shift}", "a DDPM has none: set it to 1")
     for name in ("coarse_scale", "skip_scale"):
         if not 0.0 <= (found := getattr(sampling, name)) <= 100.0:
             raise InputError(f"sampling.{name}", f"found {found}", "give a scale from 0 to 100, 0 is none")
