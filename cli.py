@@ -124,6 +124,7 @@ def generate(
             raise InputError("--layout", "was given beside --chunks", "ask for a layout of one clip, or for chunks")
         not_for(generator, {"--frame": frame != "ego"})
         sampling = {"sampler": sampler, "steps": steps, "cfg_scale": cfg_scale, "micro_batch": micro_batch}
+        sampling["cfg_scale_layout"] = None if cfg_scale is None else 0.0  # what is asked for holds for all scenes
         source = sources.diffusion(checkpoint, preset, config, settings or [], chunks, **sampling)
     elif generator == "procedural":
         not_for(

@@ -145,6 +145,7 @@ class SamplingConfig:
         steps: of the solver; "heun" evaluates the model twice a step.
         time_shift: of the noise levels of those steps (``dyncity.diffusion.flow.noise_levels``; flow alone); 1 is none.
         cfg_scale: classifier-free guidance u + s (c - u); 1 is none.
+        cfg_scale_layout: the same for scenes with a layout, where it is more; 0 is ``cfg_scale``.
         cfg_interval: guide only at noise levels within; 0 is data, 1 is noise.
         coarse_scale: guidance by what the model lacks without ``dit.refine_coarse``; 0 is none.
         skip_scale, skip_block, skip_interval: the same without a block of the transformer, at noise levels within.
@@ -162,6 +163,7 @@ class SamplingConfig:
     steps: int = 50
     time_shift: float = 1.0
     cfg_scale: float = 4.0
+    cfg_scale_layout: float = 0.0
     cfg_interval: tuple[float, float] = (0.0, 1.0)
     coarse_scale: float = 0.0
     skip_scale: float = 0.0

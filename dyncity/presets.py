@@ -53,6 +53,7 @@ def tiny() -> Config:
             steps=9,
             time_shift=2.0,
             cfg_scale=2.5,
+            cfg_scale_layout=4.0,
             cfg_interval=(0.4, 1.0),
             coarse_scale=2.0,
             skip_scale=1.0,

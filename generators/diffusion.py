@@ -59,6 +59,9 @@ def check_sampling(sampling: SamplingConfig, objective: str) -> SamplingConfig:
         raise InputError("--micro-batch", f"found {sampling.micro_batch}", "give at least 1")
     if not 0.0 <= sampling.cfg_scale <= 100.0:
         raise InputError("--cfg-scale", f"found {sampling.cfg_scale}", "give a scale from 0 to 100, 1 is none")
+    if not 0.0 <= sampling.cfg_scale_layout <= 100.0:
+        found = f"found {sampling.cfg_scale_layout}"
+        raise InputError("sampling.cfg_scale_layout", found, "give a scale from 0 to 100, 0 is cfg_scale")
     if not 0 <= sampling.join_rounds <= 100:
         raise InputError("sampling.join_rounds", f"found {sampling.join_rounds}", "give 0 to 100")
     for name in ("cfg_interval", "skip_interval", "join_interval"):
@@ -120,6 +123,7 @@ class LatentDiffusion:
             "steps": self.sampling.steps,
             "time_shift": self.sampling.time_shift,
             "cfg_scale": self.sampling.cfg_scale,
+            "cfg_scale_layout": self.sampling.cfg_scale_layout,
             "cfg_interval": " to ".join(map(str, self.sampling.cfg_interval)),
             "weaker_selves": "; ".join(
                 f"{w.part}: {w.scale} in {w.interval[0]} to {w.interval[1]}" for w in self._weaker
@@ -280,12 +284,13 @@ class LatentDiffusion:
         return standing_still(whole, labels, asked.given)
 
     def _denoiser(self, encoded: ConditionBatch, conditions: list[Conditions]) -> Denoiser:
-        """The DiT under guidance; by weaker selves only without a layout, which scenes obey less under it."""
+        """The DiT under guidance; scenes with a layout obey more by more of it, and without weaker selves."""
         sampling = self.sampling
         free = [c.layout is None or not c.layout.given.any() for c in conditions]
         strength = torch.tensor(free, dtype=torch.float32, device=self.device)
         weaker = self._weaker if any(free) else ()
-        return guided(self.dit, encoded, sampling.cfg_scale, sampling.cfg_interval, weaker, strength)
+        scales = torch.where(strength > 0, sampling.cfg_scale, max(sampling.cfg_scale, sampling.cfg_scale_layout))
+        return guided(self.dit, encoded, scales, sampling.cfg_interval, weaker, strength)
 
     def _maps(self, conditions: list[Conditions]) -> dict[str, Tensor]:
         """The conditions that are maps, for those scenes that have them; zeros for the others."""

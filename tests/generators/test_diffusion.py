@@ -153,6 +153,20 @@ def test_weaker_selves_guide_scenes_without_a_layout_alone(checkpoint: Path) -> 
     assert (strong.generate([free, asked])[0].semantics != without.generate([free, asked])[0].semantics).any()
 
 
+def test_scenes_with_a_layout_are_guided_by_a_scale_of_their_own(checkpoint: Path) -> None:
+    """Two in a batch: without a layout one is what the plain scale makes of it, with one what the other scale does."""
+    shape = LatentDiffusion(checkpoint).config.clip_shape
+    layout = Layout(np.zeros((6, *shape[:3]), bool), np.ones(6, bool), grid_yaw=0.0)
+    asked, free = SceneSpec(0, 0, Conditions("left", layout=layout)), SceneSpec(0, 0, Conditions("left"))
+    both, weak, strong = (
+        [scene.semantics for scene in LatentDiffusion(checkpoint, sampled(**options)).generate([asked, free])]
+        for options in ({"cfg_scale": 2.0, "cfg_scale_layout": 9.0}, {"cfg_scale": 2.0}, {"cfg_scale": 9.0})
+    )
+    np.testing.assert_array_equal(both[0], strong[0])
+    np.testing.assert_array_equal(both[1], weak[1])
+    assert (weak[0] != strong[0]).any()
+
+
 def test_guidance_and_steps_change_the_scene(checkpoint: Path, source: LatentDiffusion) -> None:
     specs = [SceneSpec(0, 0, Conditions("left")), SceneSpec(1, 0, Conditions("left"))]
     base = source.generate(specs)[0].semantics
@@ -170,6 +184,8 @@ def test_guidance_and_steps_change_the_scene(checkpoint: Path, source: LatentDif
         ({"steps": 0}, "--steps"),
         ({"micro_batch": 0}, "--micro-batch"),
         ({"cfg_scale": -1.0}, "--cfg-scale"),
+        ({"cfg_scale_layout": -1.0}, "sampling.cfg_scale_layout"),
+        ({"time_shift": 0.0}, "sampling.time_shift"),
         ({"cfg_scale": float("nan")}, "--cfg-scale"),
         ({"cfg_interval": (0.7, 0.2)}, "cfg_interval"),
         ({"join_interval": (0.7, 0.2)}, "join_interval"),
