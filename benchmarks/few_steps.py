@@ -24,7 +24,8 @@ from rich.console import Console
 from rich.table import Table
 
 from dyncity.checkpoint import shipped_checkpoint
-from dyncity.config import SAMPLERS, DiTConfig, SamplingConfig, read_config
+from dyncity.config import SAMPLERS, DiTConfig, SamplingConfig
+from dyncity.config_file import read_config
 from dyncity.diffusion.ddpm import respaced_schedule
 from dyncity.diffusion.flow import noise_levels
 from dyncity.metrics.likeness import likeness, portrait_of

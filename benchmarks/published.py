@@ -27,7 +27,8 @@ from rich.table import Table
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from dyncity.config import Config, override
+from dyncity.config import Config
+from dyncity.config_file import override
 from dyncity.hexplane import PLANES, plane_shapes, rollout_shape
 from dyncity.models.conditioning import ConditionBatch
 from dyncity.presets import PRESETS, preset

@@ -27,7 +27,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from dyncity.checkpoint import build_dit, build_vae
 from dyncity.conditions import COMMANDS
-from dyncity.config import Config, override
+from dyncity.config import Config
+from dyncity.config_file import override
 from dyncity.hexplane import rollout_shape
 from dyncity.models.conditioning import encode_conditions
 from dyncity.presets import PRESETS, preset

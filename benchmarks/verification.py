@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dyncity.config import config_json
+from dyncity.config_file import config_json
 from dyncity.datasets.manifest import Manifest
 from dyncity.presets import tiny
 from dyncity.scene import OccupancyScene

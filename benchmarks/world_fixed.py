@@ -44,7 +44,8 @@ from world_fixed_runs import (
 )
 
 from dyncity.checkpoint import build_vae, load_checkpoint
-from dyncity.config import Config, override
+from dyncity.config import Config
+from dyncity.config_file import override
 from dyncity.errors import InputError
 from dyncity.hexplane import plane_shapes
 from dyncity.metrics.reconstruction import class_iou, mapped, mean_iou

@@ -15,6 +15,7 @@ from dyncity.errors import InputError
 MAX_JSON_BYTES = 2**26
 MAX_YAML_BYTES = 2**20
 MAX_TENSORS_HEADER_BYTES = 2**23
+LARGEST = 1e8  # metres and radians: no map goes farther
 
 
 def read_text(path: Path, fix: str, most: int) -> str:
@@ -40,6 +41,15 @@ def read_text(path: Path, fix: str, most: int) -> str:
         return data.decode()
     except UnicodeDecodeError as error:
         raise InputError(path, f"not readable as text ({error})", fix) from None
+
+
+def are_numbers(value: Any, count: int) -> bool:
+    """Whether a value of JSON is a list of ``count`` numbers of at most ``LARGEST``.
+
+    They are compared as they are: a whole number of JSON may be too large for any float.
+    """
+    plain = isinstance(value, list) and len(value) == count and all(type(v) in (int, float) for v in value)
+    return plain and all(-LARGEST <= v <= LARGEST for v in value)
 
 
 def read_json(path: Path, fix: str, most: int = MAX_JSON_BYTES) -> Any:

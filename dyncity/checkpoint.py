@@ -20,7 +20,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from dyncity.bounded_files import check_tensors_header
-from dyncity.config import Config, config_json, read_config, to_dict
+from dyncity.config import Config
+from dyncity.config_file import config_json, read_config, to_dict
 from dyncity.diffusion.latent_scale import LatentScale
 from dyncity.errors import InputError
 from dyncity.hexplane import PLANES, rollout_shape

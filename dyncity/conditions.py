@@ -8,6 +8,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from dyncity.bounded_files import LARGEST
 from dyncity.errors import InputError
 from dyncity.grid import GridSpec
 
@@ -17,7 +18,6 @@ COMMANDS: tuple[str, ...] = get_args(Command)
 # Thresholds on the whole clip, not the release's per-frame multipliers (0.0025 rad, 0.03 m), under
 # which one 0.2 degree sample would mean "left". A lane change turns less than 10 degrees.
 TURN_YAW = np.deg2rad(10.0)
-_FARTHEST = 1e8  # metres, and radians: beyond it no map lies, and sums lose millimetres
 STATIC_DISTANCE = 1.0
 LAYOUT_CLASSES = ("road", "sidewalk", "building", "vegetation", "vehicle", "pedestrian")
 
@@ -119,10 +119,10 @@ def check_trajectory(trajectory: NDArray[np.floating], where: str = "trajectory"
     array = np.array(trajectory, dtype=np.float64)
     if array.ndim != 2 or array.shape[1] != 3 or len(array) < 1:
         raise InputError(where, f"found shape {array.shape}", "give one row x, y, yaw a frame")
-    beyond = ~(np.abs(array) <= _FARTHEST).all(axis=1)
+    beyond = ~(np.abs(array) <= LARGEST).all(axis=1)
     if beyond.any():
         found = f"row {np.flatnonzero(beyond)[0]} is {', '.join(f'{v:g}' for v in array[beyond][0])}"
-        raise InputError(where, found, f"give finite metres and radians, at most {_FARTHEST:g}")
+        raise InputError(where, found, f"give finite metres and radians, at most {LARGEST:g}")
     array[:, 2] = np.unwrap(array[:, 2])
     x, y, yaw = array[0]
     dx, dy = array[:, 0] - x, array[:, 1] - y

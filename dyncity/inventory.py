@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from dyncity.bounded_files import check_tensors_header
-from dyncity.config import read_config
+from dyncity.config_file import read_config
 from dyncity.errors import InputError
 from dyncity.fetched_checkpoint import fetched
 from dyncity.grid import GridSpec

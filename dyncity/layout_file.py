@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from dyncity.anchoring import anchored
-from dyncity.bounded_files import read_array, read_json
+from dyncity.bounded_files import are_numbers, read_array, read_json
 from dyncity.conditions import LAYOUT_CLASSES, Agent, Layout
 from dyncity.config import Config
 from dyncity.datasets.corpus import open_corpus
@@ -39,7 +39,6 @@ _NOT_ASKED = 255
 _MAX_PIXELS = 2**24
 _MAX_AGENTS = 128
 _LONGEST = 30.0  # metres
-_LARGEST = 1e8
 
 
 def read_layout(path: Path, config: Config) -> Layout:
@@ -176,9 +175,7 @@ def _numbers(path: Path, name: str, rows: Any, columns: int) -> NDArray[np.float
     if not isinstance(rows, list) or not rows:
         raise InputError(path, f"{name} has no rows", f"give {what}")
     for n, row in enumerate(rows):
-        plain = isinstance(row, list) and len(row) == columns and all(type(v) in (int, float) for v in row)
-        # Compared as they are: a whole number of JSON may be too large for any float.
-        if not plain or not all(-_LARGEST <= v <= _LARGEST for v in row):
+        if not are_numbers(row, columns):
             where = name if columns == 2 else f"{name}[{n}]"
             raise InputError(path, f"{where} is {str(row)[:80]}", f"give {what}")
     return np.array(rows, np.float64)

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dyncity.bounded_files import read_json
+from dyncity.bounded_files import LARGEST, are_numbers, read_json
 from dyncity.errors import InputError
 from dyncity.scene import OccupancyScene
 from dyncity.taxonomy import taxonomy
@@ -28,7 +28,6 @@ from dyncity.taxonomy import taxonomy
 _KEYS = ("boxes", "polygons", "classes", "frames")
 _EVERY_HEIGHT = (-np.inf, np.inf)
 _MAX_TEXT = 4096
-_LARGEST = 1e8  # metres
 
 
 @dataclass(frozen=True)
@@ -129,11 +128,9 @@ def _list(path: Path, key: str, values: dict[str, Any]) -> list[Any]:
 
 
 def _numbers(path: Path, key: str, value: object, count: int) -> list[float]:
-    good = isinstance(value, list) and len(value) == count and all(type(v) in (int, float) for v in value)
-    # Compared as they are: a whole number of JSON may be too large for any float.
-    if not good or not all(-_LARGEST <= v <= _LARGEST for v in value):  # type: ignore[attr-defined]
+    if not are_numbers(value, count):
         raise InputError(
-            path, f"{key} is {str(value)[:80]}", f"give {count} finite numbers in metres, at most {_LARGEST:g}"
+            path, f"{key} is {str(value)[:80]}", f"give {count} finite numbers in metres, at most {LARGEST:g}"
         )
     assert isinstance(value, list)
     return [float(v) for v in value]

@@ -55,7 +55,7 @@ def train(
       dyncity train dit --data latents --vae vae --out dit --set train_dit.steps=2000
       dyncity train vae --data logs --start-from vae --out adapted --set train_vae.lr=5e-4
     """
-    from dyncity.config import override, read_config
+    from dyncity.config_file import override, read_config
     from dyncity.presets import preset as named
     from dyncity.terminal import ProgressLine, show_table
     from dyncity.training.launch import train_dit, train_vae
@@ -138,7 +138,7 @@ def convert(
     Example:
       dyncity convert-checkpoint --vae vae.ckpt --dit dit.ckpt --out published
     """
-    from dyncity.config import override
+    from dyncity.config_file import override
     from dyncity.presets import preset as named
     from dyncity.released import convert_checkpoint
     from dyncity.terminal import show_table

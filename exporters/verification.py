@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dyncity.config import read_config
+from dyncity.config_file import read_config
 from dyncity.datasets.corpus import open_shard, read_manifest
 from dyncity.datasets.layout import ShardLayout
 from dyncity.datasets.manifest import COMPANIONS, EMPTY_DIGEST, MANIFEST, Manifest, ShardRecord, manifest_json

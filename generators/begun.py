@@ -6,7 +6,8 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
 
-from dyncity.config import Config, read_config
+from dyncity.config import Config
+from dyncity.config_file import read_config
 from dyncity.datasets.manifest import read_manifest
 from dyncity.errors import InputError
 from dyncity.object_storage import ObjectPath

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from dyncity.config import to_dict
+from dyncity.config_file import to_dict
 from dyncity.datasets.corpus import Corpus
 from dyncity.datasets.manifest import FailedScene, Manifest, ShardRecord
 from dyncity.errors import InputError

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dyncity.config import config_json
+from dyncity.config_file import config_json
 from dyncity.datasets.manifest import COMPANIONS, MANIFEST, Manifest, ShardRecord, read_manifest
 from dyncity.errors import InputError
 from dyncity.object_storage import ObjectPath

@@ -7,7 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from dyncity.config import Config, from_dict
+from dyncity.config import Config
+from dyncity.config_file import from_dict
 from dyncity.datasets.manifest import MANIFEST
 from dyncity.errors import InputError
 from dyncity.layout_file import read_layout

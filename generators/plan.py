@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from dyncity import __version__
 from dyncity.conditions import COMMANDS, LAYOUT_CLASSES, Conditions, Layout, check_trajectory, command_from_trajectory
-from dyncity.config import Config, from_dict, to_dict
+from dyncity.config import Config
+from dyncity.config_file import from_dict, to_dict
 from dyncity.drivable import check_drivable
 from dyncity.errors import InputError
 from dyncity.grid import GridSpec

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dyncity.config import config_json
+from dyncity.config_file import config_json
 from dyncity.datasets.corpus import open_corpus
 from dyncity.datasets.manifest import Manifest, ShardRecord, read_manifest
 from dyncity.errors import InputError

@@ -17,7 +17,7 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from dyncity.config import to_dict
+from dyncity.config_file import to_dict
 from dyncity.datasets.manifest import FailedScene, ShardRecord, record_from_json
 from dyncity.errors import InputError
 from dyncity.object_storage import ObjectPath

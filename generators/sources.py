@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from dyncity.checkpoint import shipped_checkpoint
-from dyncity.config import Config, override, read_config
+from dyncity.config import Config
+from dyncity.config_file import override, read_config
 from dyncity.errors import InputError
 from dyncity.fetched_checkpoint import fetched
 from dyncity.object_storage import ObjectPath

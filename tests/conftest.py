@@ -18,7 +18,7 @@ from dyncity.conditions import (
     poses_from_trajectory,
     trajectory_from_poses,
 )
-from dyncity.config import config_json
+from dyncity.config_file import config_json
 from dyncity.datasets.corpus import FailedScene, Manifest
 from dyncity.grid import GridSpec
 from dyncity.presets import tiny

@@ -10,7 +10,8 @@ from plain_dit import PlainDiT
 from plain_vae import PlainVAE
 from torch import Tensor, nn
 
-from dyncity.config import Config, override
+from dyncity.config import Config
+from dyncity.config_file import override
 from dyncity.models.dit import DiT
 from dyncity.models.vae import HexPlaneVAE
 from dyncity.presets import preset

@@ -12,7 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from dyncity.config import Config, override
+from dyncity.config import Config
+from dyncity.config_file import override
 from dyncity.presets import preset
 
 PLACES = {

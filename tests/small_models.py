@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from dyncity.config import Config, override
+from dyncity.config import Config
+from dyncity.config_file import override
 from dyncity.presets import preset
 from dyncity.training.latents import encode_corpus
 from dyncity.training.launch import train_dit, train_vae

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 
-from dyncity.config import Config, read_config
+from dyncity.config import Config
+from dyncity.config_file import read_config
 from dyncity.datasets.layout import ShardLayout
 from dyncity.datasets.manifest import FailedScene, Manifest, ShardRecord, read_manifest
 from dyncity.datasets.npz_shard import NpzShard

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from dyncity.config import from_dict
+from dyncity.config_file import from_dict
 from dyncity.datasets.layout_maps import grid_facts, packed_bytes, read_grid_facts, unpacked_bytes
 from dyncity.errors import InputError
 from dyncity.grid import GridSpec

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dyncity.conditions import LAYOUT_CLASSES, Layout
-from dyncity.config import from_dict
+from dyncity.config_file import from_dict
 from dyncity.errors import InputError
 from dyncity.grid import GridSpec
 

@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from dyncity.config import from_dict, to_dict
+from dyncity.config_file import from_dict, to_dict
 from dyncity.errors import InputError
 from dyncity.object_storage import ObjectPath
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from dyncity.bounded_files import LARGEST
 from dyncity.errors import InputError
 
 RESTORE = "restore the file from the data set"
 
 _RIGID = 1e-3  # poses in text files are rounded; more than this is no rotation
-_FARTHEST = 1e8  # metres from an origin; maps count from ten million metres away
 _LATEST = 1e10  # seconds; 300 years
 
 
@@ -124,14 +124,14 @@ def rigid(matrices: NDArray[np.float64], where: object) -> NDArray[np.float64]:
     poses = np.tile(np.eye(4), (len(matrices), 1, 1))
     poses[:, : matrices.shape[1]] = matrices
     # Compared before anything is computed of them: products of such numbers overflow.
-    rotations, sound = poses[:, :3, :3], np.abs(poses[:, :3, 3]).max(axis=1, initial=0) <= _FARTHEST
+    rotations, sound = poses[:, :3, :3], np.abs(poses[:, :3, 3]).max(axis=1, initial=0) <= LARGEST
     sound &= np.abs(rotations).max(axis=(1, 2), initial=0) <= 1 + _RIGID
     sound &= (poses[:, 3] == [0, 0, 0, 1]).all(axis=1)
     rotations = np.where(sound[:, None, None], rotations, 0)
     off = np.abs(rotations @ rotations.transpose(0, 2, 1) - np.eye(3)).max(axis=(1, 2), initial=0)
     wrong = np.flatnonzero(~sound | (off > _RIGID) | (np.linalg.det(rotations) < 0))
     if len(wrong):
-        found = f"pose {wrong[0]} is no rotation and translation of at most {_FARTHEST:g} m"
+        found = f"pose {wrong[0]} is no rotation and translation of at most {LARGEST:g} m"
         raise InputError(where, found, RESTORE)
     return poses
 

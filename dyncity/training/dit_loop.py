@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from dyncity.checkpoint import build_dit, load_checkpoint, save_checkpoint, start_from, vae_digest
 from dyncity.conditions import COMMANDS, LAYOUT_CLASSES
-from dyncity.config import Config, to_dict
+from dyncity.config import Config
+from dyncity.config_file import to_dict
 from dyncity.diffusion.ddpm import TRAINED_STEPS, add_noise, ddpm_losses, linear_schedule
 from dyncity.diffusion.flow import interpolate, logit_normal_times
 from dyncity.diffusion.latent_scale import LatentScale

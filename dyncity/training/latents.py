@@ -28,7 +28,8 @@ from torch import Tensor
 from dyncity.bounded_files import read_array, read_json
 from dyncity.checkpoint import Checkpoint, load_checkpoint, vae_digest
 from dyncity.conditions import COMMANDS, LAYOUT_CLASSES
-from dyncity.config import Config, config_json, read_config
+from dyncity.config import Config
+from dyncity.config_file import config_json, read_config
 from dyncity.errors import InputError
 from dyncity.hexplane import PLANES, rollout, rollout_shape
 from dyncity.layout import layout_cells, layout_channels, layout_of

@@ -17,7 +17,8 @@ from typing import Any
 import torch
 
 from dyncity.checkpoint import weights_digest
-from dyncity.config import Config, config_json, from_dict
+from dyncity.config import Config
+from dyncity.config_file import config_json, from_dict
 from dyncity.datasets.manifest import MANIFEST
 from dyncity.errors import InputError
 from dyncity.ray_settings import attempts_unsaid, not_joined, settle_environment

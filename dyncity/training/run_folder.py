@@ -23,7 +23,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from dyncity.bounded_files import read_json
-from dyncity.config import Config, config_json, read_config
+from dyncity.config import Config
+from dyncity.config_file import config_json, read_config
 from dyncity.errors import InputError
 
 _KEPT = 2

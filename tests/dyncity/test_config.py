@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from dyncity.config import Config, config_json, from_dict, override, read_config, to_dict
+from dyncity.config import Config
+from dyncity.config_file import config_json, from_dict, override, read_config, to_dict
 from dyncity.errors import InputError
 from dyncity.presets import PRESETS, preset
 

@@ -9,7 +9,8 @@ from safetensors.torch import load_file, save_file
 
 from dyncity.checkpoint import load_checkpoint
 from dyncity.conditions import Conditions
-from dyncity.config import Config, override
+from dyncity.config import Config
+from dyncity.config_file import override
 from dyncity.errors import InputError
 from dyncity.presets import preset
 from dyncity.released import convert_checkpoint

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from dyncity.config import config_json
+from dyncity.config_file import config_json
 from dyncity.presets import preset
 
 

@@ -7,7 +7,7 @@ import pytest
 from numbered_scenes import NumberedScenes, contents, small_plan
 
 from dyncity.conditions import Conditions
-from dyncity.config import override
+from dyncity.config_file import override
 from dyncity.presets import tiny
 from dyncity.scene import UNKNOWN, SceneSpec
 from dyncity.taxonomy import TAXONOMIES, label_map, taxonomy

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dyncity.checkpoint import shipped_checkpoint
-from dyncity.config import config_json
+from dyncity.config_file import config_json
 from dyncity.datasets.corpus import open_corpus, read_manifest
 from dyncity.errors import InputError
 from dyncity.presets import tiny
@@ -35,7 +35,7 @@ _READERS = """
 import json, resource, sys
 from pathlib import Path
 from dyncity.checkpoint import load_checkpoint
-from dyncity.config import override
+from dyncity.config_file import override
 from dyncity.datasets.argoverse2.tables import read_table
 from dyncity.datasets.plain_pickle import load_plain_pickle
 from dyncity.errors import InputError
