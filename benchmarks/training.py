@@ -23,7 +23,6 @@ import torch.distributed as dist
 import torch.multiprocessing
 from rich.console import Console
 from rich.table import Table
-from torch.nn.parallel import DistributedDataParallel
 
 from dyncity.checkpoint import build_dit, build_vae
 from dyncity.conditions import COMMANDS
@@ -66,8 +65,8 @@ def work(rank: int, world: int, config: Config, folder: str) -> None:
     torch.set_num_threads(1)
     out, settings = Path(folder), config.train_dit
     dist.init_process_group("gloo", init_method=f"file://{out}/rendezvous", rank=rank, world_size=world)
-    place = Place(rank, world, wrap=DistributedDataParallel if world > 1 else lambda module: module)
-    parts, began = place.parts(settings), [0.0, 0.0]
+    place = Place(rank, world)
+    dit, parts, began = build_dit(config), place.parts(settings), [0.0, 0.0]
 
     def batch_of(step: int) -> list[DiTBatch]:
         if step == _WARM_UP + 1:  # asked for when the step before begins
@@ -83,7 +82,8 @@ def work(rank: int, world: int, config: Config, folder: str) -> None:
     optimise(
         out=out,
         config=settings,
-        objective=DiTObjective(build_dit(config), config.dit.objective),
+        objective=DiTObjective(dit, config.dit.objective),
+        parts=list(dit.blocks),
         place=place,
         batch_of=batch_of,
         evaluate=evaluate,

@@ -18,7 +18,8 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import nn
+from torch.nn.modules.module import register_module_forward_pre_hook
+from torch.utils.hooks import RemovableHandle
 
 from dyncity.anchoring import anchored, clip_of, ego_windows
 from dyncity.checkpoint import CONFIG, WEIGHTS, build_vae, load_checkpoint
@@ -33,7 +34,7 @@ from dyncity.scene import UNKNOWN, OccupancyScene, SceneSpec
 from dyncity.taxonomy import label_map, taxonomy
 from dyncity.training.loop import Metrics, Place
 from dyncity.training.run_folder import load_state, prepare_run, sole_writer
-from dyncity.training.vae_loop import fit_vae
+from dyncity.training.vae_loop import VAEObjective, fit_vae
 from exporters.parquet import ParquetExporter
 from generators.corpus import make_corpus
 from generators.plan import MIXED, CorpusPlan
@@ -272,10 +273,9 @@ class Clock:
         path = run / "seconds.json"
         self.counted = json.loads(path.read_text()) if path.exists() else {"steps": 0, "seconds": 0.0}
 
-    def wrap(self, module: nn.Module) -> nn.Module:
-        """The module, whose forward pass starts a step."""
-        module.register_forward_pre_hook(lambda *_: self.tick())
-        return module
+    def running(self) -> RemovableHandle:
+        """A context in which every forward pass of a ``VAEObjective`` starts a step."""
+        return register_module_forward_pre_hook(lambda module, _: self.tick() if type(module) is VAEObjective else None)
 
     def tick(self) -> None:
         """A step begins; ``done`` are behind."""
@@ -313,7 +313,8 @@ def trained(config: Config, data: Path, run: Path, device: torch.device, report:
     with sole_writer(run, patience=5.0):
         state = load_state(run)
         clock = Clock(run, state[0] if state else 0, config.train_vae.checkpoint_every, device)
-        fit_vae(config, data, run, Place(device=device, wrap=clock.wrap), report)
+        with clock.running():
+            fit_vae(config, data, run, Place(device=device), report)
         clock.done = steps
         clock.keep()
 

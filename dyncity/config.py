@@ -177,6 +177,8 @@ class TrainConfig:
         ema: decay of the averaged weights, which are what a run ships.
         decoded_frames: VAE only: frames of a clip that are decoded in a step (0: all).
         precision: "bfloat16" runs convolutions and matrix products in half precision (autocast).
+        sharding: where the weights lie: "ddp", all of them on every worker; "fsdp", a share on each; "auto" as their
+            size and the devices ask for (``dyncity.training.sharding``). Changes a result by rounding alone.
         compile: run the model through torch.compile.
         attention: backend of the DiT, as in SamplingConfig.
         eval_every, checkpoint_every: in steps.
@@ -193,6 +195,7 @@ class TrainConfig:
     clip_grad: float = 1.0
     decoded_frames: int = 0
     precision: Literal["float32", "bfloat16"] = "float32"
+    sharding: Literal["auto", "ddp", "fsdp"] = "auto"
     compile: bool = False
     attention: Literal["auto", "sdpa", "flash_attn", "fa4"] = "auto"
     eval_every: int = 500

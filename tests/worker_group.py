@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch.nn.parallel import DistributedDataParallel
 
 from dyncity.config import Config
 from dyncity.training.dit_loop import fit_dit
@@ -45,7 +44,7 @@ def train_together(world: int, config: Config, out: Path, *inputs: Path) -> None
 def _work(rank: int, world: int, config: Config, out: Path, inputs: tuple[Path, ...]) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{out}/rendezvous", rank=rank, world_size=world)
-    place = Place(rank, world, wrap=DistributedDataParallel if world > 1 else lambda module: module)
+    place = Place(rank, world)
     fit = fit_vae if len(inputs) == 1 else fit_dit
     fit(config, *inputs, out, place, lambda metrics: None)
     dist.destroy_process_group()

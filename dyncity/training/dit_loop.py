@@ -220,6 +220,7 @@ def fit_dit(
         out=out,
         config=settings,
         objective=DiTObjective(dit, config.dit.objective),
+        parts=list(dit.blocks),
         place=place,
         batch_of=train_batch,
         evaluate=evaluate,

@@ -226,15 +226,14 @@ def _cause(out: Path, error: BaseException) -> BaseException:
 def _worker(settings: dict[str, Any]) -> None:
     """The function that Ray Train runs on every worker."""
     import ray.train
-    from ray.train.torch import get_device, prepare_model
+    from ray.train.torch import get_device
 
     torch.set_num_threads(settings["threads"])
     config = from_dict(Config, json.loads(settings["config"]), "config.json")
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
     out = Path(settings["job"]["out"])
-    wrap = prepare_model if world > 1 else lambda module: module
-    place = Place(rank, world, get_device(), wrap, _leaving)
+    place = Place(rank, world, get_device(), _leaving)
     try:
         with sole_writer(out) if rank == 0 else nullcontext():
             _barrier(world)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -16,10 +16,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from dyncity.config import TrainConfig
 from dyncity.errors import InputError
+from dyncity.training.averaged import Averaged
 from dyncity.training.run_folder import (
     load_state,
     log_metrics,
@@ -28,6 +28,7 @@ from dyncity.training.run_folder import (
     save_state,
     truncate_metrics,
 )
+from dyncity.training.sharding import distributed, gathered, laid_out, sharded
 
 Metrics = dict[str, float | int]
 LOG_EVERY = 20
@@ -41,7 +42,6 @@ class Place:
     Attributes:
         rank, world: its number and how many there are; rank 0 evaluates and writes.
         device: what it computes on.
-        wrap: makes a module average its gradients over the workers (DDP); the identity for one.
         leaving: names of the nodes of this run that the cluster has announced to take away; all workers
             ask equally often.
     """
@@ -49,7 +49,6 @@ class Place:
     rank: int = 0
     world: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    wrap: Callable[[nn.Module], nn.Module] = lambda module: module
     leaving: Callable[[], frozenset[str]] = frozenset
 
     def rows(self, batch: int) -> range:
@@ -76,6 +75,11 @@ class Place:
         size = config.micro_batch or len(rows)
         return [rows[i : i + size] for i in range(0, len(rows), size)]
 
+    def most_parts(self, config: TrainConfig) -> int:
+        """The most micro-batches that a worker has; where rows do not share out evenly, others have fewer."""
+        rows = -(-config.batch // self.world)
+        return -(-rows // (config.micro_batch or rows))
+
 
 def learning_rate(step: int, config: TrainConfig) -> float:
     """Linear warm-up, then a cosine down to a tenth."""
@@ -90,6 +94,7 @@ def optimise(
     out: Path,
     config: TrainConfig,
     objective: nn.Module,
+    parts: Sequence[nn.Module],
     place: Place,
     batch_of: Callable[[int], list[Any]],
     evaluate: Callable[[nn.Module], Metrics],
@@ -103,6 +108,8 @@ def optimise(
         config: steps, rates, averaging, how often to evaluate and to save.
         objective: ``forward(batch)`` returns a dict of losses, "loss" the one to minimise, scaled so
             that the mean over the workers is the mean over the global batch.
+        parts: modules of ``objective`` that are gathered one after another where it is sharded
+            (``sharding.distributed``); each is only ever called whole.
         place: this process among the workers.
         batch_of: the rows of this worker for a step, in micro-batches (``Place.parts``) whose gradients are
             added up; depends on (seed, step) and the place alone, and is called one step ahead in a thread.
@@ -113,17 +120,17 @@ def optimise(
     Raises:
         FloatingPointError: the loss is no longer finite.
     """
-    objective = objective.to(place.device)
-    averaged = copy.deepcopy(objective).eval().requires_grad_(False)
-    names = [name for name, _ in objective.named_parameters()]
+    copied = copy.deepcopy(objective)
+    parallel = distributed(objective, parts, config, place.device, place.world)
+    parameters = dict(objective.named_parameters())
+    averaged = Averaged(copied, parameters, place.device)
     optimizer = torch.optim.AdamW(
-        objective.parameters(), lr=config.lr, betas=(0.9, 0.99), weight_decay=config.weight_decay, fused=True
+        parameters.values(), lr=config.lr, betas=(0.9, 0.99), weight_decay=config.weight_decay, fused=True
     )
-    first, metrics = _resume(out, objective, averaged, optimizer, names), {}
+    first, metrics = _resume(out, parameters, averaged, optimizer), {}
     if place.rank == 0:
         truncate_metrics(out, first)
-    parallel = place.wrap(torch.compile(objective) if config.compile else objective)
-    half = config.precision == "bfloat16"
+    half, writes = config.precision == "bfloat16", place.rank == 0
     started, prefetch = time.monotonic(), ThreadPoolExecutor(1)
     left: frozenset[str] = frozenset()
     upcoming = prefetch.submit(batch_of, first)
@@ -142,9 +149,11 @@ def optimise(
                     terms = parallel(part)
                 terms["loss"].backward()
             losses = {name: losses.get(name, 0) + term.detach() for name, term in terms.items()}
-        nn.utils.clip_grad_norm_(objective.parameters(), config.clip_grad)
+        if sharded(parallel):
+            _keep_up(parallel, batch[-1], place.most_parts(config) - len(batch), place.device.type, half)
+        nn.utils.clip_grad_norm_(parameters.values(), config.clip_grad)
         optimizer.step()
-        _average(averaged, objective, min(config.ema, (1 + step) / (10 + step)))
+        averaged.update(parameters, min(config.ema, (1 + step) / (10 + step)))
         done = step + 1
         last = done == config.steps
         if done % LOG_EVERY == 0 or last:
@@ -154,29 +163,35 @@ def optimise(
             rate = (done - first) / (time.monotonic() - started)
             metrics = {"step": done, "steps": config.steps, **values, "steps_per_second": round(rate, 4)}
         leaving = place.leaving() if done % LOOK_EVERY == 0 else left
-        if place.rank != 0:
-            continue
-        if done % config.eval_every == 0 or last:
-            metrics = {**metrics, "step": done, "steps": config.steps, **evaluate(averaged)}
-        if done % LOG_EVERY == 0 or done % config.eval_every == 0 or last:
+        looks, ships = done % config.eval_every == 0 or last, done % config.checkpoint_every == 0 or last
+        if looks or ships:
+            with averaged.whole(keep=writes) as module:
+                if writes and looks:
+                    metrics = {**metrics, "step": done, "steps": config.steps, **evaluate(module)}
+                if writes and ships:
+                    ship(module, metrics)
+        if writes and (looks or done % LOG_EVERY == 0):
             log_metrics(out, metrics)
             report(metrics)
-        if done % config.checkpoint_every == 0 or last:
-            ship(averaged, metrics)
-            save_state(out, done, _state(objective, averaged, optimizer, names))
-        elif leaving - left:  # they are there for some seconds yet: what they know must not go with them
-            save_state(out, done, _state(objective, averaged, optimizer, names))
+        if ships or leaving - left:  # nodes are there for some seconds yet: what they know must not go with them
+            state = gathered(_state(parameters, averaged, optimizer), keep=writes)
+            if writes:
+                save_state(out, done, state)
         left = leaving
     prefetch.shutdown()
+
+
+def _keep_up(parallel: nn.Module, part: Any, times: int, device: str, half: bool) -> None:
+    """Pass micro-batches that count for nothing, as sharded weights are gathered by all workers together."""
+    for _ in range(times):
+        with torch.autocast(device, torch.bfloat16, enabled=half):
+            loss = parallel(part)["loss"]
+        (0 * loss).backward()
 
 
 def _without_exchange(module: nn.Module) -> AbstractContextManager[None]:
     """Gradients of this worker alone, until the context ends."""
     return module.no_sync() if isinstance(module, DistributedDataParallel) else nullcontext()
-
-
-def _average(averaged: nn.Module, objective: nn.Module, decay: float) -> None:
-    get_ema_multi_avg_fn(decay)(list(averaged.parameters()), list(objective.parameters()), 0)
 
 
 def _mean_over_workers(losses: dict[str, Tensor], world: int) -> dict[str, float]:
@@ -188,17 +203,17 @@ def _mean_over_workers(losses: dict[str, Tensor], world: int) -> dict[str, float
 
 
 def _state(
-    objective: nn.Module, averaged: nn.Module, optimizer: torch.optim.Optimizer, names: list[str]
+    parameters: dict[str, nn.Parameter], averaged: Averaged, optimizer: torch.optim.Optimizer
 ) -> dict[str, Tensor]:
     return (
-        {f"weights.{n}": t for n, t in objective.named_parameters()}
-        | {f"averaged.{n}": t for n, t in averaged.named_parameters()}
-        | optimizer_tensors(optimizer, names)
+        {f"weights.{name}": t for name, t in parameters.items()}
+        | {f"averaged.{name}": t for name, t in averaged.weights.items()}
+        | optimizer_tensors(optimizer, list(parameters))
     )
 
 
 def _resume(
-    out: Path, objective: nn.Module, averaged: nn.Module, optimizer: torch.optim.Optimizer, names: list[str]
+    out: Path, parameters: dict[str, nn.Parameter], averaged: Averaged, optimizer: torch.optim.Optimizer
 ) -> int:
     """Load the newest state, if any; the number of steps already done."""
     found = load_state(out)
@@ -206,8 +221,8 @@ def _resume(
         return 0
     step, tensors = found
     with torch.no_grad():
-        for prefix, module in (("weights", objective), ("averaged", averaged)):
-            for name, parameter in module.named_parameters():
-                parameter.copy_(tensors[f"{prefix}.{name}"])
-    restore_optimizer(optimizer, names, tensors)
+        for prefix, own in (("weights", parameters), ("averaged", averaged.weights)):
+            for name, tensor in own.items():
+                tensor.copy_(laid_out(tensors[f"{prefix}.{name}"], tensor))
+    restore_optimizer(optimizer, list(parameters), tensors)
     return step

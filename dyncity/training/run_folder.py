@@ -15,6 +15,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -26,6 +27,7 @@ from dyncity.bounded_files import read_json
 from dyncity.config import Config
 from dyncity.config_file import config_json, read_config
 from dyncity.errors import InputError
+from dyncity.training.sharding import laid_out
 
 _KEPT = 2
 _LOCK, _INPUTS = ".lock", "inputs.json"
@@ -63,7 +65,7 @@ def prepare_run(
             if not is_run:
                 raise InputError(out, "exists and is not a training run", "give another --out")
         if resume and is_run:
-            if read_config(out / "config.json") != config:
+            if _decisive(read_config(out / "config.json")) != _decisive(config):
                 raise InputError(
                     out / "config.json",
                     "was started under another configuration",
@@ -79,6 +81,12 @@ def prepare_run(
         (out / "config.json").write_text(config_json(config))
     except OSError as error:
         raise InputError(out, f"cannot be written ({error.strerror})", "give a folder you may write to") from None
+
+
+def _decisive(config: Config) -> Config:
+    """A configuration without what may change on the way: where the weights lie."""
+    trainings = {name: replace(getattr(config, name), sharding="auto") for name in ("train_vae", "train_dit")}
+    return replace(config, **trainings)
 
 
 def _same_inputs(out: Path, given: dict[str, str]) -> None:
@@ -192,4 +200,5 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, names: list[str], tensor
         for key in ("step", "exp_avg", "exp_avg_sq"):
             stored = tensors.get(f"optimizer.{key}.{name}")
             if stored is not None:
-                optimizer.state[parameter][key] = stored.to(parameter.device)
+                whole = key == "step"  # a number, which every worker has
+                optimizer.state[parameter][key] = stored.to(parameter.device) if whole else laid_out(stored, parameter)

@@ -118,6 +118,7 @@ def fit_vae(
         out=out,
         config=settings,
         objective=VAEObjective(vae, weights, config.vae.kl_weight),
+        parts=[vae.encoder, *vae.decoder.planes.values()],
         place=place,
         batch_of=batch_of,
         evaluate=evaluate,

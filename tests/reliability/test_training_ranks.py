@@ -44,9 +44,10 @@ def test_one_two_and_four_workers_and_micro_batches_agree_to_rounding(
 ) -> None:
     inputs = (city,) if model == "vae" else latents
     losses = []
-    for world, micro_batch in ((1, 0), (2, 1), (4, 0)):
-        out = tmp_path / f"{world}-{micro_batch}"
-        train_together(world, small_config(*VAE, *DIT, f"train_{model}.micro_batch={micro_batch}"), out, *inputs)
+    for world, micro_batch, sharding in ((1, 0, "auto"), (2, 1, "ddp"), (2, 1, "fsdp"), (4, 0, "ddp")):
+        out = tmp_path / f"{world}-{micro_batch}-{sharding}"
+        settings = (f"train_{model}.micro_batch={micro_batch}", f"train_{model}.sharding={sharding}")
+        train_together(world, small_config(*VAE, *DIT, *settings), out, *inputs)
         losses.append(last_loss(out))
     first = small_config(*VAE, *DIT, f"train_{model}.steps=1")
     train_together(1, first, tmp_path / "first", *inputs)

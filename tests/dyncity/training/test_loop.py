@@ -42,6 +42,7 @@ def run(out: Path, place: Place | None = None, evaluate=lambda averaged: {}, obj
         out=out,
         config=config,
         objective=objective or Fit(),
+        parts=[],
         place=place,
         batch_of=lambda step: [rows_of(step)[list(part)] for part in place.parts(config)],
         evaluate=evaluate,
