@@ -1,13 +1,14 @@
 """What the engine costs: beside bare sampling, by workers, in memory, and in the driver at a million scenes.
 
-    python benchmarks/corpus.py [--parts overhead,workers,memory,driver,scenes] [--checkpoint DIR] [--json FILE]
+    python benchmarks/corpus.py [--parts overhead,workers,memory,driver,loaded,scenes] [--checkpoint DIR] [--json FILE]
 
 overhead: one process; seconds of sampling and of everything else, and how long the sampler waits for it, by the
 seconds that a shard is worth. workers: scenes a second of the same corpus by 0, 1, 2 ... worker processes of Ray.
 memory: the most memory of a process by scenes a shard, of scenes as large as those of the preset tiny. driver: what
-the driver does for so many shards, with records that nobody made: manifest, progress, memory. scenes: a whole run of
+the driver does for so many shards, with records that nobody made: manifest, progress, memory. loaded: the same in a
+process that has built the generator of the checkpoint and imported Ray, as a driver has. scenes: a whole run of
 so many scenes of one voxel, which cost nothing to sample. CPU time is that of the process, all threads together; run
-it with OMP_NUM_THREADS=1. Each row of the last three parts is a process of its own.
+it with OMP_NUM_THREADS=1. Each row of the last four parts is a process of its own.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ from generators.ledger import open_ledger
 from generators.plan import CorpusPlan
 
 Row = dict[str, float]
-PARTS = ("overhead", "workers", "memory", "driver", "scenes")
+PARTS = ("overhead", "workers", "memory", "driver", "loaded", "scenes")
 
 
 class ConstantScenes:
@@ -230,6 +231,16 @@ def driver_row(shards: int, out: Path) -> Row:
     }
 
 
+def loaded_row(shards: int, out: Path) -> Row:
+    """The same in a process that holds what a driver does besides."""
+    import ray.data
+
+    held = diffusion(shipped_checkpoint()), ray.data
+    row = driver_row(shards, out)
+    del held
+    return row
+
+
 def scenes_row(scenes: int, out: Path) -> Row:
     """A whole run, in one process, and its resumption when all is there."""
     source = ConstantScenes(one_voxel())
@@ -251,7 +262,7 @@ def scenes_row(scenes: int, out: Path) -> Row:
     }
 
 
-ROWS = {"memory": memory_row, "driver": driver_row, "scenes": scenes_row}
+ROWS = {"memory": memory_row, "driver": driver_row, "loaded": loaded_row, "scenes": scenes_row}
 
 
 def row_of(part: str, number: int) -> Row:
@@ -275,7 +286,9 @@ def main() -> None:
     parser.add_argument("--counts", type=int, nargs="+", default=[0, 1, 2], help="workers: how many")
     parser.add_argument("--sampled", type=int, default=128, help="workers: scenes of the corpus")
     parser.add_argument("--per-shard", type=int, nargs="+", default=[8, 64, 256, 1024], help="memory: scenes a shard")
-    parser.add_argument("--shards", type=int, nargs="+", default=[10_000, 100_000, 500_000], help="driver: how many")
+    parser.add_argument(
+        "--shards", type=int, nargs="+", default=[10_000, 100_000, 500_000], help="driver, loaded: how many"
+    )
     parser.add_argument("--scenes", type=int, nargs="+", default=[1_000_000], help="scenes: how many")
     parser.add_argument("--json", type=Path, help="write all values to this file too")
     parser.add_argument("--row", nargs=2, metavar=("PART", "NUMBER"), help=argparse.SUPPRESS)
@@ -290,6 +303,7 @@ def main() -> None:
             "workers": lambda: by_workers(options.checkpoint, options.counts, options.sampled, out),
             "memory": lambda: [row_of("memory", n) for n in options.per_shard],
             "driver": lambda: [row_of("driver", n) for n in options.shards],
+            "loaded": lambda: [row_of("loaded", n) for n in options.shards],
             "scenes": lambda: [row_of("scenes", n) for n in options.scenes],
         }
         values = {}

@@ -128,10 +128,10 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     folder = Path(folder)
     files = {name: digest(folder / name) for name in COMPANIONS if (folder / name).is_file()}
     ordered = tuple(sorted(manifest.shards, key=lambda s: s.first_scene))
-    write_file(folder / MANIFEST, manifest_json(replace(manifest, shards=ordered, files=files)).encode())
+    write_file(folder / MANIFEST, map(str.encode, manifest_json(replace(manifest, shards=ordered, files=files))))
 
 
-def write_file(path: Path, data: bytes) -> None:
+def write_file(path: Path, pieces: Iterable[bytes]) -> None:
     """Put a file in place in one step: a reader sees the old one or the whole new one.
 
     Raises:
@@ -141,7 +141,7 @@ def write_file(path: Path, data: bytes) -> None:
     with _readable_errors(path):
         try:
             with open(temporary, "xb") as file:
-                file.write(data)
+                file.writelines(pieces)
             flush(temporary)
             os.replace(temporary, path)
             flush(path.parent)

@@ -129,11 +129,13 @@ def export_tree(
 
 def _plan(corpus: Corpus, format: str, options: TreeOptions) -> dict[str, Any]:
     """What decides the bytes of a tree, as JSON values by the name that a user knows."""
-    chosen = asdict(options)
+    chosen, corpus_digest = asdict(options), sha256()
+    for piece in manifest_json(corpus.manifest):
+        corpus_digest.update(piece.encode())
     if options.sequences is not None:
         chosen["sequences"] = [int(number) for number in options.sequences]
     return {
-        "corpus": sha256(manifest_json(corpus.manifest).encode()).hexdigest(),
+        "corpus": corpus_digest.hexdigest(),
         "--format": format,
         "version of DynCity": dyncity.__version__,
         **{f"--{name}": value for name, value in chosen.items()},

@@ -102,7 +102,10 @@ def _findings(
         manifest = read_manifest(folder)
     except InputError as error:
         return [str(error)]
-    if (folder / MANIFEST).read_bytes() != manifest_json(manifest).encode():
+    with open(folder / MANIFEST, "rb") as file:
+        pieces = map(str.encode, manifest_json(manifest))
+        written = all(file.read(len(piece)) == piece for piece in pieces) and not file.read(1)
+    if not written:
         return [f"{folder / MANIFEST}: its layout was changed, though not what it says"]
     return [
         *_companions(folder, manifest),

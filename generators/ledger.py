@@ -29,8 +29,7 @@ class Ledger:
         self._plan, self._folder, self._report = plan, folder, report
         self._lock, self._telling = threading.Lock(), threading.Lock()
         self._save_next = self._tell_next = 0.0
-        self._unsaved = False
-        self._saved = frozenset(folder.records)  # shards that the manifest on disk names
+        self._unsaved: set[int] = set()  # shards that the manifest on disk does not name yet
         self.settled = sum(r.scenes + len(r.failures) for r in folder.records.values())
 
     def add(self, number: int, record: ShardRecord) -> None:
@@ -38,7 +37,7 @@ class Ledger:
         with self._lock:
             self._folder.add(number, record)
             self.settled += record.scenes + len(record.failures)
-            self._unsaved = True
+            self._unsaved.add(number)
         self.save()
         self.tell()
 
@@ -49,8 +48,8 @@ class Ledger:
             if not self._unsaved or (not force and begun < self._save_next):
                 return
             self._folder.save(self._folder.manifest(self._plan))
-            self._saved = frozenset(self._folder.records)
-            self._unsaved, self._save_next = False, _next_time(begun)
+            self._unsaved.clear()
+            self._save_next = _next_time(begun)
 
     def collect(self) -> None:
         """Take in the shards that were committed, but whose records were still on their way when the run broke off."""
@@ -70,7 +69,7 @@ class Ledger:
             with self._lock:
                 records, settled = len(self._folder.records), self.settled
                 known = {p for p in journals if int(p.name) in self._folder.records}
-                saved = {p for p in known if int(p.name) in self._saved}
+                saved = {p for p in known if int(p.name) not in self._unsaved}
             done = settled + sum(scenes_done(p) for p in journals if p not in known)
             for path in saved:  # until then a resume after a kill knows a shard by its journal
                 path.unlink(missing_ok=True)

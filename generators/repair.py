@@ -191,7 +191,7 @@ def _restore(plan: CorpusPlan, manifest: Manifest, out: Path, preview: Preview |
             elif preview is not None:
                 preview(sample[:PREVIEW_SCENES], temporary)
             if _has(temporary, manifest.files[name]):
-                write_file(out / name, temporary.read_bytes())
+                write_file(out / name, [temporary.read_bytes()])
                 restored.append(name)
         finally:
             temporary.unlink(missing_ok=True)

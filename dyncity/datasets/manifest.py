@@ -10,12 +10,14 @@ import hashlib
 import json
 import re
 import stat
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from dyncity.config_file import from_dict, to_dict
+from dyncity.datasets.long_json import members_of
 from dyncity.errors import InputError
 from dyncity.object_storage import ObjectPath
 
@@ -25,7 +27,7 @@ MANIFEST = "manifest.json"
 COMPANIONS = ("README.md", "config.json", "preview.png")
 MAX_MANIFEST_BYTES = 128 * 2**20  # half a million shards
 _DENSE_BYTES = 8 * 2**20  # beyond so many, a value has to take 8 bytes: "{}," would take 30 times its size in memory
-_CHUNK = 1024  # records that are encoded together
+_CHUNK = 256  # records that are encoded together
 
 _KEYS = ("format", "version", "plan", "fingerprint", "files", "shards", "sha256")
 _SHARD_NAME = re.compile(r"[0-9]{5,12}(\.parquet)?")
@@ -113,15 +115,8 @@ class Manifest:
         return self.requested == self.written + self.failed
 
 
-def manifest_json(manifest: Manifest) -> str:
-    """The manifest as JSON text, a line a shard; ``sha256`` is the digest of all the rest of it."""
-    digest = _Digest(manifest.plan, manifest.fingerprint, manifest.files)
-    values = map(_values, manifest.shards)
-    lines: list[str] = []
-    while chunk := list(islice(values, _CHUNK)):
-        digest.update(chunk)
-        lines += [_LINE.encode(value) for value in chunk]
-    shards = "[\n  " + ",\n  ".join(lines) + "\n ]" if lines else "[]"
+def manifest_json(manifest: Manifest) -> Iterator[str]:
+    """The manifest as JSON text, in pieces, a line a shard; ``sha256`` is the digest of all the rest of it."""
     heads = {
         "format": FORMAT,
         "version": VERSION,
@@ -129,9 +124,24 @@ def manifest_json(manifest: Manifest) -> str:
         "fingerprint": manifest.fingerprint,
         "files": dict(sorted(manifest.files.items())),
     }
-    members = [f"{_LINE.encode(key)}: {_LINE.encode(value)}" for key, value in heads.items()]
-    members += [f'"shards": {shards}', f'"sha256": "{digest.hexdigest()}"']
-    return "{\n " + ",\n ".join(members) + "\n}\n"
+    yield "{\n"
+    for key, value in heads.items():
+        yield f" {_LINE.encode(key)}: {_LINE.encode(value)},\n"
+    yield ' "shards": ['
+    digest = _Digest(manifest.plan, manifest.fingerprint, manifest.files)
+    separator = "\n  "
+    for chunk in _chunks(manifest.shards):
+        digest.update(chunk)
+        yield separator + ",\n  ".join(map(_LINE.encode, chunk))
+        separator = ",\n  "
+    yield ("\n ]" if manifest.shards else "]") + f',\n "sha256": "{digest.hexdigest()}"\n}}\n'
+
+
+def _chunks(records: Sequence[ShardRecord]) -> Iterator[list[dict[str, Any]]]:
+    """The records as JSON values, some at a time."""
+    values = map(_values, records)
+    while chunk := list(islice(values, _CHUNK)):
+        yield chunk
 
 
 def _values(record: ShardRecord) -> dict[str, Any]:
@@ -171,17 +181,17 @@ def read_manifest(folder: Path | ObjectPath) -> Manifest:
         with folder.local(MANIFEST, most=MAX_MANIFEST_BYTES) as copy:
             return read_manifest(copy)
     path = Path(folder) / MANIFEST
-    values = _read_json(Path(folder), path)
+    values, shards = _read_json(Path(folder), path)
     where = str(path)
     if values.get("format") != FORMAT:
         raise InputError(where, "it is not the manifest of a corpus", "give a folder that dyncity wrote")
     if values.get("version") != VERSION:
         raise InputError(where, f"found format version {values.get('version')!r}", f"this reads {VERSION}")
-    return _checked(values, where)
+    return _checked(values, shards, where)
 
 
-def _read_json(folder: Path, path: Path) -> dict[str, Any]:
-    """The JSON mapping in ``path``; anything else is an InputError."""
+def _read_json(folder: Path, path: Path) -> tuple[dict[str, Any], _Shards]:
+    """The JSON mapping in ``path``, and the records that its list of shards held; anything else is an InputError."""
     if not folder.is_dir():
         raise InputError(folder, "there is no such folder", "give the folder of a corpus")
     try:
@@ -194,53 +204,51 @@ def _read_json(folder: Path, path: Path) -> dict[str, Any]:
         raise InputError(path, "it is not a plain file", "give the folder of a corpus")
     if status.st_size > MAX_MANIFEST_BYTES:
         raise InputError(path, f"it has {status.st_size} bytes", f"at most {MAX_MANIFEST_BYTES} are read")
+    shards = _Shards(str(path))
     try:
         text = path.read_text("utf-8")
         if len(text) > _DENSE_BYTES and text.count(",") > len(text) // 8:
             raise ValueError("more values than a list of shards has")
-        values = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+        return members_of(text, "shards", shards.take), shards
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(path, f"not readable as JSON ({error})", "restore the file") from None
-    if not isinstance(values, dict):
-        raise InputError(path, f"found {type(values).__name__}", "restore the file")
-    return values
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A mapping from its pairs; a key given twice is an error."""
-    values = dict(pairs)
-    if len(values) != len(pairs):
-        raise ValueError("a key is given twice")
-    return values
+class _Shards:
+    """The records of a manifest as they are read. What is wrong with the first bad one is told when all is read."""
+
+    def __init__(self, where: str) -> None:
+        self.records: list[ShardRecord] = []
+        self._where = where
+        self.fault: InputError | None = None
+
+    def take(self, values: Any) -> None:
+        """The next record."""
+        if self.fault is None:
+            try:
+                self.records.append(record_from_json(values, f"{self._where}, shard {len(self.records)}"))
+            except InputError as error:
+                self.fault = error
 
 
-def _no_constant(name: str) -> None:
-    raise ValueError(f"found {name}")
-
-
-def _checked(values: dict[str, Any], where: str) -> Manifest:
-    """The manifest from plain values; every count and name checked."""
+def _checked(values: dict[str, Any], shards: _Shards, where: str) -> Manifest:
+    """The manifest from plain values and records; every count and name checked."""
     if set(values) != set(_KEYS):
         odd = ", ".join(sorted(set(values) ^ set(_KEYS)))[:80]
         raise InputError(where, f"unknown or missing keys: {odd}", "restore the file")
     if not isinstance(values["fingerprint"], str) or not isinstance(values["sha256"], str):
         raise InputError(where, "its fingerprint or sha256 is no text", "restore the file")
-    plan, files, shards = values.get("plan"), values.get("files"), values.get("shards")
+    plan, files, records = values["plan"], values["files"], shards.records
     if not isinstance(plan, dict) or type(plan.get("num_scenes")) is not int or plan["num_scenes"] < 0:
         raise InputError(where, "its plan does not say num_scenes", "restore the file")
     if not isinstance(files, dict) or not all(
         name in COMPANIONS and isinstance(digest, str) and _DIGEST.fullmatch(digest) for name, digest in files.items()
     ):
         raise InputError(where, "its files are not README.md, config.json, preview.png", "restore the file")
-    if not isinstance(shards, list):
+    if values["shards"] != []:  # a list is read already
         raise InputError(where, "its shards are not a list", "restore the file")
-    digest = _Digest(plan, values["fingerprint"], files)
-    records: list[ShardRecord] = []
-    for first in range(0, len(shards), _CHUNK):
-        chunk = shards[first : first + _CHUNK]
-        records += [record_from_json(value, f"{where}, shard {first + i}") for i, value in enumerate(chunk)]
-        digest.update(chunk)
-        shards[first : first + _CHUNK] = [None] * len(chunk)  # what is a record now need not be there twice
+    if shards.fault is not None:
+        raise shards.fault
     end = 0
     for record in records:
         if record.first_scene < end:
@@ -250,6 +258,9 @@ def _checked(values: dict[str, Any], where: str) -> Manifest:
         raise InputError(where, f"its shards end at scene {end}, beyond the plan", "restore the file")
     if len({r.name for r in records}) != len(records):
         raise InputError(where, "two shards have the same name", "restore the file")
+    digest = _Digest(plan, values["fingerprint"], files)
+    for chunk in _chunks(records):
+        digest.update(chunk)
     if values["sha256"] != digest.hexdigest():
         raise InputError(where, "its sha256 is not that of its contents", "restore it; it was changed")
     return Manifest(plan, values["fingerprint"], tuple(records), files)

@@ -33,7 +33,7 @@ def make_corpus(tmp_path, make_scene: Callable[..., OccupancyScene]) -> Callable
             records.append(ShardRecord(path.name, path.stat().st_size, digest, 0, scenes, frames))
         count = scenes if requested is None else requested
         manifest = Manifest({"num_scenes": count}, "test", tuple(records))
-        (folder / "manifest.json").write_text(manifest_json(manifest))
+        (folder / "manifest.json").write_text("".join(manifest_json(manifest)))
         return folder
 
     return build

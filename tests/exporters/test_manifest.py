@@ -206,8 +206,8 @@ def test_what_killed_runs_left_is_swept_and_nothing_else(make_scene, write_corpu
 
 
 def test_a_file_is_replaced_in_one_step(tmp_path):
-    write_file(tmp_path / "a", b"one")
-    write_file(tmp_path / "a", b"two")
+    write_file(tmp_path / "a", [b"one"])
+    write_file(tmp_path / "a", [b"t", b"wo"])
     assert everything(tmp_path) == {"a": b"two"}
 
 

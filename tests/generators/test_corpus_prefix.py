@@ -123,7 +123,7 @@ def test_a_shard_put_but_not_recorded_is_compared_and_kept(stored, bucket):
     out, whole = bucket("between"), objects(stored)
     # As a driver leaves it that dies after the PUT of a shard: the manifest does not know it.
     manifest = read_manifest(stored)
-    early = manifest_json(replace(manifest, shards=manifest.shards[:1], files={})).encode()
+    early = "".join(manifest_json(replace(manifest, shards=manifest.shards[:1], files={}))).encode()
     for name, data in (whole | {"manifest.json": early}).items():
         (out / name).write(data)
     put = (out / "shards/00001.parquet").stamp()
