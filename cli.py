@@ -336,8 +336,6 @@ def _repair(
     from exporters.sheets import contact_sheet
     from generators.make import repair
 
-    if not isinstance(out, Path):
-        raise InputError("--repair", f"{out} is in object storage", "repair a local copy, and put it in its place")
     left = repair(out, checkpoint, layout, execution, exporters=_exporters(), preview=contact_sheet)
     closing(f"dyncity verify {out}")
     if left:

@@ -1,9 +1,13 @@
-"""Committing shards to object storage: made in a temporary folder, then put there object by object, complete."""
+"""Shards in object storage: made in a temporary folder, put there object by object, complete; and told damaged ones."""
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import islice
 from pathlib import Path
 
 from dyncity.datasets.manifest import FailedScene, ShardRecord
@@ -13,6 +17,11 @@ from dyncity.scene import OccupancyScene
 from exporters.base import SceneExporter
 from exporters.manifest import commit_shard, digest
 
+_AT_ONCE = (
+    8  # shards that are read at a time, a MiB of each in memory: one alone waits for the network most of the time
+)
+_ASKED = 1024  # shards whose answers wait for those before them
+
 
 def store_shard(
     place: ObjectPath,
@@ -21,6 +30,7 @@ def store_shard(
     failures: Sequence[FailedScene],
     exporter: SceneExporter,
     first_scene: int,
+    wanted: ShardRecord | None = None,
 ) -> ShardRecord:
     """Write one shard to object storage; ``exporters.manifest.commit_shard`` says what the arguments are.
 
@@ -28,27 +38,82 @@ def store_shard(
     shard come one after the other; it counts as there when a manifest has its record. An object that is there
     already is left as it is.
 
+    Args:
+        place, shard, scenes, failures, exporter, first_scene: as for a folder.
+        wanted: the record that the shard has to have; then whatever lies under its name is replaced.
+
     Raises:
         InputError: what the exporter refuses, a full temporary folder, no bucket, no access, no answer, an
-            object with other bytes under the name of one of its own.
+            object with other bytes under the name of one of its own, another record than the wanted one.
     """
     with tempfile.TemporaryDirectory(prefix="dyncity-") as folder:
         record = commit_shard(Path(folder), shard, scenes, failures, exporter, first_scene)
+        target = place / "shards" / record.name
+        if wanted is not None and record != wanted:
+            raise other_bytes(target, record, wanted)
         if not record.scenes:
             return record
-        made, target = Path(folder) / "shards" / record.name, place / "shards" / record.name
-        if made.is_file():
-            _put(made, target, target.size())
-        else:
-            there = target.sizes()
-            for path in sorted(made.iterdir(), key=lambda p: p.name):
-                _put(path, target / path.name, there.get(path.name))
+        made = Path(folder) / "shards" / record.name
+        files = {target / path.name: path for path in sorted(made.iterdir())} if made.is_dir() else {target: made}
+        there = {target / name: size for name, size in target.sizes().items()}
+        if (size := target.size()) is not None:
+            there[target] = size
+        for found, path in files.items():
+            _put(path, found, there.get(found), replace=wanted is not None)
+        for found in (there.keys() - files.keys()) if wanted is not None else ():
+            found.remove()
     return record
 
 
-def _put(path: Path, target: ObjectPath, size: int | None) -> None:
+def other_bytes(target: object, made: ShardRecord, wanted: ShardRecord) -> InputError:
+    """What is said of a shard that was made again and is not what it was."""
+    found = f"made again it has other bytes (sha256 {made.sha256[:12]}, recorded {wanted.sha256[:12]})"
+    return InputError(target, found, "make the corpus anew with --overwrite")
+
+
+def _put(path: Path, target: ObjectPath, size: int | None, replace: bool) -> None:
     """Put one file of a shard in place, unless it is there, with ``size`` bytes."""
     if size is None:
         target.upload(path)
     elif size != path.stat().st_size or target.sha256() != digest(path):
-        raise InputError(target, "is there already with other bytes", "remove it, or start over with --overwrite")
+        if not replace:
+            raise InputError(target, "is there already with other bytes", "remove it, or start over with --overwrite")
+        target.upload(path)
+
+
+def stored_shards(place: ObjectPath, records: Sequence[ShardRecord]) -> Iterator[tuple[ShardRecord, bool, list[str]]]:
+    """Each record, whether its shard is there with the recorded bytes, and the names of its objects below ``shards/``.
+
+    Every byte is read, of several shards at a time; one of another size is not.
+
+    Raises:
+        InputError: no access, no answer.
+    """
+    there: dict[str, dict[str, int]] = {}
+    for name, size in (place / "shards").sizes().items():
+        there.setdefault(name.partition("/")[0], {})[name] = size
+    sound = partial(_is_sound, place / "shards")
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        waiting = iter(records)
+        while some := list(islice(waiting, _ASKED)):
+            found = [there.get(record.name, {}) for record in some]
+            for record, sizes, whole in zip(some, found, pool.map(sound, some, found), strict=True):
+                yield record, whole, list(sizes)
+
+
+def _is_sound(shards: ObjectPath, record: ShardRecord, sizes: dict[str, int]) -> bool:
+    """Whether a shard is what its record says; ``exporters.verification.digest`` is what a folder's digest is of."""
+    if not record.scenes:
+        return True
+    if sum(sizes.values()) != record.bytes:
+        return False
+    try:
+        if list(sizes) == [record.name]:
+            return (shards / record.name).sha256() == record.sha256
+        names = sorted(name.removeprefix(f"{record.name}/") for name in sizes)
+        lines = [f"{(shards / record.name / name).sha256()}  {name}\n" for name in names]
+    except InputError as error:
+        if error.found == "there is no such object":
+            return False
+        raise
+    return hashlib.sha256("".join(lines).encode()).hexdigest() == record.sha256

@@ -154,6 +154,12 @@ def _stored(place: ObjectPath, decode: bool, threads: int | None) -> list[str]:
     if MANIFEST not in sizes and not any(name.startswith("shards/") for name in sizes):
         raise InputError(place, "it is no corpus: there is no manifest.json", "give the place of a corpus")
 
+    names_of: dict[str, list[str]] = {}  # the objects of each shard
+    for name in sizes:
+        top, _, below = name.partition("/")
+        if top == "shards":
+            names_of.setdefault(below.partition("/")[0], []).append(name)
+
     def extra(copy: Path, manifest: Manifest) -> Iterator[str]:
         records = {record.name for record in manifest.shards if record.scenes}
         for name in sizes:
@@ -167,7 +173,7 @@ def _stored(place: ObjectPath, decode: bool, threads: int | None) -> list[str]:
         @contextmanager
         def fetched(record: ShardRecord) -> Iterator[None]:
             shard = copy / "shards" / record.name
-            names = [n for n in sizes if n == f"shards/{record.name}" or n.startswith(f"shards/{record.name}/")]
+            names = names_of.get(record.name, [])
             size = sum(sizes[name] for name in names)
             if names and size != record.bytes:  # not fetched: it may be of any size
                 raise InputError(shard, f"it has {size} bytes, not {record.bytes}", "restore it, or remake it")

@@ -18,6 +18,7 @@ from dyncity.datasets.manifest import COMPANIONS, MANIFEST, Manifest, ShardRecor
 from dyncity.errors import InputError
 from dyncity.object_storage import ObjectPath
 from exporters.manifest import write_manifest
+from exporters.stored import stored_shards
 from exporters.verification import LEASE
 from generators.begun import Say, deletion, is_begun
 from generators.lease import Lease
@@ -84,8 +85,8 @@ def open_prefix(
     Args:
         plan: what is going to be made.
         out: the place; nothing has to be there but the bucket.
-        resume: go on with what is there, under the same plan. Shards are compared by their size alone: they
-            were put as a whole, and fetching all of them costs time and money (``dyncity verify`` does).
+        resume: go on with what is there, under the same plan. Every byte of the shards is fetched and compared,
+            several shards at a time.
         overwrite: remove the corpus that is there. Nothing can be moved aside: it does not come back.
         say: told in one line what is going to be deleted, before anything is touched.
 
@@ -103,7 +104,7 @@ def open_prefix(
             if say is not None and (sizes := _own_sizes(out)):
                 say(deletion(out, sizes))
             _remove(out)
-        journals = Path(tempfile.gettempdir()) / f"dyncity-journals{lease.path.name}"
+        journals = journals_of(lease)
         prefix = OpenPrefix(out, journals, Path(folder), lease, records)
         try:
             journals.mkdir()
@@ -117,6 +118,11 @@ def open_prefix(
             raise
         finally:
             shutil.rmtree(journals, ignore_errors=True)
+
+
+def journals_of(lease: Lease) -> Path:
+    """Where the workers of the run that holds a lease keep their journals, on each machine."""
+    return Path(tempfile.gettempdir()) / f"dyncity-journals{lease.path.name}"
 
 
 def is_taken_over(out: ObjectPath, journals: Path) -> bool:
@@ -144,21 +150,19 @@ def _own_sizes(out: ObjectPath) -> list[int]:
 
 
 def _sound_records(plan: CorpusPlan, out: ObjectPath) -> dict[int, ShardRecord]:
-    """The shards of an interrupted run under the same plan; those of another size are removed, to be made anew."""
+    """The shards of an interrupted run under the same plan; damaged ones are removed, to be made anew."""
     manifest = read_manifest(out)
     if manifest.fingerprint != plan.fingerprint():
         what = difference(manifest.plan, plan.to_dict()) or "its fingerprint is another one"
         raise InputError(out, f"it was begun under another plan: {what}", "ask for the same, or use --overwrite")
-    there = (out / "shards").sizes()
     numbers = {s.first: s.number for s in plan.shards}
     records = {}
-    for record in manifest.shards:
-        names = [n for n in there if n == record.name or n.startswith(f"{record.name}/")]
-        if sum(there[name] for name in names) == record.bytes:
+    for record, whole, names in stored_shards(out, manifest.shards):
+        if whole:
             records[numbers[record.first_scene]] = record
         else:
             for name in names:
-                (out / "shards" / name).remove()
+                (out / SHARDS / name).remove()
     return records
 
 

@@ -102,7 +102,7 @@ def make(
 
 
 def repair(
-    out: Path,
+    out: Path | ObjectPath,
     checkpoint: Path | ObjectPath | None,
     layout: Path | None,
     execution: Mapping[str, Any],
@@ -113,7 +113,7 @@ def repair(
     """Make what is damaged in a corpus again and show what was; how much ``dyncity verify`` still finds.
 
     Args:
-        out: the corpus.
+        out: the corpus, in a folder or in object storage.
         checkpoint: that it was made with, where that is not the shipped one.
         layout: the file of the layout that it was made with.
         execution: workers, GPUs and address, as for ``make_corpus``.

@@ -1,15 +1,17 @@
 """Repair: damaged shards of a finished corpus are made again, by the plan in its manifest; all else is left alone.
 
-Shards are made in a folder inside the corpus, compared with the manifest, and only then put in place: what a killed
-repair leaves can be repaired again.
+Shards are made in a folder inside the corpus (in object storage: in the worker's temporary one), compared with the
+manifest, and only then put in place: what a killed repair leaves can be repaired again.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 import time
 import uuid
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,16 +21,22 @@ from dyncity.config_file import config_json
 from dyncity.datasets.corpus import open_corpus
 from dyncity.datasets.manifest import Manifest, ShardRecord, read_manifest
 from dyncity.errors import InputError
+from dyncity.object_storage import ObjectPath
 from exporters.base import SceneExporter
 from exporters.manifest import TEMPORARY, RunLock, digest, flush, sweep_leftovers, write_file
+from exporters.stored import other_bytes, stored_shards
 from exporters.verification import shard_findings, verify_corpus
 from generators.base import SceneGenerator
 from generators.card import card
 from generators.corpus import PREVIEW_SCENES, Preview, card_sample, check_execution, make_shards
 from generators.corpus_folder import SHARDS
+from generators.corpus_prefix import journals_of
+from generators.lease import Lease
 from generators.ledger import Report
 from generators.plan import CorpusPlan, difference
 from generators.shard_worker import BuildGenerator
+
+Execution = tuple[tuple[int, int], float, str]  # workers, GPUs a worker, address of the cluster
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +58,7 @@ class RepairResult:
     seconds: float
 
 
-def repairable(out: Path) -> Manifest:
+def repairable(out: Path | ObjectPath) -> Manifest:
     """The manifest of a corpus that can be repaired.
 
     Raises:
@@ -59,7 +67,7 @@ def repairable(out: Path) -> Manifest:
     manifest = read_manifest(out)
     if not manifest.complete:
         raise InputError(out, "its run did not end", "go on with --resume, which makes damaged shards anew as well")
-    if (out / SHARDS).is_symlink():
+    if isinstance(out, Path) and (out / SHARDS).is_symlink():
         raise InputError(out / SHARDS, "it is a link", "put the folder itself there")
     return manifest
 
@@ -69,7 +77,7 @@ def repair_corpus(
     generator: SceneGenerator,
     build_generator: BuildGenerator,
     exporter: SceneExporter,
-    out: Path,
+    out: Path | ObjectPath,
     *,
     workers: tuple[int, int] = (0, 0),
     gpus_per_worker: float = 0.0,
@@ -91,29 +99,35 @@ def repair_corpus(
     """
     check_execution(workers, gpus_per_worker)
     begun = time.monotonic()
-    out = Path(out).absolute()
+    out = out.absolute()
     repairable(out)
-    with RunLock(out):
-        manifest = repairable(out)  # again: another run may have ended in between
-        _check_same(plan, generator, manifest, out)
-        sweep_leftovers(out)
-        damaged = [record for record, _ in shard_findings(out, manifest)]
-        staging = out / f"{TEMPORARY}{uuid.uuid4().hex}"
-        try:
-            if damaged:
-                _make(
-                    plan, build_generator, exporter, out, damaged, staging, (workers, gpus_per_worker, address), report
-                )
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
-        files = _restore(plan, manifest, out, preview)
+    made_of: dict[str, Any] = {"plan": plan, "build_generator": build_generator, "exporter": exporter}
+    execution = workers, gpus_per_worker, address
+    if isinstance(out, ObjectPath):
+        with Lease(out) as lease:
+            manifest = _manifest_for(plan, generator, out)
+            damaged = [record for record, whole, _ in stored_shards(out, manifest.shards) if not whole]
+            _make_there(made_of, out, damaged, lease, execution, report)
+            files = _restore(plan, manifest, out, preview)
+    else:
+        with RunLock(out):
+            manifest = _manifest_for(plan, generator, out)
+            sweep_leftovers(out)
+            damaged = [record for record, _ in shard_findings(out, manifest)]
+            _make_here(made_of, out, damaged, execution, report)
+            files = _restore(plan, manifest, out, preview)
     scenes = sum(record.scenes for record in damaged)
     left = tuple(verify_corpus(out, decode=False))
     return RepairResult(tuple(r.name for r in damaged), scenes, files, left, time.monotonic() - begun)
 
 
-def _check_same(plan: CorpusPlan, generator: SceneGenerator, manifest: Manifest, out: Path) -> None:
-    """Raise InputError unless plan and generator, as they are here and now, promise the bytes of the manifest."""
+def _manifest_for(plan: CorpusPlan, generator: SceneGenerator, out: Path | ObjectPath) -> Manifest:
+    """The manifest as it is now that nobody else is at work there.
+
+    Raises:
+        InputError: ``repairable``, or plan and generator, as they are here and now, do not promise its bytes.
+    """
+    manifest = repairable(out)
     now = replace(
         plan,
         config=generator.config,
@@ -124,40 +138,67 @@ def _check_same(plan: CorpusPlan, generator: SceneGenerator, manifest: Manifest,
         what = difference(manifest.plan, now.to_dict()) or "its fingerprint is another one"
         fix = "use the same checkpoint, versions and kind of device, or make it anew with --overwrite"
         raise InputError(out, f"it cannot be repaired here: {what}", fix)
+    return manifest
 
 
-def _make(
-    plan: CorpusPlan,
-    build_generator: BuildGenerator,
-    exporter: SceneExporter,
-    out: Path,
+def _make_here(
+    made_of: dict[str, Any], out: Path, damaged: list[ShardRecord], execution: Execution, report: Report | None
+) -> None:
+    """Make the damaged shards in a folder inside the corpus, and put each in place that has the bytes of its record."""
+    staging = out / f"{TEMPORARY}{uuid.uuid4().hex}"
+    try:
+        (staging / "journals").mkdir(parents=True)
+        (out / SHARDS).mkdir(exist_ok=True)
+        made_of = {**made_of, "out": staging, "journals": staging / "journals"}
+        wanted = {record.first_scene: record for record in damaged}
+        for made in _made(made_of, out, damaged, execution, report):
+            if made != wanted[made.first_scene]:
+                raise other_bytes(out / SHARDS / made.name, made, wanted[made.first_scene])
+            _put(staging / SHARDS / made.name, out / SHARDS / made.name, staging)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _make_there(
+    made_of: dict[str, Any],
+    out: ObjectPath,
     damaged: list[ShardRecord],
-    staging: Path,
-    execution: tuple[tuple[int, int], float, str],
+    lease: Lease,
+    execution: Execution,
     report: Report | None,
 ) -> None:
-    """Make the damaged shards in ``staging``, and put each in place that has the bytes of its record."""
-    (staging / "journals").mkdir(parents=True)
-    (out / SHARDS).mkdir(exist_ok=True)
-    wanted = {record.first_scene: record for record in damaged}
-    shards = [shard for shard in plan.shards if shard.first in wanted]
+    """Make the damaged shards in object storage, where workers put what has the bytes of its record."""
+    journals = journals_of(lease)
+    numbers = {shard.first: shard.number for shard in made_of["plan"].shards}
+    wanted = {numbers[record.first_scene]: record for record in damaged if record.first_scene in numbers}
+    try:
+        journals.mkdir()
+        made_of = {**made_of, "out": out, "journals": journals, "wanted": wanted}
+        for _ in _made(made_of, out, damaged, execution, report):
+            pass
+        lease.check()
+    finally:
+        shutil.rmtree(journals, ignore_errors=True)
+
+
+def _made(
+    made_of: dict[str, Any],
+    out: Path | ObjectPath,
+    damaged: list[ShardRecord],
+    execution: Execution,
+    report: Report | None,
+) -> Iterator[ShardRecord]:
+    """Make shards; the record of each as it is there."""
+    if not damaged:
+        return
+    firsts = {record.first_scene for record in damaged}
+    shards = [shard for shard in made_of["plan"].shards if shard.first in firsts]
     if len(shards) != len(damaged):
         raise InputError(out, "its shards are not those of its plan", "make it anew with --overwrite")
-    made_of: dict[str, Any] = {
-        "plan": plan,
-        "build_generator": build_generator,
-        "exporter": exporter,
-        "out": staging,
-        "journals": staging / "journals",
-    }
     done, total = 0, sum(shard.scenes for shard in shards)
     with closing(make_shards(made_of, [shard.number for shard in shards], *execution)) as outcomes:
         for number, (_, made) in enumerate(outcomes):
-            record = wanted[made.first_scene]
-            if made != record:
-                found = f"made again it has other bytes (sha256 {made.sha256[:12]}, recorded {record.sha256[:12]})"
-                raise InputError(out / SHARDS / record.name, found, "make the corpus anew with --overwrite")
-            _put(staging / SHARDS / record.name, out / SHARDS / record.name, staging)
+            yield made
             done += made.end - made.first_scene
             if report is not None:
                 report(done, total, f"{number + 1}/{len(shards)} shards")
@@ -171,7 +212,7 @@ def _put(new: Path, target: Path, staging: Path) -> None:
     flush(target.parent)
 
 
-def _restore(plan: CorpusPlan, manifest: Manifest, out: Path, preview: Preview | None) -> tuple[str, ...]:
+def _restore(plan: CorpusPlan, manifest: Manifest, out: Path | ObjectPath, preview: Preview | None) -> tuple[str, ...]:
     """Write card, configuration and preview again where they are not what the manifest digests; which of them.
 
     What comes out with other bytes now, say a picture by another version of Pillow, is not put in place.
@@ -181,25 +222,29 @@ def _restore(plan: CorpusPlan, manifest: Manifest, out: Path, preview: Preview |
         return ()
     sample = card_sample(open_corpus(out))
     restored = []
-    for name in damaged:
-        temporary = out / f"{TEMPORARY}{uuid.uuid4().hex}{Path(name).suffix}"
-        try:
+    with tempfile.TemporaryDirectory(prefix="dyncity-") as folder:
+        for name in damaged:
+            made = Path(folder) / name
             if name == "config.json":
-                temporary.write_text(config_json(plan.config))
+                made.write_text(config_json(plan.config))
             elif name == "README.md":
-                temporary.write_text(card(plan, manifest, sample, "preview.png" in manifest.files))
+                made.write_text(card(plan, manifest, sample, "preview.png" in manifest.files))
             elif preview is not None:
-                preview(sample[:PREVIEW_SCENES], temporary)
-            if _has(temporary, manifest.files[name]):
-                write_file(out / name, [temporary.read_bytes()])
+                preview(sample[:PREVIEW_SCENES], made)
+            if _has(made, manifest.files[name]):
+                target = out / name
+                if isinstance(target, ObjectPath):
+                    target.upload(made)
+                else:
+                    write_file(target, [made.read_bytes()])
                 restored.append(name)
-        finally:
-            temporary.unlink(missing_ok=True)
     return tuple(restored)
 
 
-def _has(path: Path, sha256: str) -> bool:
-    """Whether a file is there and has that digest."""
+def _has(path: Path | ObjectPath, sha256: str) -> bool:
+    """Whether a file or object is there and has that digest."""
+    if isinstance(path, ObjectPath):
+        return path.exists() and path.sha256() == sha256
     try:
         return digest(path) == sha256
     except OSError:

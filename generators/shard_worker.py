@@ -12,7 +12,7 @@ import re
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -136,6 +136,8 @@ class ShardWorker:
         exporter: writes the scenes.
         out: the corpus folder, or its place in object storage.
         journals: folder of the journals of this run; beside object storage each machine has its own.
+        wanted: in object storage, by number, the records of shards that are there and damaged: they are replaced, by
+            the same bytes alone.
     """
 
     def __init__(
@@ -145,7 +147,9 @@ class ShardWorker:
         exporter: SceneExporter,
         out: Path | ObjectPath,
         journals: Path,
+        wanted: Mapping[int, ShardRecord] | None = None,
     ) -> None:
+        self._wanted = wanted or {}
         self._plan, self._build, self._exporter = plan, build_generator, exporter
         self._out, self._journals = out, journals
         if isinstance(out, ObjectPath):
@@ -311,7 +315,9 @@ class ShardWorker:
     ) -> ShardRecord:
         """The shard, under its name in the folder or in object storage."""
         made = shard.number, scenes, failures, self._exporter, shard.first
-        return store_shard(self._out, *made) if isinstance(self._out, ObjectPath) else commit_shard(self._out, *made)
+        if isinstance(self._out, ObjectPath):
+            return store_shard(self._out, *made, self._wanted.get(shard.number))
+        return commit_shard(self._out, *made)
 
     def _refusal(self, scene: OccupancyScene) -> str | None:
         """Why the exporter does not write a scene by itself, or None."""

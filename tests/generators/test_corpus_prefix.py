@@ -141,6 +141,21 @@ def test_a_shard_put_but_not_recorded_is_compared_and_kept(stored, bucket):
     assert objects(out) == whole
 
 
+@pytest.mark.parametrize("container", ["parquet", "numpy"])
+def test_a_resume_finds_a_flipped_bit_and_keeps_the_rest(bucket, container):
+    exporter = {"parquet": ParquetExporter, "numpy": NumpyExporter}[container]()
+    make(out := bucket(f"flipped-{container}"), exporter, preview=draw)
+    whole = objects(out)
+    names = sorted(name for name in whole if name.startswith("shards/"))
+    flipped = whole[names[0]][:50] + bytes([whole[names[0]][50] ^ 1]) + whole[names[0]][51:]
+    (out / names[0]).write(flipped)
+    kept = (out / names[-1]).stamp()
+    result = make(out, exporter, resume=True, preview=draw)
+    assert (result.resumed, result.written) == (2, 10)
+    assert objects(out) == whole
+    assert (out / names[-1]).stamp() == kept
+
+
 def test_nothing_is_written_over_without_a_word(stored, bucket):
     for options in ({}, {"resume": True, "plan": small_plan(seed=6, **PLAN)}):
         with pytest.raises(InputError, match=r"already exists|another plan"):
