@@ -117,7 +117,7 @@ def encode(
     from dyncity.training.latents import encode_corpus
 
     with ProgressLine("encode", "clips") as progress:
-        clips = encode_corpus(data, vae, out, overwrite=overwrite, report=progress.update)
+        clips = encode_corpus(data, vae, out, overwrite=overwrite, report=progress.update, say=typer.echo)
     show_table([("clips", clips), ("latents", out)])
     closing(f"dyncity train dit --data {out} --vae {vae} --out dit")
 

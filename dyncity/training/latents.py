@@ -70,6 +70,7 @@ def encode_corpus(
     batch: int = 4,
     device: str = "cpu",
     report: Callable[[int, int], None] = lambda done, total: None,
+    say: Callable[[str], None] | None = None,
 ) -> int:
     """Encode all clips of a corpus to latent means; the number of clips.
 
@@ -81,6 +82,7 @@ def encode_corpus(
         batch: clips at a time.
         device: where to compute.
         report: called with clips done and all clips.
+        say: told in one line what ``overwrite`` deletes, once it is known that the corpus can be encoded.
 
     Raises:
         InputError: bad input, or ``out`` exists.
@@ -89,6 +91,9 @@ def encode_corpus(
         raise InputError(out, "already exists", "use --overwrite on latents, or another --out")
     checkpoint = load_checkpoint(vae, device)
     clips = Clips(data, checkpoint.config)
+    if out.exists() and say is not None:
+        sizes = [path.stat().st_size for path in out.rglob("*") if path.is_file()]
+        say(f"--overwrite deletes {out}: latents of {len(sizes)} files, {sum(sizes)} bytes")
     part = out.with_name(f".{out.name}.part-{uuid.uuid4().hex[:8]}")
     try:
         part.mkdir(parents=True)

@@ -207,6 +207,15 @@ def test_latents_of_another_vae_are_refused(city: Path, checkpoint: Path, tmp_pa
         encode_corpus(city, tmp_path / "other", checkpoint.with_name("latents"))
 
 
+def test_overwriting_latents_says_what_goes(city: Path, checkpoint: Path, tmp_path: Path) -> None:
+    out, said = shutil.copytree(checkpoint.with_name("latents"), tmp_path / "latents"), []
+    sizes = [path.stat().st_size for path in out.iterdir()]
+    encode_corpus(city, checkpoint, out, overwrite=True, say=said.append)
+    assert said == [f"--overwrite deletes {out}: latents of {len(sizes)} files, {sum(sizes)} bytes"]
+    encode_corpus(city, checkpoint, tmp_path / "fresh", overwrite=True, say=said.append)
+    assert len(said) == 1, "nothing was there"
+
+
 def test_latents_fit_every_checkpoint_that_holds_their_vae(checkpoint: Path, tmp_path: Path) -> None:
     """The run of the DiT has the VAE too; which file it lies in is nothing that latents depend on."""
     train_dit(small_config("train_dit.steps=1"), checkpoint.with_name("latents"), checkpoint, tmp_path / "dit")
