@@ -31,6 +31,12 @@ from exporters.parquet import ParquetExporter
 SMALL_GRID = GridSpec((8, 6, 4), (0.8, 0.8, 0.8), (-3.2, -2.4, -1.2), 5.0)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How often ``reliability/test_random_kills.py`` kills; its seed, to repeat what failed."""
+    parser.addoption("--random-kills", type=int, default=6, metavar="N", help="runs that are killed at random times")
+    parser.addoption("--random-kills-seed", type=int, metavar="SEED", help="the times of a run that failed")
+
+
 def random_boxes(rng: np.random.Generator, frames: int, classes: int, count: int) -> Boxes:
     """``count`` boxes in random frames, in order of frames."""
     return Boxes(

@@ -38,7 +38,7 @@ from generators.repair import repair_corpus
 Step = tuple[str, int]  # a label, and the how many-th of that label
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 _CHANGES = ("os.rename", "os.remove", "os.rmdir", "os.mkdir")
-_EXPORTERS = {"parquet": ParquetExporter, "numpy": NumpyExporter}
+EXPORTERS = {"parquet": ParquetExporter, "numpy": NumpyExporter}
 
 
 def draw(scenes: list[Any], path: Path) -> None:
@@ -49,18 +49,18 @@ def draw(scenes: list[Any], path: Path) -> None:
 def make(out: Path, container: str, **options: Any) -> Any:
     """The corpus that all runs are to end in, or the rest of it."""
     plan = small_plan(40, container=container)
-    return make_corpus(plan, source(), _EXPORTERS[container](), out, preview=draw, **options)
+    return make_corpus(plan, source(), EXPORTERS[container](), out, preview=draw, **options)
 
 
 def repair(out: Path, container: str) -> Any:
     """That corpus, repaired."""
     plan = small_plan(40, container=container)
-    return repair_corpus(plan, source()(), source(), _EXPORTERS[container](), out, preview=draw)
+    return repair_corpus(plan, source()(), source(), EXPORTERS[container](), out, preview=draw)
 
 
 def earlier(out: Path, container: str) -> None:
     """Another corpus, which is going to be replaced."""
-    make_corpus(small_plan(24, seed=9, container=container), source(), _EXPORTERS[container](), out, preview=draw)
+    make_corpus(small_plan(24, seed=9, container=container), source(), EXPORTERS[container](), out, preview=draw)
 
 
 def damaged(out: Path, container: str) -> None:
@@ -70,8 +70,13 @@ def damaged(out: Path, container: str) -> None:
         path.write_bytes(path.read_bytes()[:-7])
 
 
-def in_fork(work: Callable[[], Any], watch: Callable[[], None] | None = None) -> tuple[int, Any]:
-    """Run ``work`` in a fork; (0 or the signal that ended it, what it returned as JSON). Meanwhile call ``watch``."""
+def in_fork(
+    work: Callable[[], Any], watch: Callable[[], None] | None = None, kill_after: float | None = None
+) -> tuple[int, Any]:
+    """Run ``work`` in a fork; (0 or the signal that ended it, what it returned as JSON). Meanwhile call ``watch``, and
+    after so many seconds, if any, kill it.
+    """
+    begun = time.monotonic()
     ours, theirs = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -87,6 +92,8 @@ def in_fork(work: Callable[[], Any], watch: Callable[[], None] | None = None) ->
     os.close(theirs)
     while (found := os.waitpid(pid, os.WNOHANG if watch else 0))[0] == 0:
         assert watch is not None
+        if kill_after is not None and time.monotonic() - begun >= kill_after:
+            os.kill(pid, signal.SIGKILL)
         watch()
         time.sleep(0.01)
     with os.fdopen(ours) as pipe:

@@ -4,11 +4,11 @@ import os
 import resource
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+from killed_drivers import SCENES, drive, raylet_of, shards_of, wait_for
 from numbered_scenes import contents, small_plan, source
 
 from dyncity.datasets.corpus import read_manifest
@@ -17,48 +17,7 @@ from exporters.manifest import verify_corpus
 from exporters.parquet import ParquetExporter
 from generators.corpus import make_corpus
 
-ROOT = Path(__file__).parents[2]
-PLAN = {"num_scenes": 40}
-DRIVER = """
-import sys
-from pathlib import Path
-from numbered_scenes import small_plan, source
-from dyncity.errors import InputError
-from exporters.parquet import ParquetExporter
-from generators.corpus import make_corpus
-if __name__ == "__main__":
-    out, seconds, workers, options = Path(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3]), sys.argv[4:]
-    try:
-        make_corpus(small_plan(40), source(seconds=seconds), ParquetExporter(), out, workers=(workers, workers),
-                    **dict.fromkeys(options, True))
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-"""
-
-
-def drive(script: Path, out: Path, *arguments: object, **options: object) -> subprocess.Popen:
-    """A driver in a process and a session of its own."""
-    script.write_text(DRIVER)
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
-    command = [sys.executable, str(script), str(out), *map(str, arguments)]
-    # A shell starts background jobs with interrupts ignored, and children inherit that.
-    options.setdefault("preexec_fn", lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
-    return subprocess.Popen(
-        command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True, **options
-    )
-
-
-def wait_for(condition, seconds: float = 180.0) -> None:
-    """Wait until something is so."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come to that"
-        time.sleep(0.02)
-
-
-def shards_of(out: Path) -> list[Path]:
-    return list((out / "shards").glob("0*.parquet"))
+PLAN = {"num_scenes": SCENES}
 
 
 @pytest.fixture(scope="module")
@@ -98,18 +57,6 @@ def test_a_killed_driver_of_ray_workers_resumes_beside_its_orphans(tmp_path, ref
     assert contents(out)["manifest.json"] == reference["manifest.json"]
     time.sleep(5)
     assert contents(out) == reference
-
-
-def raylet_of(driver: int) -> int | None:
-    """The process of the raylet that a driver started."""
-    for place in Path("/proc").glob("[0-9]*"):
-        try:
-            parent = int((place / "stat").read_text().rpartition(")")[2].split()[1])
-            if parent == driver and (place / "cmdline").read_bytes().split(b"\0")[0].endswith(b"/raylet"):
-                return int(place.name)
-        except OSError:  # it has ended meanwhile
-            continue
-    return None
 
 
 @pytest.mark.slow
