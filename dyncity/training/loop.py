@@ -143,7 +143,7 @@ def optimise(
         optimizer.zero_grad(set_to_none=True)
         losses: dict[str, Tensor] = {}
         for part in batch:
-            # Workers exchange gradients once a step, with the last micro-batch.
+            # Workers exchange gradients once a step, with the last micro-batch; where they are sharded, with each.
             with nullcontext() if part is batch[-1] else _without_exchange(parallel):
                 with torch.autocast(place.device.type, torch.bfloat16, enabled=half):
                     terms = parallel(part)
