@@ -27,6 +27,7 @@ from dyncity.taxonomy import taxonomy
 # Opens a context in which a shard is there to be looked at.
 Fetched = Callable[[ShardRecord], AbstractContextManager[object]]
 LEASE = ".lease-"  # objects that runs in object storage hold a corpus by
+_ASKED = 1024  # shards that wait for a thread at a time: there may be half a million
 _REQUIRED = ("README.md", "config.json")
 _EXPECTED = {*COMPANIONS, MANIFEST, "shards", ".lock"}
 
@@ -135,7 +136,10 @@ def shard_findings(
     names: set[str] = set()
     # Digests and decompression leave the interpreter to other threads.
     with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
-        checked = pool.map(partial(_check_shard, folder, fetched, decode), manifest.shards)
+        look, shards = partial(_check_shard, folder, fetched, decode), manifest.shards
+        checked = (
+            one for first in range(0, len(shards), _ASKED) for one in pool.map(look, shards[first : first + _ASKED])
+        )
         for record, (finding, found, scenes) in zip(manifest.shards, checked, strict=True):
             path = folder / "shards" / record.name
             if finding is not None:

@@ -7,6 +7,7 @@ import json
 import os
 import random
 import shutil
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,8 +15,10 @@ import numpy as np
 import pytest
 
 from dyncity.datasets.corpus import FailedScene, read_manifest
+from dyncity.datasets.manifest import Manifest, ShardRecord
 from dyncity.errors import InputError
 from exporters.manifest import verify_corpus, write_manifest
+from exporters.verification import shard_findings
 
 COLUMNS = ("mask_lidar", "instances", "boxes")
 CONTAINERS = ("parquet", "numpy")
@@ -201,3 +204,16 @@ def test_what_is_no_corpus_is_bad_input(tmp_path):
     for folder in (tmp_path, tmp_path / "none"):
         with pytest.raises(InputError, match="give the folder of a corpus"):
             verify_corpus(folder)
+
+
+def test_many_shards_do_not_all_wait_in_memory(tmp_path):
+    records = tuple(ShardRecord(f"{n:05d}.parquet", 9, "0" * 64, n, 1, 1) for n in range(20_000))
+    manifest = Manifest({"num_scenes": 20_000}, "0" * 64, records)
+    tracemalloc.start()
+    try:
+        found = sum(1 for _ in shard_findings(tmp_path, manifest))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert found == 20_000
+    assert peak < 8 * 2**20
