@@ -56,15 +56,17 @@ class KittiBoxesTree:
         for name in ("label_2", "calib", *(("velodyne",) if self.scans else ())):
             (out / "training" / name).mkdir(parents=True, exist_ok=True)
         boxes = boxes_from_instances(scene) if scene.boxes is None else scene.boxes
-        native, calib = types_of(scene.taxonomy, TYPES), object_calib_text()
+        native, calib, mount = types_of(scene.taxonomy, TYPES), object_calib_text(), np.eye(4)
+        mount[:3, 3] = HDL_64E.position
         for frame in range(scene.frames):
             name, rows = f"{first + frame:06d}", boxes.frame == frame
+            to_camera = LIDAR_TO_CAMERA @ np.linalg.inv(scene.poses[frame] @ mount)
             lines = [
                 line
                 for label, center, size, yaw in zip(
                     boxes.label[rows], boxes.center[rows], boxes.size[rows], boxes.yaw[rows], strict=True
                 )
-                if (line := box_line(native.get(int(label)), center, size, float(yaw), scene.poses[frame]))
+                if (line := box_line(native.get(int(label)), center, size, float(yaw), to_camera))
             ]
             (out / "training/label_2" / f"{name}.txt").write_text("".join(lines), encoding="ascii")
             (out / "training/calib" / f"{name}.txt").write_text(calib, encoding="ascii")
@@ -72,7 +74,7 @@ class KittiBoxesTree:
                 points = scan(scene, frame, HDL_64E).points
                 rows = np.full((len(points), 4), 0.3, "<f4")
                 rows[:, :3] = points
-                (out / "training/velodyne" / f"{name}.bin").write_bytes(rows.tobytes())
+                (out / "training/velodyne" / f"{name}.bin").write_bytes(rows.data)
         return {"folder": "training", "estimated": scene.boxes is None}
 
     def finish(self, out: Path, records: Iterable[SceneRecord]) -> Finished:
@@ -104,7 +106,11 @@ def types_of(labels: str, types: Mapping[str, str]) -> dict[int, str]:
 
 
 def box_line(
-    kind: str | None, center: NDArray[np.floating], size: NDArray[np.floating], yaw: float, pose: NDArray[np.float64]
+    kind: str | None,
+    center: NDArray[np.floating],
+    size: NDArray[np.floating],
+    yaw: float,
+    to_camera: NDArray[np.float64],
 ) -> str | None:
     """One line of ``label_2``: type, truncated, occluded, alpha, 2D box, height width length, x y z, rotation_y.
 
@@ -114,13 +120,11 @@ def box_line(
     Args:
         kind: KITTI's type; None: no object of KITTI's, so no line.
         center, size, yaw: of the box in the world: metres (length, width, height), radians.
-        pose: ``[4, 4]`` ego-to-world.
+        to_camera: ``[4, 4]`` world to camera 0.
     """
     if kind is None:
         return None
-    mount = np.eye(4)
-    mount[:3, 3] = HDL_64E.position
-    box = camera_box(center, size, yaw, LIDAR_TO_CAMERA @ np.linalg.inv(pose @ mount), color_camera(), IMAGE)
+    box = camera_box(center, size, yaw, to_camera, color_camera(), IMAGE)
     length, width, height = (float(value) for value in size)
     numbers = [box.alpha, *box.image, height, width, length, *box.bottom.tolist(), box.rotation]
     return f"{kind} {box.truncated:.2f} {_UNKNOWN} {' '.join(f'{value + 0.0:.4f}' for value in numbers)}\n"

@@ -20,6 +20,7 @@ from dyncity.grid import GridSpec
 from dyncity.scene import UNKNOWN, OccupancyScene
 from dyncity.taxonomy import label_map, taxonomy
 from exporters.cameras import NUSCENES_CAMERAS, Camera, camera_mask
+from exporters.compiled import compiled
 from exporters.labels import frames_on_grid
 from exporters.native_tree import Finished, SceneRecord, TreeFormat, TreeOptions, held_out, scene_names
 from exporters.npz import write_npz
@@ -69,14 +70,32 @@ def occ3d_frames(scene: OccupancyScene, labels: str, lidar: Lidar, cameras: Sequ
     instances = None if scene.instances is None else np.empty(shape, np.uint16)
     grid = GridSpec(SHAPE, (VOXEL_SIZE,) * 3, LOWER, scene.grid.frame_rate)
     for frame, voxels in enumerate(frames_on_grid(masked, grid)):
-        classes = table.take(voxels["semantics"])  # thin classes came first, while they had a name
-        known = classes != UNKNOWN
-        semantics[frame] = np.where(known, classes, np.uint8(free))
-        lidar_seen[frame] = (voxels["mask_lidar"] > 0) & known
-        camera_seen[frame] = (voxels["mask_camera"] > 0) & known
+        # Thin classes came first, while they had a name.
+        found = [voxels[name].reshape(-1) for name in ("semantics", "mask_lidar", "mask_camera")]
+        _map(*found, table, free, *(out[frame].reshape(-1) for out in (semantics, lidar_seen, camera_seen)))
         if instances is not None:
             instances[frame] = voxels["instances"]
     return Occ3DFrames(semantics, lidar_seen, camera_seen, instances)
+
+
+@compiled
+def _map(
+    found: NDArray[np.uint8],
+    lidar: NDArray[np.uint8],
+    camera: NDArray[np.uint8],
+    table: NDArray[np.uint8],
+    free: int,
+    semantics: NDArray[np.uint8],
+    lidar_seen: NDArray[np.uint8],
+    camera_seen: NDArray[np.uint8],
+) -> None:
+    """Fill the last three ``[n]`` from the classes and masks of a scene: free and unseen where unknown."""
+    for n in range(len(found)):
+        label = table[found[n]]
+        known = label != UNKNOWN
+        semantics[n] = label if known else free
+        lidar_seen[n] = known and lidar[n] > 0
+        camera_seen[n] = known and camera[n] > 0
 
 
 class Occ3DNuScenesTree:
