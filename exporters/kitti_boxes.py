@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from dyncity.scene import UNKNOWN, OccupancyScene
 from dyncity.taxonomy import NATIVE, label_map, taxonomy
@@ -35,25 +36,26 @@ _UNKNOWN = 3  # KITTI's word for an occlusion nobody looked at
 
 
 class KittiBoxesTree:
-    """Writes ``<out>/training/{label_2,calib,velodyne}/NNNNNN.*`` and the lists of ``<out>/ImageSets``.
+    """Writes ``<out>/training/{label_2,calib,velodyne,image_2}/NNNNNN.*`` and the lists of ``<out>/ImageSets``.
 
     Frames are numbered through all scenes; the last 15 % of the scenes (rounded; at least one of two or
     more) are the validation split.
 
     Args:
         lengths: frames of each scene.
-        options: scans.
+        options: scans, placeholder images, whose size OpenPCDet reads.
     """
 
     def __init__(self, lengths: Sequence[int], options: TreeOptions | None = None) -> None:
-        self.scans = (options or TreeOptions()).scans
+        self.options = options or TreeOptions()
         self.training = len(lengths) - held_out(len(lengths))
         self.ends = list(accumulate(lengths))  # number of the frame after each scene's last
 
     def write(self, out: Path, number: int, scene: OccupancyScene) -> SceneRecord:
         """Write the frames of one scene; its record says whether boxes were estimated."""
         first = self.ends[number] - scene.frames
-        for name in ("label_2", "calib", *(("velodyne",) if self.scans else ())):
+        folders = {"label_2": True, "calib": True, "velodyne": self.options.scans, "image_2": self.options.images}
+        for name in (name for name, wanted in folders.items() if wanted):
             (out / "training" / name).mkdir(parents=True, exist_ok=True)
         boxes = boxes_from_instances(scene) if scene.boxes is None else scene.boxes
         native, calib, mount = types_of(scene.taxonomy, TYPES), object_calib_text(), np.eye(4)
@@ -70,7 +72,9 @@ class KittiBoxesTree:
             ]
             (out / "training/label_2" / f"{name}.txt").write_text("".join(lines), encoding="ascii")
             (out / "training/calib" / f"{name}.txt").write_text(calib, encoding="ascii")
-            if self.scans:
+            if self.options.images:
+                Image.new("RGB", IMAGE).save(out / "training/image_2" / f"{name}.png")
+            if self.options.scans:
                 points = scan(scene, frame, HDL_64E).points
                 rows = np.full((len(points), 4), 0.3, "<f4")
                 rows[:, :3] = points
@@ -140,4 +144,4 @@ def object_calib_text() -> str:
     return "\n".join([*lines[:-1], *rest]) + "\n"
 
 
-TREE = TreeFormat("semantickitti", "training|ImageSets", KittiBoxesTree, ("scans",))
+TREE = TreeFormat("semantickitti", "training|ImageSets", KittiBoxesTree, ("scans", "images"))
