@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from dyncity.grid import GridSpec
 from dyncity.scene import UNKNOWN, OccupancyScene
 from dyncity.taxonomy import OCC3D_NUSCENES, label_map
+from exporters.cameras import NUSCENES_CAMERAS
 from exporters.compiled import compiled
 from exporters.labels import LookedAt, frames_looked_at
-from exporters.native_tree import Finished, SceneRecord, TreeFormat, TreeOptions
-from exporters.occ3d import frame_token
+from exporters.native_tree import Finished, SceneRecord, TreeFormat, TreeOptions, held_out
+from exporters.nuscenes_infos import InfoFiles, frame_token, info_record
 from exporters.sensors import HDL_32E
 
 SHAPE = (512, 512, 40)
@@ -26,13 +27,15 @@ LOWER = (-51.2, -51.2, -5.0)
 class OpenOccupancyTree:
     """Writes ``<out>/scene_<token>/occupancy/<token>.npy``, a file a frame.
 
+    The last 15 % of the scenes (rounded; at least one of two or more) are the validation split.
+
     Args:
         lengths: frames of each scene.
         options: none of them.
     """
 
     def __init__(self, lengths: Sequence[int], options: TreeOptions | None = None) -> None:
-        pass  # scenes are named by their own names, not by numbers
+        self.scenes = len(lengths)
 
     def write(self, out: Path, number: int, scene: OccupancyScene) -> SceneRecord:
         """Write the frames of one scene."""
@@ -48,11 +51,18 @@ class OpenOccupancyTree:
         for frame, (voxels, looked_at) in enumerate(sampled):
             path = out / folder / "occupancy" / f"{frame_token(scene.scene_id, frame)}.npy"
             np.save(path, voxel_rows(voxels["mask_lidar"], looked_at), allow_pickle=False)
-        return {"folder": folder}
+        return {"folder": folder, **info_record(scene)}
 
     def finish(self, out: Path, records: Iterable[SceneRecord]) -> Finished:
-        """Nothing is left to write."""
-        return Finished(notes=("a voxel without a row is empty or unknown: this format does not tell which",))
+        """``nuscenes_occ_infos_{train,val}.pkl`` next to the tree, scene by scene."""
+        training = self.scenes - held_out(self.scenes)
+        infos = InfoFiles(training, "nuscenes_occ_infos_{split}.pkl", None, NUSCENES_CAMERAS)
+        for number, record in enumerate(records):
+            infos.add(f"scene-{number + 1:04d}", record)
+        return Finished(
+            beside=infos.finished(),
+            notes=("a voxel without a row is empty or unknown: this format does not tell which",),
+        )
 
 
 def ego_grid(frame_rate: float) -> GridSpec:
