@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 NO_BOX = (-1.0, -1.0, -1.0, -1.0)
+_CORNERS = np.array([[x, y, z] for x in (-0.5, 0.5) for y in (-0.5, 0.5) for z in (-0.5, 0.5)])
 _NEAREST = 0.1  # metres; corners nearer than that, or behind the camera, have no place in its image
 
 
@@ -47,8 +48,7 @@ def camera_box(
         image: width and height, pixels.
     """
     cos, sin = np.cos(yaw), np.sin(yaw)
-    signs = np.array([[x, y, z] for x in (-0.5, 0.5) for y in (-0.5, 0.5) for z in (-0.5, 0.5)])
-    along, across, up = (signs * size).T
+    along, across, up = (_CORNERS * size).T
     corners = np.stack([cos * along - sin * across, sin * along + cos * across, up], axis=1) + center
     bottom = to_camera[:3, :3] @ (center - np.array([0, 0, size[2] / 2])) + to_camera[:3, 3]
     ahead = to_camera[:3, :3] @ np.array([cos, sin, 0.0])
@@ -64,7 +64,9 @@ def _image_box(
     """Truncated share and 2D box (left, top, right, bottom) of corners ``[8, 3]`` in the camera's frame."""
     if (corners[:, 2] < _NEAREST).any():
         return 1.0, NO_BOX
-    u, v, w = projection @ np.c_[corners, np.ones(8)].T
+    homogeneous = np.ones((8, 4))
+    homogeneous[:, :3] = corners
+    u, v, w = projection @ homogeneous.T
     left, right, top, bottom = (u / w).min(), (u / w).max(), (v / w).min(), (v / w).max()
     clipped = (max(left, 0.0), max(top, 0.0), min(right, image[0] - 1.0), min(bottom, image[1] - 1.0))
     area = max(clipped[2] - clipped[0], 0.0) * max(clipped[3] - clipped[1], 0.0)

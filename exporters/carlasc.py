@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from dyncity.grid import GridSpec
 from dyncity.scene import UNKNOWN, OccupancyScene
 from dyncity.taxonomy import NATIVE, label_map
+from exporters.compiled import compiled
 from exporters.labels import frames_on_grid
-from exporters.motion import track_poses
+from exporters.motion import moving_tracks, track_poses
 from exporters.native_tree import Finished, SceneRecord, TreeFormat, TreeOptions, held_out
 from exporters.sensors import CARLA_LIDAR, Scan, scan
 from exporters.visibility import seen_over_time
@@ -81,18 +82,20 @@ def write_town(scene: OccupancyScene, folder: Path) -> None:
     turns = [scan(scene, frame, CARLA_LIDAR, inset=min(_SIZE) / 2, onto=grid) for frame in range(scene.frames)]
     observed = scene.mask_lidar  # where the scene says it
     if observed is None:
-        observed = seen_over_time(scene, np.stack([turn.seen for turn in turns])).astype(np.uint8)
+        seen = np.stack([turn.seen for turn in turns])
+        observed = seen_over_time(scene, seen, moving_tracks(scene, paths)).view(np.uint8)
     masked = dataclasses.replace(scene, instances=None, boxes=None, mask_camera=None, mask_lidar=observed)
     for name in ("evaluation", "velodyne", "labels", "predictions"):
         (folder / name).mkdir(parents=True)
     for frame, (turn, voxels) in enumerate(zip(turns, frames_on_grid(masked, grid), strict=True)):
         name, semantics = f"{frame:06d}", voxels["semantics"]
-        counts = hit_counts(turn, (voxels["mask_lidar"] > 0) & (semantics != UNKNOWN))
+        counts = hit_counts(turn.points, (voxels["mask_lidar"] > 0) & (semantics != UNKNOWN))
         (folder / "evaluation" / f"{name}.label").write_bytes(raw[semantics].astype("<u4").tobytes())
         (folder / "evaluation" / f"{name}.bin").write_bytes(counts.astype("<f4").tobytes())
         semantic = raw[scene.semantics[frame][tuple(turn.voxel.T)]]
-        points = np.c_[turn.points, np.exp(-0.004 * np.linalg.norm(turn.points, axis=1))]
-        (folder / "velodyne" / f"{name}.bin").write_bytes(points.astype("<f4").tobytes())
+        points = np.empty((len(turn.points), 4), "<f4")
+        points[:, :3], points[:, 3] = turn.points, np.exp(-0.004 * np.linalg.norm(turn.points, axis=1))
+        (folder / "velodyne" / f"{name}.bin").write_bytes(points.data)
         (folder / "labels" / f"{name}.label").write_bytes(semantic.astype("<u4").tobytes())
         flow = point_flow(scene, frame, turn, paths)
         (folder / "predictions" / f"{name}.bin").write_bytes(flow.astype("<f4").tobytes())
@@ -109,15 +112,27 @@ def write_town(scene: OccupancyScene, folder: Path) -> None:
     (folder / "times.txt").write_text("".join(f"{s:.6e}\n" for s in seconds), encoding="ascii")
 
 
-def hit_counts(turn: Scan, observed: NDArray[np.bool_]) -> NDArray[np.float32]:
+def hit_counts(points: NDArray[np.float64], observed: NDArray[np.bool_]) -> NDArray[np.float32]:
     """float32 ``[128, 128, 8]``: points of this frame's scan a voxel; at least 1 where it was observed at all.
 
     Readers take 0 as invalid and anything else as valid, so a voxel that rays only passed counts 1.
     """
-    index, inside = GridSpec(SHAPE, _SIZE, LOWER, 10.0).index(turn.points)
-    flat = np.ravel_multi_index(tuple(index[inside].T), SHAPE)
-    counts = np.bincount(flat, minlength=observed.size).reshape(SHAPE).astype(np.float32)
+    counts = np.zeros(SHAPE, np.float32)
+    _count(points, np.array(LOWER), np.array(_SIZE), counts)
     return np.where(observed, np.maximum(counts, np.float32(1)), np.float32(0))
+
+
+@compiled
+def _count(
+    points: NDArray[np.float64], lower: NDArray[np.float64], size: NDArray[np.float64], counts: NDArray[np.float32]
+) -> None:
+    """Add 1 for each point ``[n, 3]`` to the voxel that it lies in."""
+    for n in range(len(points)):
+        x = np.floor((points[n, 0] - lower[0]) / size[0])
+        y = np.floor((points[n, 1] - lower[1]) / size[1])
+        z = np.floor((points[n, 2] - lower[2]) / size[2])
+        if 0 <= x < counts.shape[0] and 0 <= y < counts.shape[1] and 0 <= z < counts.shape[2]:
+            counts[int(x), int(y), int(z)] += 1
 
 
 def params_text() -> str:
@@ -144,13 +159,13 @@ def point_flow(
         return flow
     tracks = scene.instances[frame][tuple(turn.voxel.T)]
     tracked = np.flatnonzero(tracks)
-    tracks = tracks[tracked]
+    tracked = tracked[np.argsort(tracks[tracked], kind="stable")]
+    found, first = np.unique(tracks[tracked], return_index=True)
     pose = scene.poses[frame].copy()
     pose[:3, 3] += pose[:3, :3] @ CARLA_LIDAR.position
-    for track in np.unique(tracks).tolist():
+    for track, which in zip(found.tolist(), np.split(tracked, first[1:]), strict=False):
         path = paths[track][[frame, frame + 1]]
         if np.isfinite(path).all():
-            which = tracked[tracks == track]
             world = turn.points[which] @ pose[:3, :3].T + pose[:3, 3]
             step = path[1] @ np.linalg.inv(path[0])
             moved = world @ step[:3, :3].T + step[:3, 3]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from dyncity.scene import UNKNOWN, OccupancyScene
 from dyncity.taxonomy import NATIVE, label_map, taxonomy
@@ -35,44 +36,49 @@ _UNKNOWN = 3  # KITTI's word for an occlusion nobody looked at
 
 
 class KittiBoxesTree:
-    """Writes ``<out>/training/{label_2,calib,velodyne}/NNNNNN.*`` and the lists of ``<out>/ImageSets``.
+    """Writes ``<out>/training/{label_2,calib,velodyne,image_2}/NNNNNN.*`` and the lists of ``<out>/ImageSets``.
 
     Frames are numbered through all scenes; the last 15 % of the scenes (rounded; at least one of two or
     more) are the validation split.
 
     Args:
         lengths: frames of each scene.
-        options: scans.
+        options: scans, placeholder images, whose size OpenPCDet reads.
     """
 
     def __init__(self, lengths: Sequence[int], options: TreeOptions | None = None) -> None:
-        self.scans = (options or TreeOptions()).scans
+        self.options = options or TreeOptions()
         self.training = len(lengths) - held_out(len(lengths))
         self.ends = list(accumulate(lengths))  # number of the frame after each scene's last
 
     def write(self, out: Path, number: int, scene: OccupancyScene) -> SceneRecord:
         """Write the frames of one scene; its record says whether boxes were estimated."""
         first = self.ends[number] - scene.frames
-        for name in ("label_2", "calib", *(("velodyne",) if self.scans else ())):
+        folders = {"label_2": True, "calib": True, "velodyne": self.options.scans, "image_2": self.options.images}
+        for name in (name for name, wanted in folders.items() if wanted):
             (out / "training" / name).mkdir(parents=True, exist_ok=True)
         boxes = boxes_from_instances(scene) if scene.boxes is None else scene.boxes
-        native, calib = types_of(scene.taxonomy, TYPES), object_calib_text()
+        native, calib, mount = types_of(scene.taxonomy, TYPES), object_calib_text(), np.eye(4)
+        mount[:3, 3] = HDL_64E.position
         for frame in range(scene.frames):
             name, rows = f"{first + frame:06d}", boxes.frame == frame
+            to_camera = LIDAR_TO_CAMERA @ np.linalg.inv(scene.poses[frame] @ mount)
             lines = [
                 line
                 for label, center, size, yaw in zip(
                     boxes.label[rows], boxes.center[rows], boxes.size[rows], boxes.yaw[rows], strict=True
                 )
-                if (line := box_line(native.get(int(label)), center, size, float(yaw), scene.poses[frame]))
+                if (line := box_line(native.get(int(label)), center, size, float(yaw), to_camera))
             ]
             (out / "training/label_2" / f"{name}.txt").write_text("".join(lines), encoding="ascii")
             (out / "training/calib" / f"{name}.txt").write_text(calib, encoding="ascii")
-            if self.scans:
+            if self.options.images:
+                Image.new("RGB", IMAGE).save(out / "training/image_2" / f"{name}.png")
+            if self.options.scans:
                 points = scan(scene, frame, HDL_64E).points
                 rows = np.full((len(points), 4), 0.3, "<f4")
                 rows[:, :3] = points
-                (out / "training/velodyne" / f"{name}.bin").write_bytes(rows.tobytes())
+                (out / "training/velodyne" / f"{name}.bin").write_bytes(rows.data)
         return {"folder": "training", "estimated": scene.boxes is None}
 
     def finish(self, out: Path, records: Iterable[SceneRecord]) -> Finished:
@@ -104,7 +110,11 @@ def types_of(labels: str, types: Mapping[str, str]) -> dict[int, str]:
 
 
 def box_line(
-    kind: str | None, center: NDArray[np.floating], size: NDArray[np.floating], yaw: float, pose: NDArray[np.float64]
+    kind: str | None,
+    center: NDArray[np.floating],
+    size: NDArray[np.floating],
+    yaw: float,
+    to_camera: NDArray[np.float64],
 ) -> str | None:
     """One line of ``label_2``: type, truncated, occluded, alpha, 2D box, height width length, x y z, rotation_y.
 
@@ -114,13 +124,11 @@ def box_line(
     Args:
         kind: KITTI's type; None: no object of KITTI's, so no line.
         center, size, yaw: of the box in the world: metres (length, width, height), radians.
-        pose: ``[4, 4]`` ego-to-world.
+        to_camera: ``[4, 4]`` world to camera 0.
     """
     if kind is None:
         return None
-    mount = np.eye(4)
-    mount[:3, 3] = HDL_64E.position
-    box = camera_box(center, size, yaw, LIDAR_TO_CAMERA @ np.linalg.inv(pose @ mount), color_camera(), IMAGE)
+    box = camera_box(center, size, yaw, to_camera, color_camera(), IMAGE)
     length, width, height = (float(value) for value in size)
     numbers = [box.alpha, *box.image, height, width, length, *box.bottom.tolist(), box.rotation]
     return f"{kind} {box.truncated:.2f} {_UNKNOWN} {' '.join(f'{value + 0.0:.4f}' for value in numbers)}\n"
@@ -136,4 +144,4 @@ def object_calib_text() -> str:
     return "\n".join([*lines[:-1], *rest]) + "\n"
 
 
-TREE = TreeFormat("semantickitti", "training|ImageSets", KittiBoxesTree, ("scans",))
+TREE = TreeFormat("semantickitti", "training|ImageSets", KittiBoxesTree, ("scans", "images"))

@@ -24,6 +24,8 @@ THIN = frozenset(
         *("trunk", "tree_trunk"),
     }
 )
+# Along x, y and z.
+LookedAt = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
 _OUTSIDE = {"semantics": UNKNOWN, "instances": 0, "mask_lidar": 0, "mask_camera": 0}
 
 
@@ -81,22 +83,35 @@ def to_grid(scene: OccupancyScene, grid: GridSpec) -> OccupancyScene:
 
 def frames_on_grid(scene: OccupancyScene, grid: GridSpec) -> Iterator[dict[str, NDArray[Any]]]:
     """The voxels of each frame as ``to_grid`` has them, by name; a frame at a time takes less memory."""
+    for arrays, looked_at in frames_looked_at(scene, grid):
+        yield {name: _repeated(array, looked_at, _OUTSIDE[name]) for name, array in arrays.items()}
+
+
+def frames_looked_at(scene: OccupancyScene, grid: GridSpec) -> Iterator[tuple[dict[str, NDArray[Any]], LookedAt]]:
+    """The same, not yet repeated where the grid is finer: arrays by name, and which of their voxels are looked at.
+
+    Along each axis that is the number of the voxel that each one of ``grid`` takes its values from; -1: of none.
+    """
     scene = _windows(scene, grid)
     names = [name for name in _OUTSIDE if getattr(scene, name) is not None]
-    looked_at = [_looked_at(scene.grid, grid, axis) for axis in range(3)]
-    alone = all((first + 1 >= end).all() for first, end in looked_at)  # each looks at one voxel: nothing to vote on
+    spans = [_looked_at(scene.grid, grid, axis) for axis in range(3)]
+    same = tuple(np.arange(n) for n in grid.shape)
+    # Where each looks at one voxel there is nothing to vote on.
+    alone = [np.where(end > first, first, -1) for first, end in spans]
+    voted = any((first + 1 < end).any() for first, end in spans)
     for t in range(scene.frames):
-        arrays = {name: getattr(scene, name)[t] for name in names}
-        if scene.grid == replace(grid, frame_rate=scene.grid.frame_rate):
-            yield arrays
-        elif alone:
-            yield {name: _repeated(array, looked_at, _OUTSIDE[name]) for name, array in arrays.items()}
-        else:
-            winners = _winners(arrays["semantics"], taxonomy(scene.taxonomy), looked_at)
-            yield {
+        arrays = {name: np.ascontiguousarray(getattr(scene, name)[t]) for name in names}
+        if not voted:
+            yield arrays, (alone[0], alone[1], alone[2])
+            continue
+        winners = _winners(arrays["semantics"], taxonomy(scene.taxonomy), spans)
+        yield (
+            {
                 name: np.where(winners >= 0, array.reshape(-1)[winners], array.dtype.type(_OUTSIDE[name]))
                 for name, array in arrays.items()
-            }
+            },
+            (same[0], same[1], same[2]),
+        )
 
 
 def _windows(scene: OccupancyScene, grid: GridSpec) -> OccupancyScene:
@@ -125,14 +140,14 @@ def _looked_at(source: GridSpec, target: GridSpec, axis: int) -> tuple[NDArray[n
     return np.where(alone, nearest, first), np.where(alone, nearest + covered, end)
 
 
-def _repeated(
-    array: NDArray[Any], looked_at: list[tuple[NDArray[np.int64], NDArray[np.int64]]], outside: int
-) -> NDArray[Any]:
+def _repeated(array: NDArray[Any], looked_at: LookedAt, outside: int) -> NDArray[Any]:
     """One frame ``[x, y, z]`` where every target voxel looks at one source voxel, or at none: ``outside``."""
-    covered = [np.flatnonzero(end > first) for first, end in looked_at]
+    if all(np.array_equal(along, np.arange(n)) for along, n in zip(looked_at, array.shape, strict=True)):
+        return array
+    covered = [np.flatnonzero(along >= 0) for along in looked_at]
     for axis in (2, 1, 0):  # along z first: the other two then copy whole rows
-        array = array.take(looked_at[axis][0][covered[axis]], axis)
-    shape = tuple(len(first) for first, _ in looked_at)
+        array = array.take(looked_at[axis][covered[axis]], axis)
+    shape = tuple(map(len, looked_at))
     if array.shape == shape:
         return array
     frame = np.full(shape, outside, array.dtype)

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dyncity.scene import OccupancyScene
+from exporters.compiled import compiled
 
 # Less than this, metres, in a whole scene is standing still: people fidget, and labels do.
 _LEAST_MOVE = 0.5
@@ -67,12 +68,22 @@ def _middles(
         boxed: bool ``[65536]`` by track number: leave it out.
     """
     assert scene.instances is not None
-    numbers = scene.instances[frame].reshape(-1)
-    flat = np.flatnonzero(numbers)
-    flat = flat[~boxed[numbers[flat]]]
-    tracks, which = np.unique(numbers[flat], return_inverse=True)
-    counts = np.bincount(which, minlength=len(tracks))
-    voxels = np.unravel_index(flat, scene.grid.shape)
-    sums = [np.bincount(which, weights=along, minlength=len(tracks)) for along in voxels]
-    middles = (np.stack(sums, axis=1) / np.maximum(counts, 1)[:, None] + 0.5) * scene.grid.voxel_size
-    return tracks.astype(np.int64), middles + scene.grid.origin
+    sums = np.zeros((65536, 4), np.int64)
+    _add_up(np.ascontiguousarray(scene.instances[frame]), boxed, sums)
+    tracks = np.flatnonzero(sums[:, 3])
+    middles = (sums[tracks, :3] / sums[tracks, 3:] + 0.5) * scene.grid.voxel_size
+    return tracks, middles + scene.grid.origin
+
+
+@compiled
+def _add_up(instances: NDArray[np.uint16], boxed: NDArray[np.bool_], sums: NDArray[np.int64]) -> None:
+    """Add x, y, z and 1 of every voxel ``[x, y, z]`` of a track to its row of ``sums``, unless it is ``boxed``."""
+    for x in range(instances.shape[0]):
+        for y in range(instances.shape[1]):
+            for z in range(instances.shape[2]):
+                track = instances[x, y, z]
+                if track != 0 and not boxed[track]:
+                    sums[track, 0] += x
+                    sums[track, 1] += y
+                    sums[track, 2] += z
+                    sums[track, 3] += 1

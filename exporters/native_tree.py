@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from dyncity.errors import InputError
 from dyncity.scene import OccupancyScene
@@ -39,12 +39,13 @@ class Finished:
 
     Attributes:
         roots: what loaders take, relative to the tree.
-        beside: files that belong NEXT to the tree, as several tools fail on strangers in it: ending -> text.
+        beside: files that belong NEXT to the tree, as several tools fail on strangers in it: ending -> text, or an
+            open file that is copied from where it stands.
         notes: what a user of the tree should know, one line each.
     """
 
     roots: tuple[str, ...] = (".",)
-    beside: dict[str, str] = field(default_factory=dict)
+    beside: Mapping[str, str | BinaryIO] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 

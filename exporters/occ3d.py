@@ -7,7 +7,6 @@ annotations) is in ``Occ3DNuScenesTree``. ``docs/export.md`` says what is chosen
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -20,9 +19,11 @@ from dyncity.grid import GridSpec
 from dyncity.scene import UNKNOWN, OccupancyScene
 from dyncity.taxonomy import label_map, taxonomy
 from exporters.cameras import NUSCENES_CAMERAS, Camera, camera_mask
+from exporters.compiled import compiled
 from exporters.labels import frames_on_grid
 from exporters.native_tree import Finished, SceneRecord, TreeFormat, TreeOptions, held_out, scene_names
 from exporters.npz import write_npz
+from exporters.nuscenes_infos import InfoFiles, frame_token, info_record, quaternion
 from exporters.sensors import HDL_32E, Lidar, scan
 from exporters.visibility import seen_over_time
 
@@ -33,6 +34,8 @@ LOWER = (-40.0, -40.0, -1.0)
 
 # What readers of annotations.json expect before the first and after the last frame of a scene.
 _NO_FRAME = "EOF"
+# Info files by the names that BEVDet and FlashOcc, and OccWorld give them.
+_LISTS, _BY_SCENE = "bevdetv2-nuscenes_infos_{split}.pkl", "nuscenes_infos_{split}_temporal_v3_scene.pkl"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -69,14 +72,32 @@ def occ3d_frames(scene: OccupancyScene, labels: str, lidar: Lidar, cameras: Sequ
     instances = None if scene.instances is None else np.empty(shape, np.uint16)
     grid = GridSpec(SHAPE, (VOXEL_SIZE,) * 3, LOWER, scene.grid.frame_rate)
     for frame, voxels in enumerate(frames_on_grid(masked, grid)):
-        classes = table.take(voxels["semantics"])  # thin classes came first, while they had a name
-        known = classes != UNKNOWN
-        semantics[frame] = np.where(known, classes, np.uint8(free))
-        lidar_seen[frame] = (voxels["mask_lidar"] > 0) & known
-        camera_seen[frame] = (voxels["mask_camera"] > 0) & known
+        # Thin classes came first, while they had a name.
+        found = [voxels[name].reshape(-1) for name in ("semantics", "mask_lidar", "mask_camera")]
+        _map(*found, table, free, *(out[frame].reshape(-1) for out in (semantics, lidar_seen, camera_seen)))
         if instances is not None:
             instances[frame] = voxels["instances"]
     return Occ3DFrames(semantics, lidar_seen, camera_seen, instances)
+
+
+@compiled
+def _map(
+    found: NDArray[np.uint8],
+    lidar: NDArray[np.uint8],
+    camera: NDArray[np.uint8],
+    table: NDArray[np.uint8],
+    free: int,
+    semantics: NDArray[np.uint8],
+    lidar_seen: NDArray[np.uint8],
+    camera_seen: NDArray[np.uint8],
+) -> None:
+    """Fill the last three ``[n]`` from the classes and masks of a scene: free and unseen where unknown."""
+    for n in range(len(found)):
+        label = table[found[n]]
+        known = label != UNKNOWN
+        semantics[n] = label if known else free
+        lidar_seen[n] = known and lidar[n] > 0
+        camera_seen[n] = known and camera[n] > 0
 
 
 class Occ3DNuScenesTree:
@@ -129,29 +150,26 @@ class Occ3DNuScenesTree:
                 "prev": chain[frame],
                 "next": chain[frame + 2],
             }
-        return {"folder": f"gts/{name}", "infos": infos}
+        return {"folder": f"gts/{name}", "infos": infos, **info_record(scene)}
 
     def finish(self, out: Path, records: Iterable[SceneRecord]) -> Finished:
-        """Write ``annotations.json``, scene by scene: it can be larger than memory."""
+        """Write ``annotations.json`` and the info files, scene by scene: they can be larger than memory."""
         first_held_out = len(self.names) - held_out(len(self.names))
         annotations = {
             "train_split": self.names[:first_held_out],
             "val_split": self.names[first_held_out:],
             "scene_infos": {},
         }
+        infos = InfoFiles(first_held_out, _LISTS, _BY_SCENE, self.cameras)
         with open(out / "annotations.json", "w", encoding="ascii") as file:
             file.write(json.dumps(annotations).removesuffix("}}"))
             for name, record in zip(self.names, records, strict=False):
                 comma = ", " if name != self.names[0] else ""
                 file.write(f"{comma}{json.dumps(name)}: {json.dumps(record['infos'])}")
+                infos.add(name, record)
             file.write("}}\n")
         alone = ("one scene only: the validation split is empty",)
-        return Finished(notes=() if len(self.names) > 1 else alone)
-
-
-def frame_token(scene_id: str, frame: int) -> str:
-    """32 hex digits that name a frame: the same scene gives the same tokens in every export."""
-    return hashlib.sha256(f"{scene_id}/{frame}".encode()).hexdigest()[:32]
+        return Finished(beside=infos.finished(), notes=() if len(self.names) > 1 else alone)
 
 
 def transform_json(rotation: NDArray[np.floating], translation: NDArray[np.floating]) -> dict[str, list[float]]:
@@ -160,26 +178,6 @@ def transform_json(rotation: NDArray[np.floating], translation: NDArray[np.float
         "translation": [float(value) + 0.0 for value in translation],
         "rotation": [float(value) + 0.0 for value in quaternion(rotation)],
     }
-
-
-def quaternion(rotation: NDArray[np.floating]) -> NDArray[np.float64]:
-    """``[3, 3]`` rotation -> unit quaternion ``[4]`` (w, x, y, z) with w >= 0.
-
-    The largest eigenvector of Bar-Itzhack's symmetric matrix: exact for rotations, the nearest one for
-    matrices that are a rotation up to rounding.
-    """
-    (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = np.asarray(rotation, np.float64)
-    matrix = np.array(
-        [
-            [xx + yy + zz, zy - yz, xz - zx, yx - xy],
-            [zy - yz, xx - yy - zz, xy + yx, xz + zx],
-            [xz - zx, xy + yx, yy - xx - zz, yz + zy],
-            [yx - xy, xz + zx, yz + zy, zz - xx - yy],
-        ]
-    )
-    vector = np.linalg.eigh(matrix)[1][:, -1]
-    first = np.argmax(np.abs(vector) > 1e-9)  # of half turns, whose w is 0, the same one of both signs
-    return vector * np.sign(vector[first])
 
 
 TREE = TreeFormat("occ3d-nuscenes", r"gts|annotations\.json", Occ3DNuScenesTree, ("sequences", "cameras"))

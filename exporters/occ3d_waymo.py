@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -178,10 +179,13 @@ def annotated(boxes: list[WaymoBox], pose: NDArray[np.float64], front: Camera) -
     }
 
 
-def in_view(cameras: Any) -> NDArray[np.bool_]:
-    """Bool ``[200, 200, 16]``: voxels whose centre falls into some image, whatever stands in between."""
+@lru_cache(maxsize=1)
+def in_view(cameras: tuple[Camera, ...]) -> NDArray[np.bool_]:
+    """Bool ``[200, 200, 16]``: voxels whose centre falls into some image, whatever stands in between. Not writable."""
     centers = GridSpec(SHAPE, (VOXEL_SIZE,) * 3, LOWER, 10.0).centers()
-    return np.logical_or.reduce([camera.covers(centers) for camera in cameras])
+    covered = np.logical_or.reduce([camera.covers(centers) for camera in cameras])
+    covered.setflags(write=False)
+    return covered
 
 
 def camera_info(camera: Any, pose: NDArray[np.float64]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -16,6 +16,41 @@ def portable_pickle(value: Any) -> bytes:
     plain lines, so the name that both know takes its place. The same value gives the same bytes.
     """
     return pickle.dumps(value, protocol=2).replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n")
+
+
+class PickleStream:
+    """A pickle of lists and dicts that is written value by value: larger than memory where it has to be.
+
+    What is opened is a value where one is due: ``open_dict``, a key by ``value``, then its value, and so on.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._write = file.write
+        self._write(b"\x80\x02")
+
+    def value(self, value: Any) -> None:
+        """Write a whole value: what ``portable_pickle`` has between its head and its stop."""
+        self._write(portable_pickle(value)[2:-1])
+
+    def open_list(self) -> None:
+        """Begin a list."""
+        self._write(b"](")
+
+    def close_list(self) -> None:
+        """End it."""
+        self._write(b"e")
+
+    def open_dict(self) -> None:
+        """Begin a dict."""
+        self._write(b"}(")
+
+    def close_dict(self) -> None:
+        """End it."""
+        self._write(b"u")
+
+    def stop(self) -> None:
+        """End the pickle."""
+        self._write(b".")
 
 
 def object_array(items: list[Any]) -> bytes:

@@ -130,13 +130,15 @@ def _march(
         ux, uy, uz = ux / length, uy / length, uz / length
         vx, vy, vz = ux / size[0], uy / size[1], uz / size[2]
         sx, sy, sz = (start[0] - lower[0]) / size[0], (start[1] - lower[1]) / size[1], (start[2] - lower[2]) / size[2]
-        in_x, out_x = _inside(sx, vx, nx)
-        in_y, out_y = _inside(sy, vy, ny)
-        in_z, out_z = _inside(sz, vz, nz)
-        metres = max(in_x, in_y, in_z, 0.0)
-        if not metres < min(out_x, out_y, out_z) or metres > max_range:
-            continue
-        axis = -1 if metres == 0.0 else 0 if metres == in_x else 1 if metres == in_y else 2
+        metres, axis = 0.0, -1
+        if not (0 < sx < nx and 0 < sy < ny and 0 < sz < nz):  # most rays start inside
+            in_x, out_x = _inside(sx, vx, nx)
+            in_y, out_y = _inside(sy, vy, ny)
+            in_z, out_z = _inside(sz, vz, nz)
+            metres = max(in_x, in_y, in_z, 0.0)
+            if not metres < min(out_x, out_y, out_z):
+                continue
+            axis = -1 if metres == 0.0 else 0 if metres == in_x else 1 if metres == in_y else 2
         x, y, z = _at(sx + vx * metres, nx), _at(sy + vy * metres, ny), _at(sz + vz * metres, nz)
         at = ((x + 1) * (ny + 2) + y + 1) * deep + z + 1
         step_x, step_y, step_z = 1.0 if vx > 0 else -1.0, 1.0 if vy > 0 else -1.0, 1.0 if vz > 0 else -1.0

@@ -6,7 +6,6 @@ says what is chosen where the data set leaves a choice.
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -17,25 +16,20 @@ from PIL import Image
 
 from dyncity.errors import InputError
 from dyncity.grid import GridSpec
-from dyncity.scene import UNKNOWN, OccupancyScene
-from exporters.labels import frames_on_grid
+from dyncity.scene import OccupancyScene
+from exporters.labels import frames_looked_at
 from exporters.motion import moving_tracks
 from exporters.native_tree import Finished, SceneRecord, TreeFormat, TreeOptions, chosen_numbers
-from exporters.semantickitti_ids import OTHER_OBJECT, REMISSION, configuration, raw_table
+from exporters.semantickitti_ids import REMISSION, configuration, raw_table
+from exporters.semantickitti_voxels import LOWER, SHAPE, VOXEL_SIZE, carrier, voxel_files
 from exporters.sensors import HDL_64E, Scan, scan
-from exporters.visibility import seen_over_time
 
 LABELS = "semantickitti"
 # KITTI's frame is the LiDAR's: z counts from the sensor, 1.73 m above the road that ours counts from.
 LIDAR_HEIGHT = HDL_64E.position[2]
-VOXEL_SIZE = 0.2
-LOWER = (0.0, -25.6, -2.0)
-SHAPE = (256, 256, 32)
 
 # Sequences by what they add to a small root: one to train on, the one to validate on, then the others.
 _ROOT = (0, 8, 1, 2, 3, 4, 5, 6, 7, 9, 10)
-# What is carried for each voxel while it is resampled; 0 is invalid.
-_VALID, _IN_SIGHT = np.uint8(1), np.uint8(2)
 # A loader finds masks and scans by replacing these words anywhere in a path.
 _REPLACED = ("label", "velodyne", "voxels")
 
@@ -151,21 +145,18 @@ def write_sequence(scene: OccupancyScene, folder: Path, *, scans: bool = True, i
     moving = moving_tracks(scene)
     grid = kitti_grid(scene.grid.frame_rate)
     turns = [scan(scene, frame, HDL_64E, inset=VOXEL_SIZE / 2, onto=grid) for frame in range(scene.frames)]
-    carrier = _carrier(scene, [turn.seen for turn in turns], raw, moving)
+    carried = carrier(scene, [turn.seen for turn in turns], raw, moving)
     for name in ("voxels", *(("velodyne", "labels") if scans else ()), *(("image_2",) if images else ())):
         (folder / name).mkdir(parents=True)
     content: Counter[int] = Counter()
-    sampled = frames_on_grid(carrier, grid)
-    for frame, (turn, voxels) in enumerate(zip(turns, sampled, strict=True)):
-        labels, flags = voxels["instances"], voxels["mask_lidar"]
-        scanned = voxelise(turn.points)
+    for frame, (turn, (voxels, looked_at)) in enumerate(zip(turns, frames_looked_at(carried, grid), strict=True)):
+        files = voxel_files(voxels["instances"], voxels["mask_lidar"], looked_at, turn.points)
         stem = folder / "voxels" / f"{frame:06d}"
-        stem.with_suffix(".label").write_bytes(labels.astype("<u2", copy=False).data)
-        stem.with_suffix(".bin").write_bytes(pack(scanned))
-        stem.with_suffix(".invalid").write_bytes(pack((flags == 0) & ~scanned))
-        stem.with_suffix(".occluded").write_bytes(pack((flags < _IN_SIGHT) & ~scanned))
-        semantic = _write_scan(scene, frame, turn, raw, moving, folder) if scans else labels[labels > 0]
-        content.update(dict(enumerate(np.bincount(semantic.astype(np.int64)).tolist())))
+        stem.with_suffix(".label").write_bytes(files.label.astype("<u2", copy=False).data)
+        for ending, bits in zip((".bin", ".invalid", ".occluded"), files.bits, strict=True):
+            stem.with_suffix(ending).write_bytes(bits.data)
+        semantic = _write_scan(scene, frame, turn, raw, moving, folder) if scans else files.label[files.label > 0]
+        content.update(dict(enumerate(np.bincount(semantic.reshape(-1)).tolist())))
         if images:
             Image.new("RGB", IMAGE).save(folder / "image_2" / f"{frame:06d}.png")
     (folder / "calib.txt").write_text(calib_text(), encoding="ascii")
@@ -173,49 +164,6 @@ def write_sequence(scene: OccupancyScene, folder: Path, *, scans: bool = True, i
     seconds = (scene.timestamps_us - scene.timestamps_us[0]) / 1e6
     (folder / "times.txt").write_text("".join(f"{s:.6e}\n" for s in seconds), encoding="ascii")
     return content
-
-
-def _carrier(
-    scene: OccupancyScene, seen: Sequence[NDArray[np.bool_]], raw: NDArray[np.uint16], moving: NDArray[np.bool_]
-) -> OccupancyScene:
-    """The scene with what a voxel becomes on disk in place of tracks and masks, to be resampled as they are.
-
-    ``instances`` holds raw ids, ``mask_lidar`` 0 where invalid, ``_VALID`` where not, ``_IN_SIGHT`` where neither
-    invalid nor occluded. All of that is decided on the grid of the scene, which has a quarter of the voxels and less.
-
-    Args:
-        seen: bool ``[x, y, z]`` of each frame, on the scene's grid.
-    """
-    given, tracks = scene.mask_lidar, scene.instances  # the mask: what was observed, where the scene says it
-    merged = seen_over_time(scene, np.stack(seen), moving) if given is None else None
-    labels, flags = np.empty(scene.semantics.shape, np.uint16), np.empty(scene.semantics.shape, np.uint8)
-    for frame, semantics in enumerate(scene.semantics):
-        labels[frame] = raw[0].take(semantics)
-        if tracks is not None:
-            moves = moving.take(tracks[frame])
-            labels[frame, moves] = raw[1].take(semantics[moves])
-        unknown = semantics == UNKNOWN
-        if merged is not None:
-            valid = merged[frame] & ~unknown
-        elif given is not None:  # observed and without a class: what the benchmark ignores
-            valid = given[frame] != 0
-            labels[frame, unknown & valid] = OTHER_OBJECT
-        flags[frame] = valid * _VALID + (valid & seen[frame]) * (_IN_SIGHT - _VALID)
-    return dataclasses.replace(scene, boxes=None, instances=labels, mask_lidar=flags, mask_camera=None)
-
-
-def voxelise(points: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Points ``[n, 3]`` in the LiDAR frame -> bool ``[256, 256, 32]``, as the data set's input scans."""
-    occupied = np.zeros(SHAPE, np.bool_)
-    index, inside = GridSpec(SHAPE, (VOXEL_SIZE,) * 3, LOWER, 10.0).index(points)
-    x, y, z = index[inside].T
-    occupied[x, y, z] = True
-    return occupied
-
-
-def pack(mask: NDArray[np.bool_]) -> bytes:
-    """One bit a voxel, C order x, y, z, most significant bit first."""
-    return np.packbits(mask.reshape(-1)).tobytes()
 
 
 def color_camera() -> NDArray[np.float64]:
@@ -253,17 +201,19 @@ def _write_scan(
     raw: NDArray[np.uint16],
     moving: NDArray[np.bool_],
     folder: Path,
-) -> NDArray[np.uint32]:
+) -> NDArray[np.uint16]:
     """``velodyne/NNNNNN.bin`` (x, y, z, remission), ``labels/NNNNNN.label`` (instance, semantic); the latter."""
-    x, y, z = turn.voxel.T
-    instance = np.zeros(len(x), np.uint32)
-    if scene.instances is not None:
-        instance = scene.instances[frame, x, y, z].astype(np.uint32)
-    semantic = raw[moving[instance].astype(np.int64), scene.semantics[frame, x, y, z]].astype(np.uint32)
-    points = np.c_[turn.points, REMISSION[semantic]]
+    points, tracks = turn.points, scene.instances
+    semantic, instance = scene.semantics[frame][tuple(turn.voxel.T)], np.zeros(len(points), np.uint16)
+    if tracks is not None:
+        instance = tracks[frame][tuple(turn.voxel.T)]
+    semantic = raw[moving[instance].view(np.uint8), semantic]
+    rows, labels = np.empty((len(points), 4), "<f4"), np.empty((len(points), 2), "<u2")
+    rows[:, :3], rows[:, 3] = points, REMISSION[semantic]
+    labels[:, 0], labels[:, 1] = semantic, instance
     name = f"{frame:06d}"
-    (folder / "velodyne" / f"{name}.bin").write_bytes(points.astype("<f4").tobytes())
-    (folder / "labels" / f"{name}.label").write_bytes((semantic | instance << 16).astype("<u4").tobytes())
+    (folder / "velodyne" / f"{name}.bin").write_bytes(rows.data)
+    (folder / "labels" / f"{name}.label").write_bytes(labels.data)
     return semantic
 
 

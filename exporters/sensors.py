@@ -11,6 +11,7 @@ import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -121,12 +122,13 @@ def scan(
     if lidar.turn_seconds > 0:
         origin, directions = _on_the_way(scene, frame, lidar, directions)
     hits = cast_scene(scene, frame, pose, origin, directions, lidar.min_range, lidar.max_range, device)
-    lower, size = np.array(scene.grid.origin), np.array(scene.grid.voxel_size)
+    lower, size = np.array(scene.grid.origin, np.float64), np.array(scene.grid.voxel_size, np.float64)
     points, voxel = hits.points, hits.voxel
     _move_in(points, hits.inward, voxel, lower, size, np.minimum(inset, size / 2))
     points = (points - pose[:3, 3]) @ pose[:3, :3]
     if onto is not None:
-        points = _settled(points, voxel, pose, scene.grid, onto)
+        other = np.array(onto.origin, np.float64), np.array(onto.voxel_size, np.float64)
+        _settle(points, voxel, pose, (lower, size, np.array(scene.grid.shape)), other)
     points -= lidar.position
     if lidar.drop_out > 0:
         key = int.from_bytes(hashlib.sha256(scene.scene_id.encode()).digest()[:7], "little")
@@ -155,36 +157,69 @@ def _move_in(
             points[n, a] = min(max(moved, least + 1e-3 * size[a]), least + (1 - 1e-3) * size[a])
 
 
-def _settled(
-    points: NDArray[np.float64], voxel: NDArray[np.int64], pose: NDArray[np.float64], grid: GridSpec, onto: GridSpec
-) -> NDArray[np.float64]:
-    """Points ``[n, 3]`` in the ego frame, each in a voxel of ``onto`` whose centre lies in the voxel of ``grid`` hit.
+@numba.njit(error_model="numpy")
+def _holds(
+    cell: NDArray[np.float64],
+    lower: NDArray[np.float64],
+    step: NDArray[np.float64],
+    pose: NDArray[np.float64],
+    grid: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]],
+    voxel: NDArray[np.int64],
+) -> bool:
+    """Whether the centre of a cell of the other grid (``lower``, ``step``) lies in a voxel of ``grid``."""
+    origin, size, shape = grid
+    x, y, z = (
+        lower[0] + (cell[0] + 0.5) * step[0],
+        lower[1] + (cell[1] + 0.5) * step[1],
+        lower[2] + (cell[2] + 0.5) * step[2],
+    )
+    for a in range(3):
+        place = pose[a, 0] * x + pose[a, 1] * y + pose[a, 2] * z + pose[a, 3]
+        at = np.floor((place - origin[a]) / size[a])
+        if at != voxel[a] or at < 0 or at >= shape[a]:
+            return False
+    return True
+
+
+@compiled
+def _settle(
+    points: NDArray[np.float64],
+    voxel: NDArray[np.int64],
+    pose: NDArray[np.float64],
+    grid: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]],
+    onto: tuple[NDArray[np.float64], NDArray[np.float64]],
+) -> None:
+    """Move points ``[n, 3]`` in the ego frame into voxels of ``onto`` whose centre lies in the voxel hit, in place.
 
     The centre decides what a resampled voxel is, and a point near the side of its own may lie in one that is its
     neighbour. It moves to the nearest neighbour that is not; where none is, it stays.
 
     Args:
-        pose: from the ego frame to that of ``grid``.
+        voxel: ``[n, 3]`` hit, of ``grid``.
+        pose: ``[4, 4]`` from the ego frame to that of ``grid``.
+        grid: lower corner and voxel of the scene's grid, metres, and its shape.
+        onto: lower corner and voxel of the other one.
     """
-    lower, step = np.array(onto.origin), np.array(onto.voxel_size)
-
-    def is_hit(cells: NDArray[np.float64], hit: NDArray[np.int64]) -> NDArray[np.bool_]:
-        centres = (lower + (cells + 0.5) * step) @ pose[:3, :3].T + pose[:3, 3]
-        index, inside = grid.index(centres)
-        same: NDArray[np.bool_] = inside & (index == hit).all(axis=1)
-        return same
-
-    cells = np.floor((points - lower) / step)
-    off = np.flatnonzero(~is_hit(cells, voxel))
-    settled, nearest = points.copy(), np.full(len(off), np.inf)
-    for offset in np.ndindex(3, 3, 3):
-        beside = cells[off] + offset - 1.0
-        least = lower + beside * step
-        moved = np.clip(points[off], least + _OFF_THE_SIDE, least + step - _OFF_THE_SIDE)
-        way = np.linalg.norm(moved - points[off], axis=1)
-        better = is_hit(beside, voxel[off]) & (way < nearest)
-        settled[off[better]], nearest[better] = moved[better], way[better]
-    return settled
+    lower, step = onto
+    cell, best, moved = np.empty(3), np.empty(3), np.empty(3)
+    for n in range(len(points)):
+        for a in range(3):
+            cell[a] = np.floor((points[n, a] - lower[a]) / step[a])
+        if _holds(cell, lower, step, pose, grid, voxel[n]):
+            continue
+        nearest = np.inf
+        for offset in range(27):
+            beside = (cell[0] + offset // 9 - 1, cell[1] + offset // 3 % 3 - 1, cell[2] + offset % 3 - 1)
+            for a in range(3):
+                least = lower[a] + beside[a] * step[a]
+                moved[a] = min(max(points[n, a], least + _OFF_THE_SIDE), least + step[a] - _OFF_THE_SIDE)
+            x, y, z = moved[0] - points[n, 0], moved[1] - points[n, 1], moved[2] - points[n, 2]
+            way = np.sqrt(x * x + y * y + z * z)
+            if way < nearest and _holds(beside, lower, step, pose, grid, voxel[n]):
+                nearest = way
+                best[:] = moved
+        if nearest < np.inf:
+            points[n] = best
 
 
 def _on_the_way(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, fields
@@ -165,8 +166,13 @@ def _finish(partial: PartialTree, tree: NativeTree, plan: dict[str, Any], scenes
         (partial.tree / folder).mkdir(parents=True, exist_ok=True)
     shared = partial.move_in(scratch)
     beside = partial.scratch("beside")
-    for ending, text in end.beside.items():
-        (beside / ending).write_text(text, encoding="ascii")
+    for ending, content in end.beside.items():
+        with open(beside / ending, "xb") as file:
+            if isinstance(content, str):
+                file.write(content.encode("ascii"))
+            else:
+                shutil.copyfileobj(content, file)
+                content.close()
     totals = {"count": scenes, "frames": 0, "bytes": sum(size for size, _ in shared.values())}
     for entry in partial.entries(scenes):
         totals["frames"] += entry["frames"]

@@ -20,7 +20,7 @@ def export(
     kind: Annotated[str, typer.Option("--format", metavar="NAME", help=f"One of {', '.join(FORMATS)}.")],
     sequences: Annotated[str | None, typer.Option(metavar="N,N", help="Numbers of the scenes in the tree.")] = None,
     scans: Annotated[bool, typer.Option("--scans/--no-scans", help="Write simulated LiDAR scans.")] = True,
-    images: Annotated[bool, typer.Option("--images", help="semantickitti: write black image_2 placeholders.")] = False,
+    images: Annotated[bool, typer.Option("--images", help="KITTI's trees: write black image_2 placeholders.")] = False,
     cameras: Annotated[Path | None, typer.Option(metavar="FILE", help="JSON of a camera rig for the masks.")] = None,
     workers: Annotated[
         int | None, typer.Option(metavar="N", min=0, help="Processes that write; by default by the cores.")

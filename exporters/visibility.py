@@ -29,7 +29,7 @@ def seen_over_time(
         moving: of ``moving_tracks``, if at hand.
     """
     seen, poses = np.ascontiguousarray(seen), scene.grid_poses()
-    merged = np.empty(seen.shape, np.bool_)
+    merged, wanted = np.empty(seen.shape, np.bool_), np.empty(scene.grid.shape, np.bool_)
     sources = np.unique(np.linspace(0, scene.frames - 1, min(scene.frames, _MOST_POSES)).round().astype(int))
     to_source, centers = np.linalg.inv(poses[sources]), [scene.grid.axis(axis) for axis in range(3)]
     keys: NDArray[np.integer]
@@ -38,16 +38,38 @@ def seen_over_time(
     else:
         moving, keys = moving_tracks(scene) if moving is None else moving, scene.instances
     for frame in range(scene.frames):
-        known = scene.semantics[frame] != UNKNOWN
-        np.logical_and(seen[frame], known, out=merged[frame])
-        wanted = known & ~moving.take(keys[frame])
+        flat = (np.ascontiguousarray(array[frame]).reshape(-1) for array in (scene.semantics, keys, seen))
+        _begin(*flat, moving, merged[frame].reshape(-1), wanted.reshape(-1))
         for source, world_to_source in zip(sources.tolist(), to_source, strict=True):
             if source != frame:
                 rows, shares = _index_parts(scene.grid, world_to_source @ poses[frame], centers[2])
-                _look_up(
-                    np.ascontiguousarray(seen[source]), rows, shares, centers[0], centers[1], wanted, merged[frame]
-                )
+                arrays = (seen[source], wanted, merged[frame])
+                if _is_level(rows, shares) and scene.grid.shape[2] % 8 == 0:
+                    words = (array.view(np.uint64) for array in arrays)
+                    _look_up_columns(*words, rows, shares[:, 0].copy(), centers[0], centers[1])
+                else:
+                    _look_up(*arrays, rows, shares, centers[0], centers[1])
     return merged
+
+
+@compiled
+def _begin(
+    semantics: NDArray[np.uint8],
+    keys: NDArray[np.integer],
+    seen: NDArray[np.bool_],
+    moving: NDArray[np.bool_],
+    merged: NDArray[np.bool_],
+    wanted: NDArray[np.bool_],
+) -> None:
+    """Fill ``merged`` with what one frame saw itself, ``wanted`` with what others may add to it; all ``[n]``.
+
+    Args:
+        keys: what ``moving`` is looked up by, of each voxel.
+    """
+    for n in range(len(semantics)):
+        known = semantics[n] != UNKNOWN
+        merged[n] = seen[n] and known
+        wanted[n] = known and not moving[keys[n]]
 
 
 def _index_parts(
@@ -62,15 +84,42 @@ def _index_parts(
     return rows[:, :2].copy(), rows[:, 2:3] * z + (rows[:, 3:] - (origin / size)[:, None])
 
 
+def _is_level(rows: NDArray[np.float64], shares: NDArray[np.float64]) -> bool:
+    """Whether whole columns fall into whole columns: between upright poses of one height."""
+    same = np.array_equal(np.floor(shares[2]), np.arange(shares.shape[1]))
+    return bool(same and not rows[2].any() and (shares[:2] == shares[:2, :1]).all())
+
+
 @compiled
-def _look_up(
-    seen: NDArray[np.bool_],
+def _look_up_columns(
+    seen: NDArray[np.uint64],
+    wanted: NDArray[np.uint64],
+    merged: NDArray[np.uint64],
     rows: NDArray[np.float64],
     shares: NDArray[np.float64],
     x: NDArray[np.float64],
     y: NDArray[np.float64],
+) -> None:
+    """``_look_up`` where ``_is_level``, eight voxels a word: ``[x, y, z / 8]``, and ``shares`` ``[3]``."""
+    nx, ny, nz = seen.shape
+    for i in range(nx):
+        for j in range(ny):
+            u = int(np.floor(rows[0, 0] * x[i] + rows[0, 1] * y[j] + shares[0]))
+            v = int(np.floor(rows[1, 0] * x[i] + rows[1, 1] * y[j] + shares[1]))
+            if 0 <= u < nx and 0 <= v < ny:
+                for k in range(nz):
+                    merged[i, j, k] |= wanted[i, j, k] & seen[u, v, k]
+
+
+@compiled
+def _look_up(
+    seen: NDArray[np.bool_],
     wanted: NDArray[np.bool_],
     merged: NDArray[np.bool_],
+    rows: NDArray[np.float64],
+    shares: NDArray[np.float64],
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
 ) -> None:
     """Add to ``merged`` those ``wanted`` voxels whose centres fall into ``seen`` ones; all bool ``[x, y, z]``.
 

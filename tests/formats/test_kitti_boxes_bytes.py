@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from street_scene import street
 from written_tree import write_tree
 
@@ -84,3 +85,11 @@ def test_boxes_behind_the_camera_are_listed_without_an_image_box(tmp_path):
     behind = [line.split() for line in lines if float(line.split()[13]) < 0]
     assert len(behind) >= 1
     assert all(words[4:8] == ["-1.0000"] * 4 for words in behind)
+
+
+def test_placeholder_images_have_the_size_that_openpcdet_asks_for(tmp_path):
+    """KittiDataset.get_image_shape of OpenPCDet: every frame listed needs its image_2."""
+    write_tree(KittiBoxesTree, tmp_path, street(), options=TreeOptions(scans=False, images=True))
+    for name in (tmp_path / "ImageSets/trainval.txt").read_text().split():
+        assert Image.open(tmp_path / f"training/image_2/{name}.png").size == (1241, 376)
+        assert (tmp_path / f"training/calib/{name}.txt").is_file()
