@@ -138,7 +138,9 @@ class SamplingConfig:
             are taken so many times. 0 rounds: it is told throughout.
         micro_batch: scenes drawn together.
         smallest_vehicle: length, width, height, metres; pieces of vehicles that are less than that in one of the three
-            are taken out of what is decoded. Zeros keep them.
+            are taken out of what is decoded, and so are lumps of several. Zeros keep them.
+        smallest_piece: voxels; smaller pieces of buildings, fences, vegetation and ground are taken out of a clip
+            fixed to the world. 0 keeps them.
         precision: "bfloat16" runs matrix products in half precision.
         attention: backend of the DiT, ``dyncity.models.attention``; "auto" is the fastest that is exact here.
     """
@@ -157,6 +159,7 @@ class SamplingConfig:
     join_interval: tuple[float, float] = (0.0, 1.0)
     micro_batch: int = 1
     smallest_vehicle: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    smallest_piece: int = 0
     precision: Literal["float32", "bfloat16"] = "float32"
     attention: Literal["auto", "sdpa", "flash_attn", "fa4"] = "auto"
 

@@ -39,7 +39,7 @@ def tiny() -> Config:
             patch=4,
             objective="flow",
             predicts="data",
-            time_mean=0.5,
+            time_mean=1.3,
             path_plane=True,
             layout_plane=True,
             given=True,
@@ -51,11 +51,11 @@ def tiny() -> Config:
         sampling=SamplingConfig(
             sampler="euler",
             steps=9,
-            time_shift=2.0,
-            cfg_scale=2.5,
+            time_shift=3.0,
+            cfg_scale=1.5,
             cfg_scale_layout=4.0,
             cfg_interval=(0.4, 1.0),
-            coarse_scale=2.0,
+            coarse_scale=1.0,
             skip_scale=1.0,
             skip_block=3,
             skip_interval=(0.5, 1.0),
@@ -63,6 +63,7 @@ def tiny() -> Config:
             join_interval=(0.3, 0.85),
             micro_batch=8,
             smallest_vehicle=(3.9, 1.5, 1.2),
+            smallest_piece=8,
         ),
         train_vae=TrainConfig(
             steps=4000, batch=2, lr=2e-3, ema=0.998, decoded_frames=2, eval_every=1000, checkpoint_every=500

@@ -36,7 +36,9 @@ from dyncity.trajectories import draw_grid_yaw, draw_trajectory
 from generators.ego_space import clear_of_movers
 from generators.fragments import without_fragments
 from generators.laid_out import without_strangers
+from generators.lasting_vehicles import lasting_vehicles
 from generators.one_kind import one_kind
+from generators.specks import without_specks
 from generators.standing_movers import standing_movers
 from generators.standing_still import standing_still, with_given
 
@@ -76,6 +78,8 @@ def check_sampling(sampling: SamplingConfig, objective: str) -> SamplingConfig:
     if not all(0.0 <= metres <= 100.0 for metres in sampling.smallest_vehicle):
         sizes = f"found {list(sampling.smallest_vehicle)}"
         raise InputError("sampling.smallest_vehicle", sizes, "give length, width and height, 0 to 100 metres")
+    if not 0 <= sampling.smallest_piece <= 1000:
+        raise InputError("sampling.smallest_piece", f"found {sampling.smallest_piece}", "give 0 to 1000 voxels")
     return sampling
 
 
@@ -130,6 +134,7 @@ class LatentDiffusion:
             ),
             "joining": f"{self.sampling.join_rounds} in {' to '.join(map(str, self.sampling.join_interval))}",
             "smallest_vehicle": " x ".join(map(str, self.sampling.smallest_vehicle)),
+            "smallest_piece": self.sampling.smallest_piece,
             "sampler": f"{self.config.dit.objective}, {self.sampling.sampler}",
             "attention": self.dit.backend,
             # Vector instructions of another length add up in another order.
@@ -265,15 +270,18 @@ class LatentDiffusion:
         return [self._mended(volume, c, way) for volume, c, way in zip(volumes, conditions, ways, strict=True)]
 
     def _mended(self, volume: NDArray[np.uint8], asked: Conditions, route: Route) -> NDArray[np.uint8]:
-        """A decoded volume with given voxels, vehicles whole and of one class each, without strangers to the layout;
-        what stands does not flicker, and nobody is in the space of the ego.
+        """A decoded volume with given voxels, vehicles whole, of one class each and lasting, without strangers to the
+        layout; what stands does not flicker and has no specks, and nobody is in the space of the ego.
         """
         grid, labels = self.config.clip_grid, self.config.taxonomy
         whole = with_given(volume, asked.given)
         if self.anchor is not None:
             whole = standing_movers(whole, grid, labels)
         whole = without_fragments(whole, grid, labels, self.sampling.smallest_vehicle)
-        whole = without_strangers(one_kind(whole, grid, labels), asked.layout, labels)
+        whole = one_kind(whole, grid, labels)
+        if self.anchor is not None:
+            whole = lasting_vehicles(whole, grid, labels)
+        whole = without_strangers(whole, asked.layout, labels)
         if self.anchor is None:
             return with_given(whole, asked.given)
         if asked.trajectory is not None:
@@ -281,7 +289,8 @@ class LatentDiffusion:
             drive = np.concatenate([before, asked.trajectory, after])
             path = path_on_grid(drive, len(before) + self.anchor, asked.grid_yaw)
             whole = clear_of_movers(whole, path, len(before), grid, labels)
-        return standing_still(whole, labels, asked.given)
+        still = standing_still(whole, labels, asked.given)
+        return with_given(without_specks(still, labels, self.sampling.smallest_piece), asked.given)
 
     def _denoiser(self, encoded: ConditionBatch, conditions: list[Conditions]) -> Denoiser:
         """The DiT under guidance; scenes with a layout obey more by more of it, and without weaker selves."""

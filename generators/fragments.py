@@ -1,4 +1,4 @@
-"""Fragments of vehicles, taken out of decoded volumes: pieces too small to be one, and threads that join several."""
+"""Fragments of vehicles, taken out of decoded volumes: pieces too small to be one, threads that join several, lumps."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from dyncity.taxonomy import taxonomy
 def without_fragments(
     volume: NDArray[np.uint8], grid: GridSpec, labels: str, smallest: tuple[float, float, float]
 ) -> NDArray[np.uint8]:
-    """A volume in which pieces of vehicles that the smallest vehicle does not fit into are free.
+    """A volume in which pieces of vehicles that the smallest vehicle does not fit into are free, and so are lumps.
 
     A piece that is no vehicle for its size or its gaps (``dyncity.metrics.vehicles``) is several vehicles that touch,
-    or one with ragged sides: what of it is narrower than the smallest vehicle, seen from above, goes first.
+    or one with ragged sides: what of it is narrower than the smallest vehicle, seen from above, goes first. A lump
+    that is left so, of which nobody could tell the vehicles, goes whole.
 
     What touches the side of the grid or unknown voxels may go on there, so it stays. Components are those of
     ``dyncity.metrics.vehicles``: joined by faces, edges or corners, in one frame.
@@ -60,7 +61,7 @@ def _vehicles(
         return [part]
     wide = part[_wide_columns(part, [ceil(smallest[1] / edge) for edge in edges[:2]])]
     if len(wide) == len(part):
-        return [part]
+        return []
     corner = part.min(axis=0)
     mask = np.zeros(np.ptp(part, axis=0) + 1, bool)
     mask[tuple((wide - corner).T)] = True
