@@ -120,8 +120,6 @@ def generate(
 
     prices = Prices(price_per_gpu_hour, price_per_cpu_hour, scenes_per_second)
     if generator == "diffusion":
-        if layout is not None and chunks != 1:
-            raise InputError("--layout", "was given beside --chunks", "ask for a layout of one clip, or for chunks")
         not_for(generator, {"--frame": frame != "ego"})
         sampling = {"sampler": sampler, "steps": steps, "cfg_scale": cfg_scale, "micro_batch": micro_batch}
         sampling["cfg_scale_layout"] = None if cfg_scale is None else 0.0  # what is asked for holds for all scenes
@@ -159,7 +157,7 @@ def generate(
             "trajectory": None
             if trajectory is None
             else read_trajectory(trajectory, source.config.clip.frames, source.config.grid.frame_rate, num_scenes),
-            "layout": read_layout(layout, source.config) if layout else None,
+            "layout": read_layout(layout, source.config, longer=chunks != 1) if layout else None,
         },
         execution=_execution(workers, gpus_per_worker, address, resume=resume, overwrite=overwrite),
         dry_run=dry_run,

@@ -151,11 +151,20 @@ def moved_grid(
     return np.stack([frame_on(frame, grid, grid, target_to_source) for frame in semantics])
 
 
+def columns_in(
+    grid: GridSpec, window: GridSpec, grid_to_window: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Where columns of ``grid`` lie in ``window``, from above: int ``[x, y, 2]``, and bool ``[x, y]`` inside."""
+    x, y = np.meshgrid(grid.axis(0), grid.axis(1), indexing="ij")
+    points = np.stack([x, y, np.zeros_like(x)], axis=-1) @ grid_to_window[:3, :3].T + grid_to_window[:3, 3]
+    points[..., 2] = (window.origin[2] + window.upper[2]) / 2
+    index, inside = window.index(points)
+    return index[..., :2], inside
+
+
 def covered(grid: GridSpec, window: GridSpec, grid_to_window: NDArray[np.float64]) -> NDArray[np.bool_]:
     """bool ``[x, y]``: columns of ``grid`` whose centres lie in ``window``."""
-    x, y = np.meshgrid(grid.axis(0), grid.axis(1), indexing="ij")
-    centers = np.stack([x, y, np.full_like(x, (window.origin[2] + window.upper[2]) / 2)], axis=-1)
-    return window.index(centers @ grid_to_window[:3, :3].T + grid_to_window[:3, 3])[1]
+    return columns_in(grid, window, grid_to_window)[1]
 
 
 def frame_on(

@@ -57,6 +57,8 @@ class Layout:
         anchor: the frame whose ego pose places ``grid``, or None: each frame's own (where ``grid`` is given).
         agents: whom the maps were drawn from, where they were. Shards do not keep them.
         grid_yaw: how that grid is turned, where it is known (``Conditions.grid_yaw``, which shards keep in its place).
+        reach: bool ``[x, y]``, the columns of which it says anything, where a clip lies in part beyond the layout of a
+            long scene; None: all. Shards have whole layouts.
     """
 
     maps: NDArray[np.bool_]
@@ -65,6 +67,7 @@ class Layout:
     anchor: int | None = None
     agents: tuple[Agent, ...] = ()
     grid_yaw: float | None = None
+    reach: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         count = len(LAYOUT_CLASSES)

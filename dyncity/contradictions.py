@@ -55,7 +55,7 @@ def contradictions(asked: Conditions, grid: GridSpec, labels: str, anchor: int |
 
     Args:
         asked: the conditions in full; a path is checked where there is a trajectory.
-        grid: of ``asked.layout`` and ``asked.given``.
+        grid: of ``asked.given``, and of a layout that does not say its own.
         labels: the label space of ``asked.given``.
         anchor: the frame whose ego pose places the grid, or None: each frame's own.
     """
@@ -64,7 +64,7 @@ def contradictions(asked: Conditions, grid: GridSpec, labels: str, anchor: int |
     path = [] if asked.trajectory is None else path_on_grid(asked.trajectory, anchor, asked.grid_yaw)
     found: list[Found] = []
     if asked.layout is not None:
-        found += _path_in_layout(path, asked.layout, grid)
+        found += _path_in_layout(path, asked.layout, asked.layout.grid or grid)
         found += _path_in_agents(path, asked.layout.agents)
         found += _agents_in_agents(asked.layout.agents, asked.layout.maps.shape[1])  # the same in every scene
     if asked.given is not None:

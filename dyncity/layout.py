@@ -8,6 +8,7 @@ import numpy as np
 from einops import rearrange, reduce
 from numpy.typing import NDArray
 
+from dyncity.anchoring import columns_in
 from dyncity.conditions import LAYOUT_CLASSES, Layout
 from dyncity.grid import GridSpec
 from dyncity.taxonomy import taxonomy
@@ -40,6 +41,25 @@ def layout_of(semantics: NDArray[np.uint8], labels: str) -> Layout:
     """The layout of a clip ``[t, x, y, z]``: each class wherever a column has a voxel of it."""
     tables = members(labels)
     return Layout(np.stack([table[semantics].any(axis=-1) for table in tables]), np.asarray(tables.any(axis=1)))
+
+
+def layout_on(layout: Layout, grid: GridSpec, grid_to_layout: NDArray[np.float64], frames: slice) -> Layout | None:
+    """Some frames of a layout on another grid; None where it says nothing there.
+
+    Beyond its columns a layout says nothing, but one of agents, which says that there are no others.
+
+    Args:
+        layout: with the grid that its maps lie on.
+        grid: whose columns.
+        grid_to_layout: ``[4, 4]`` from ``grid`` to that of the layout.
+        frames: which of its frames.
+    """
+    assert layout.grid is not None
+    index, inside = columns_in(grid, layout.grid, grid_to_layout)
+    maps = layout.maps[:, frames][:, :, index[..., 0], index[..., 1]] & inside
+    if layout.agents or inside.all():
+        return Layout(maps, layout.given)
+    return Layout(maps, layout.given, reach=inside) if inside.any() else None
 
 
 def covered_columns(grid: GridSpec, size: tuple[float, float], at: tuple[float, float, float]) -> NDArray[np.bool_]:
@@ -80,12 +100,22 @@ def layout_cells(maps: NDArray[np.bool_], factors: tuple[int, int]) -> NDArray[n
     return np.concatenate([shares, columns.astype(np.float32)])
 
 
-def encode_layout(cells: NDArray[np.float32], given: NDArray[np.bool_]) -> NDArray[np.float32]:
+def encode_layout(
+    cells: NDArray[np.float32], given: NDArray[np.bool_], reach: NDArray[np.bool_] | None = None
+) -> NDArray[np.float32]:
     """``layout_cells`` and which classes are given ``[6]`` -> ``[layout_channels, x', y']``, zero where nothing is.
 
     The last six channels say which classes are given, so that an empty map is told from none.
+
+    Args:
+        cells, given: as above.
+        reach: bool ``[x, y]`` of whole cells: the columns of which the layout says anything; None: all.
     """
     each = (len(cells) - MOVING) // (len(LAYOUT_CLASSES) - MOVING)
     channel_given = np.concatenate([given[:MOVING], np.repeat(given[MOVING:], each)])
     flags = np.broadcast_to(given[:, None, None], (len(given), *cells.shape[1:]))
-    return np.concatenate([cells * channel_given[:, None, None], flags]).astype(np.float32)
+    encoded = np.concatenate([cells * channel_given[:, None, None], flags]).astype(np.float32)
+    if reach is None:
+        return encoded
+    fx, fy = (n // m for n, m in zip(reach.shape, cells.shape[1:], strict=True))
+    return encoded * reduce(reach, "(x fx) (y fy) -> x y", "min", fx=fx, fy=fy)

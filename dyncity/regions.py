@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +46,13 @@ class Region:
         prisms: their union; everywhere where there is none.
         classes: only voxels of these classes; all where empty.
         frames: (first, end) of the frames; all where None.
+        where: the file that it was read from, for messages.
     """
 
     prisms: tuple[Prism, ...] = ()
     classes: tuple[str, ...] = ()
     frames: tuple[int, int] | None = None
+    where: str = field(default="region", repr=False, compare=False)  # its bytes do not depend on it
 
     def to_json(self) -> str:
         """The region as ``read_region`` reads it, boxes as polygons; beyond 4 KiB its digest: it goes with scenes."""
@@ -68,18 +70,26 @@ class Region:
         Raises:
             InputError: a class that the label space of the scene has not, or frames that the scene has not.
         """
-        space = taxonomy(scene.taxonomy)
+        classes = taxonomy(scene.taxonomy).classes
         for name in self.classes:
-            if name not in space.classes:
-                raise InputError("region, classes", f"found {name!r}", f"use some of {', '.join(space.classes)}")
+            if name not in classes:
+                raise InputError(f"{self.where}, classes", f"found {name!r}", f"use some of {', '.join(classes)}")
         first, end = self.frames or (0, scene.frames)
         if not 0 <= first < end <= scene.frames:
-            raise InputError("region, frames", f"found {[first, end]}", f"give two numbers from 0 to {scene.frames}")
-        mask = np.zeros(scene.semantics.shape, bool)
-        for t, pose in list(enumerate(scene.grid_poses()))[first:end]:
-            mask[t] = self._inside(scene, pose)
+            fix = f"give two numbers from 0 to {scene.frames}, the frames of scene {scene.scene_id}"
+            raise InputError(f"{self.where}, frames", f"found {[first, end]}", fix)
+        return self.mask_of_part(scene, 0)
+
+    def mask_of_part(self, part: OccupancyScene, start: int) -> NDArray[np.bool_]:
+        """The same of a part of a scene, which begins with its frame ``start`` and keeps its world."""
+        space = taxonomy(part.taxonomy)
+        first, end = self.frames or (start, start + part.frames)
+        mask = np.zeros(part.semantics.shape, bool)
+        for t, pose in enumerate(part.grid_poses()):
+            if first <= start + t < end:
+                mask[t] = self._inside(part, pose)
         if self.classes:
-            mask &= np.isin(scene.semantics, [space.id(name) for name in self.classes])
+            mask &= np.isin(part.semantics, [space.id(name) for name in self.classes])
         return mask
 
     def _inside(self, scene: OccupancyScene, pose: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -117,7 +127,7 @@ def read_region(path: Path) -> Region:
         raise InputError(
             path, f"frames is {frames}", "give two whole numbers, the first frame and the one after the last"
         )
-    return Region(tuple(prisms), tuple(classes), None if frames is None else (frames[0], frames[1]))
+    return Region(tuple(prisms), tuple(classes), None if frames is None else (frames[0], frames[1]), str(path))
 
 
 def _list(path: Path, key: str, values: dict[str, Any]) -> list[Any]:

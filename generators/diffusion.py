@@ -308,7 +308,9 @@ class LatentDiffusion:
             factors, shape = self.config.vae.downsample[1:3], self.config.latent_shape[1:3]
             nothing = np.zeros((layout_channels(self.config.clip.frames, factors), *shape), np.float32)
             encoded = [
-                nothing if c.layout is None else encode_layout(layout_cells(c.layout.maps, factors), c.layout.given)
+                nothing
+                if c.layout is None
+                else encode_layout(layout_cells(c.layout.maps, factors), c.layout.given, c.layout.reach)
                 for c in conditions
             ]
             maps["layout_plane"] = torch.from_numpy(np.stack(encoded)).to(self.device)

@@ -29,7 +29,8 @@ def without_strangers(volume: NDArray[np.uint8], layout: Layout | None, labels: 
     for number in range(MOVING, len(tables)):
         if not layout.given[number]:
             continue
-        padded = np.pad(layout.maps[number], ((0, 0), (1, 1), (1, 1)))
+        allowed = layout.maps[number] if layout.reach is None else layout.maps[number] | ~layout.reach
+        padded = np.pad(allowed, ((0, 0), (1, 1), (1, 1)))
         near = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))
         for frame, voxels, asked in zip(result, volume, np.asarray(near.any(axis=(-2, -1))), strict=True):
             for part in components(tables[number][voxels]):

@@ -2,7 +2,8 @@
 
 A chunk shares its first half with the last half of the one before (paper section 4.2, "long sequences"), and is given
 those frames. In planes fixed to the world the city is known geometry as well: made before (``generators.city_ahead``),
-it is given to every chunk, on the grid of the chunk. Both are kept voxel for voxel; the DiT adds what moves.
+it is given to every chunk, on the grid of the chunk. Both are kept voxel for voxel; the DiT adds what moves. A layout
+is one of the whole scene, of which each clip is asked for what lies on its grid in its frames.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from dyncity.anchoring import along, frame_on, moved_grid
 from dyncity.conditions import (
     TURN_YAW,
     Conditions,
+    Layout,
     command_from_trajectory,
     grid_yaw_from,
     poses_from_trajectory,
@@ -25,9 +27,11 @@ from dyncity.conditions import (
     yaw_between,
 )
 from dyncity.config import Config, SamplingConfig
+from dyncity.contradictions import contradictions
 from dyncity.datasets.layout import MAX_SCENE_BYTES
 from dyncity.drivable import check_drivable
 from dyncity.errors import InputError
+from dyncity.layout import layout_on
 from dyncity.models.conditioning import Route
 from dyncity.movers import parked
 from dyncity.object_storage import ObjectPath
@@ -66,6 +70,7 @@ class LongScenes:
 
     name = "diffusion"
     sampled = True
+    gives_voxels = False
 
     def __init__(self, diffusion: LatentDiffusion, chunks: int) -> None:
         config = diffusion.config
@@ -79,18 +84,22 @@ class LongScenes:
         self.diffusion, self.chunks, self.micro_batch = diffusion, chunks, diffusion.micro_batch
         self.shared = config.clip.frames // 2
         self.config = lengthened(config, chunks)
+        self.anchor = self.config.clip.frames // 2  # the frame whose ego pose places layouts
 
     def fingerprint(self) -> dict[str, str | int | float]:
         """What decides the bytes besides the specs."""
         return {**self.diffusion.fingerprint(), "chunks": self.chunks}
 
     def conditions(self, spec: SceneSpec) -> Conditions:
-        """The trajectory of the whole drive and what it begins with.
+        """The trajectory of the whole drive, what it begins with, and the layout where it lies.
 
         Raises:
-            InputError: a given trajectory has another number of frames.
+            InputError: a given trajectory or layout has another number of frames, or the checkpoint was trained without
+                layouts.
         """
         asked, frames, length = spec.conditions, self.config.clip.frames, self.diffusion.config.clip.frames
+        layout = self._placed(asked.layout)
+        spec, asked = replace(spec, conditions=replace(asked, layout=None)), replace(asked, layout=None)
         if asked.trajectory is not None:
             if len(asked.trajectory) != frames:
                 fix = f"give {frames}, one a frame of {self.chunks} chunks"
@@ -104,9 +113,24 @@ class LongScenes:
             assert first.grid_yaw is not None
             street = float(first.trajectory[length // 2, 2]) + first.grid_yaw
             drive = draw_drive(first.trajectory, frames, self.config.grid.frame_rate, rng, street)
+        if layout is not None:
+            return Conditions(first.command, drive, layout, grid_yaw=layout.grid_yaw or 0.0)
         poses = poses_from_trajectory(drive)
         grid_yaw = grid_yaw_from(poses[frames // 2], poses[length // 2], first.grid_yaw or 0.0)
         return Conditions(first.command, drive, grid_yaw=grid_yaw)
+
+    def _placed(self, layout: Layout | None) -> Layout | None:
+        """The layout with the grid that its maps lie on: its own, or that of a clip."""
+        if layout is None:
+            return None
+        config, frames = self.diffusion.config, self.config.clip.frames
+        if not config.dit.layout_plane:
+            raise InputError("layout", "this checkpoint was trained without it", "use one that knows it")
+        placed = replace(layout, grid=layout.grid or config.clip_grid, anchor=self.anchor)
+        if layout.maps.shape[1] != frames or layout.anchor not in (None, self.anchor):
+            found = f"has {layout.maps.shape[1]} frames, anchor {layout.anchor}"
+            raise InputError("layout", found, f"give {frames}, of {self.chunks} chunks, anchor {self.anchor}")
+        return placed
 
     def generate(self, specs: list[SceneSpec]) -> list[OccupancyScene]:
         """One scene a spec; the clips of all of them are made together, first those of the city, then the chunks."""
@@ -114,7 +138,7 @@ class LongScenes:
         length, grid = inner.clip.frames, inner.clip_grid
         whole = [self.conditions(spec) for spec in specs]
         poses = [poses_from_trajectory(c.trajectory) for c in whole if c.trajectory is not None]
-        drives = [self._clips(path, asked.grid_yaw) for path, asked in zip(poses, whole, strict=True)]
+        drives = [self._clips(path, asked) for path, asked in zip(poses, whole, strict=True)]
         seeds = [stream(s.seed, s.index, Purpose.LATENT_NOISE).integers(2**62, size=2 * self.chunks) for s in specs]
         # The first chunk has the noise of the scene that the spec alone would give, and is told where the drive leads.
         begun = [drive[0] for drive in drives]
@@ -148,22 +172,33 @@ class LongScenes:
                 timestamps_us=np.round(np.arange(len(path)) * 1e6 / inner.grid.frame_rate).astype(np.int64),
                 conditions=conditions,
                 provenance={
-                    "generator": self.name, "seed": spec.seed, "index": spec.index, "chunks": self.chunks
+                    "generator": self.name, "seed": spec.seed, "index": spec.index, "chunks": self.chunks,
+                    **self._facts(conditions),
                 },
             )
             for spec, conditions, path, frames in zip(specs, whole, poses, windows, strict=True)
         ]  # fmt: skip
 
-    def _clips(self, poses: NDArray[np.float64], grid_yaw: float | None) -> list[_Clip]:
+    def _facts(self, conditions: Conditions) -> dict[str, int]:
+        """What a scene's provenance says of its conditions: how much contradicts itself."""
+        grid = self.diffusion.config.clip_grid
+        found = contradictions(conditions, grid, self.config.taxonomy, self.anchor)
+        return {"contradictions": len(found)} if found else {}
+
+    def _clips(self, poses: NDArray[np.float64], whole: Conditions) -> list[_Clip]:
         """The chunks of a drive ``[t, 4, 4]``, whose streets run along ``grid_yaw`` at its middle pose."""
         length, step = self.diffusion.config.clip.frames, self.diffusion.config.clip.frames - self.shared
-        street = turned(poses[self.config.clip.frames // 2], grid_yaw)
+        street = turned(poses[self.anchor], whole.grid_yaw)
         clips: list[_Clip] = []
         for start in range(0, self.chunks * step, step):
             part = poses[start : start + length]
             place = self._place(clips[-1].place, part) if clips else along(street, part[length // 2])
             drive = trajectory_from_poses(np.concatenate([part[:1], poses]))[1:]
-            clips.append(_Clip(part, place, (drive[:start], drive[start + length :])))
+            layout = whole.layout
+            if layout is not None:
+                here = slice(start, start + length)
+                layout = layout_on(layout, self.diffusion.config.clip_grid, np.linalg.inv(street) @ place, here)
+            clips.append(_Clip(part, place, (drive[:start], drive[start + length :]), layout))
         return clips
 
     def _cities(
@@ -237,14 +272,18 @@ class LongScenes:
 
 @dataclass(frozen=True)
 class _Clip:
-    """A chunk or a tile: ``[t, 4, 4]`` poses of its frames, that of its grid, ``[4, 4]``, and where the drive leads."""
+    """A chunk or a tile: ``[t, 4, 4]`` poses of its frames, that of its grid, ``[4, 4]``, where the drive leads, and
+    what is asked for on that grid.
+    """
 
     poses: NDArray[np.float64]
     place: NDArray[np.float64]
     route: Route
+    layout: Layout | None = None
 
     def asked(self, given: NDArray[np.uint8] | None = None) -> Conditions:
         """Its conditions, with what is known of it."""
         trajectory = trajectory_from_poses(self.poses)
         grid_yaw = yaw_between(self.poses[len(self.poses) // 2], self.place)
-        return Conditions(command_from_trajectory(trajectory), trajectory, given=given, grid_yaw=grid_yaw)
+        command = command_from_trajectory(trajectory)
+        return Conditions(command, trajectory, self.layout, given=given, grid_yaw=grid_yaw)

@@ -124,7 +124,9 @@ def repair(
     """
     values, where = repairable(out).plan, str(out / MANIFEST)
     config = from_dict(Config, values.get("config"), where, "plan.config")
-    plan = CorpusPlan.from_dict(values, where, read_layout(layout, config) if layout else None)
+    said = values.get("fingerprint_of_generator")
+    longer = isinstance(said, dict) and "chunks" in said
+    plan = CorpusPlan.from_dict(values, where, read_layout(layout, config, longer) if layout else None)
     source = of_plan(plan, checkpoint)
     exporter = exporters[plan.container](labels=plan.labels, columns=plan.columns)
     with ProgressLine("repair", "scenes") as progress:

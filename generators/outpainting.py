@@ -6,7 +6,6 @@ with the others is given to it voxel for voxel and comes out the same. A scene i
 
 from __future__ import annotations
 
-import hashlib
 import math
 from dataclasses import dataclass, replace
 from itertools import product
@@ -18,14 +17,13 @@ from numpy.typing import NDArray
 from dyncity.anchoring import anchored
 from dyncity.conditions import Conditions
 from dyncity.config import SamplingConfig
-from dyncity.datasets.corpus import Corpus, open_corpus
 from dyncity.errors import InputError
 from dyncity.grid import GridSpec
 from dyncity.object_storage import ObjectPath
 from dyncity.scene import UNKNOWN, OccupancyScene, SceneSpec
 from dyncity.seeding import Purpose, stream
 from generators.diffusion import LatentDiffusion
-from generators.edits import source_facts
+from generators.edited_corpus import check_fits, corpus_digest, corpus_to_edit, source_facts
 
 _LARGEST_STEP = 0.75  # of a tile: at least a quarter of it is known when it is made
 _LARGEST_SIDE = 4096  # voxels
@@ -112,15 +110,11 @@ class Outpainting:
     def __init__(
         self, checkpoint: Path | ObjectPath, sampling: SamplingConfig, corpus: Path | ObjectPath, margins: Margins
     ) -> None:
+        self.corpus = corpus_to_edit(corpus)  # first: it is refused before weights are read
         self.diffusion = LatentDiffusion(checkpoint, sampling)
-        self.corpus: Corpus = open_corpus(corpus)
         self.margins, self.micro_batch = margins, self.diffusion.micro_batch
         config = self.diffusion.config
-        if config.clip.planes != "world" or not config.dit.given:
-            raise InputError(checkpoint, "it cannot be given voxels", "use a checkpoint trained with dit.given")
-        if not self.corpus.scene_ids:
-            raise InputError(corpus, "it holds no scene", "give a corpus with scenes")
-        self._check(corpus)
+        check_fits(corpus, self.corpus, config, checkpoint, clips=True)
         base = config.clip_grid if self.corpus.anchor is None else self.corpus.grid
         self.grid = margins.enlarged(base, config.vae.downsample[1:3])
         self._place = tuple(
@@ -130,30 +124,6 @@ class Outpainting:
         self._base = base
         self.config = replace(config, grid=self.grid, clip=replace(config.clip, margin=(0, 0)))
 
-    def _check(self, corpus: Path | ObjectPath) -> None:
-        config, found = self.diffusion.config, self.corpus
-        frames = config.clip.frames
-        if found.taxonomy != config.taxonomy:
-            fix = f"use a corpus with {config.taxonomy} labels"
-            raise InputError(corpus, f"its label space is {found.taxonomy}", fix)
-        if found.anchor is None and found.grid != config.grid:
-            raise InputError(corpus, f"its grid is {found.grid}", f"use a corpus on this checkpoint's: {config.grid}")
-        if found.anchor is not None:
-            clip = config.clip_grid
-            same = (found.grid.voxel_size, found.grid.shape[2], found.grid.origin[2], found.grid.frame_rate) == (
-                clip.voxel_size, clip.shape[2], clip.origin[2], clip.frame_rate
-            )  # fmt: skip
-            if (
-                not same
-                or found.anchor != frames // 2
-                or any(n < m for n, m in zip(found.grid.shape[:2], clip.shape[:2], strict=True))
-            ):
-                fix = f"use scenes anchored at frame {frames // 2} on at least this checkpoint's: {clip}"
-                raise InputError(corpus, f"its grid is {found.grid}, anchored at frame {found.anchor}", fix)
-        for scene_id in found.scene_ids:
-            if (count := found.frames(scene_id)) != frames:
-                raise InputError(corpus, f"scene {scene_id} has {count} frames", f"use scenes of {frames}")
-
     @property
     def scenes(self) -> int:
         """How many scenes there are to enlarge."""
@@ -161,12 +131,8 @@ class Outpainting:
 
     def fingerprint(self) -> dict[str, str | int | float]:
         """What decides the bytes besides the specs: the checkpoint, the corpus, the margins."""
-        shards = "".join(record.sha256 for record in self.corpus.manifest.shards)
-        return {
-            **self.diffusion.fingerprint(),
-            "edited_corpus_sha256": hashlib.sha256(shards.encode()).hexdigest(),
-            "outpaint": str(self.margins),
-        }
+        digest = {"edited_corpus_sha256": corpus_digest(self.corpus)}
+        return {**self.diffusion.fingerprint(), **digest, "outpaint": str(self.margins)}
 
     def generate(self, specs: list[SceneSpec]) -> list[OccupancyScene]:
         """One enlarged scene a spec; a tile of all of them at a time, from the known ones outwards."""

@@ -19,7 +19,10 @@ from dyncity.presets import preset as named
 from dyncity.regions import Region
 from dyncity.taxonomy import label_map
 from generators.diffusion import LatentDiffusion, check_sampling
-from generators.edits import FromFrame, Inpainting
+from generators.edited_corpus import corpus_to_edit
+from generators.from_frame import FromFrame
+from generators.inpainting import Inpainting
+from generators.inpainting_large import LargeInpainting
 from generators.long_scenes import lengthened, long_scenes
 from generators.outpainting import Margins, Outpainting
 from generators.plan import CorpusPlan
@@ -72,7 +75,8 @@ def edits(
     """
     config, folder = _trained(checkpoint, None, None, settings)
     if region is not None:
-        return Source(config, partial(Inpainting, folder, config.sampling, corpus.absolute(), region))
+        kind = Inpainting if corpus_to_edit(corpus).anchor is None else LargeInpainting
+        return Source(config, partial(kind, folder, config.sampling, corpus.absolute(), region))
     assert frame is not None
     return Source(config, partial(FromFrame, folder, config.sampling, corpus.absolute(), frame, at))
 

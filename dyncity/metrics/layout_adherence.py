@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from dyncity.anchoring import columns_in
 from dyncity.conditions import LAYOUT_CLASSES, Layout, turned
 from dyncity.errors import InputError
 from dyncity.grid import GridSpec
@@ -79,21 +80,14 @@ def _shares(part: NDArray[np.int64], whole: NDArray[np.int64]) -> dict[str, floa
 
 def _in_frames(scene: OccupancyScene, asked: Layout) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Maps ``[6, t, x, y]`` of a layout at the columns of the frames, and which columns it reaches ``[t, x, y]``."""
-    maps, grid = asked.maps, asked.grid
-    assert grid is not None
-    x, y = np.meshgrid(scene.grid.axis(0), scene.grid.axis(1), indexing="ij")
-    middle = (grid.origin[2] + grid.upper[2]) / 2
-    columns = np.stack([x, y, np.zeros_like(x)], axis=-1)
+    assert asked.grid is not None
     frames, reached = [], []
     for t, pose in enumerate(scene.grid_poses()):
         if asked.anchor is None:
             placed = scene.poses[t]
         else:
             placed = turned(scene.poses[asked.anchor], scene.conditions.grid_yaw)
-        step = np.linalg.inv(placed) @ pose
-        points = columns @ step[:3, :3].T + step[:3, 3]
-        points[..., 2] = middle
-        index, inside = grid.index(points)
-        frames.append(maps[:, t, index[..., 0], index[..., 1]] & inside)
+        index, inside = columns_in(scene.grid, asked.grid, np.linalg.inv(placed) @ pose)
+        frames.append(asked.maps[:, t, index[..., 0], index[..., 1]] & inside)
         reached.append(inside)
     return np.stack(frames, axis=1), np.stack(reached)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis.extra import numpy as hnp
 
-from dyncity.conditions import LAYOUT_CLASSES, Layout
+from dyncity.conditions import LAYOUT_CLASSES, Agent, Layout
 from dyncity.errors import InputError
-from dyncity.layout import MOVING, encode_layout, layout_cells, layout_channels, layout_of
+from dyncity.grid import GridSpec
+from dyncity.layout import MOVING, encode_layout, layout_cells, layout_channels, layout_of, layout_on
 from dyncity.scene import UNKNOWN
 from dyncity.taxonomy import TAXONOMIES, taxonomy
 
@@ -66,3 +69,37 @@ def test_no_column_of_a_moving_class_is_lost(maps: np.ndarray) -> None:
 def test_a_layout_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(InputError, match="layout"):
         Layout(np.zeros(shape, bool), np.ones(6, bool))
+
+
+def test_a_clip_is_asked_for_what_a_longer_layout_says_of_its_place_and_frames() -> None:
+    small = GridSpec((4, 6, 2), (1.0, 1.0, 1.0), (-2.0, -3.0, 0.0), 5.0)
+    wide = replace(small, shape=(12, 6, 2), origin=(-6.0, -3.0, 0.0))
+    maps = np.random.default_rng(0).random((6, 5, 12, 6)) < 0.3
+    whole = Layout(maps, np.ones(6, bool), wide, 2)
+    there = np.eye(4)
+    there[0, 3] = 3.0  # columns 7 to 10 of the layout
+    part = layout_on(whole, small, there, slice(1, 4))
+    assert part is not None
+    np.testing.assert_array_equal(part.maps, maps[:, 1:4, 7:11])
+    assert part.reach is None
+    there[0, 3] = 6.0  # half of it lies beyond
+    part = layout_on(whole, small, there, slice(1, 4))
+    assert part is not None
+    np.testing.assert_array_equal(part.maps[:, :, :2], maps[:, 1:4, 10:])
+    assert part.reach is not None
+    assert part.reach.tolist() == [[True] * 6] * 2 + [[False] * 6] * 2
+    there[0, 3] = 40.0
+    assert layout_on(whole, small, there, slice(1, 4)) is None
+    agent = Agent("vehicle", (4.0, 2.0), np.zeros((1, 4)))
+    beyond = layout_on(replace(whole, agents=(agent,)), small, there, slice(1, 4))
+    assert beyond is not None  # where agents say who is there, there are no others
+    assert beyond.reach is None
+    assert not beyond.maps.any()
+
+
+def test_the_model_is_told_nothing_of_cells_beyond_a_layout() -> None:
+    maps, reach = np.ones((6, 2, 4, 4), bool), np.ones((4, 4), bool)
+    reach[3] = False  # half of the second row of cells
+    encoded = encode_layout(layout_cells(maps, (2, 2)), np.ones(6, bool), reach)
+    assert (encoded[:, 0] == 1).all()
+    assert not encoded[:, 1].any()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from dyncity.datasets.corpus import open_corpus
 from dyncity.errors import InputError
 from dyncity.layout import layout_of
 from dyncity.layout_file import read_layout
+from dyncity.metrics.layout_adherence import layout_iou
 from dyncity.taxonomy import NATIVE
 
 CONFIG = small_config()
@@ -119,6 +121,61 @@ def test_bad_arrays_are_refused(tmp_path: Path, values: np.ndarray, message: str
     np.save(tmp_path / "a.npy", values)
     with pytest.raises(InputError, match=message):
         read_layout(tmp_path / "a.npy", CONFIG)
+
+
+LONG = replace(CONFIG, clip=replace(CONFIG.clip, frames=8))
+
+
+def test_the_layout_of_a_long_scene_is_as_wide_as_its_file(tmp_path: Path) -> None:
+    picture = Image.new("RGBA", (Y, X + 6))
+    picture.putpixel((0, 0), (*color("building"), 255))
+    picture.save(tmp_path / "a.png")
+    values = np.zeros((6, 8, X + 6, Y), np.uint8)
+    values[BUILDING, :, X + 5, Y - 1] = 1
+    np.save(tmp_path / "a.npy", values)
+    clip = LONG.clip_grid
+    picture.crop((0, 0, Y, X)).resize((4 * Y, 4 * X), Image.Resampling.NEAREST).save(
+        tmp_path / "clip.png"
+    )  # of a clip's size, enlarged
+    assert read_layout(tmp_path / "clip.png", LONG, longer=True).grid == clip
+    for name in ("a.png", "a.npy"):
+        layout = read_layout(tmp_path / name, LONG, longer=True)
+        grid = layout.grid
+        assert grid is not None
+        assert (grid.shape, layout.anchor) == ((X + 6, Y, clip.shape[2]), 4)
+        assert np.argwhere(layout.maps[BUILDING]).tolist() == [[t, X + 5, Y - 1] for t in range(8)]
+        assert grid.origin[0] == pytest.approx(clip.origin[0] - 3 * clip.voxel_size[0])
+        assert grid.origin[1:] == clip.origin[1:]
+    np.save(tmp_path / "odd.npy", np.zeros((6, X + 3, Y)))
+    np.save(tmp_path / "small.npy", np.zeros((6, X - 2, Y)))
+    Image.new("RGB", (Y, 800)).save(tmp_path / "huge.png")
+    for name in ("odd.npy", "small.npy", "huge.png"):
+        with pytest.raises(InputError, match="or an even number more"):
+            read_layout(tmp_path / name, LONG, longer=True)
+
+
+def test_the_layout_of_a_long_scene_holds_its_agents(tmp_path: Path) -> None:
+    agent = {"class": "vehicle", "size": [4.0, 2.0], "path": [[0, 0, 0, 0], [7, 70, 0, 0]]}
+    (tmp_path / "a.json").write_text(json.dumps({"agents": [agent]}))
+    layout = read_layout(tmp_path / "a.json", LONG, longer=True)
+    assert layout.grid is not None
+    assert layout.maps[VEHICLE].any(axis=(1, 2)).all()
+    assert layout.grid.axis(0)[layout.maps[VEHICLE, 7].any(1)].mean() == pytest.approx(70, abs=0.41)
+    far = {**agent, "path": [[0, 1e4, 0, 0]]}
+    (tmp_path / "far.json").write_text(json.dumps({"agents": [far]}))
+    with pytest.raises(InputError, match=r"m from the ego of the middle frame; stay within 307\.2"):
+        read_layout(tmp_path / "far.json", LONG, longer=True)
+
+
+def test_a_long_scene_asks_for_what_is_along_all_of_its_drive(tmp_path: Path) -> None:
+    make_city(tmp_path / "city", scenes=2, frame="ego", config=LONG)
+    corpus = open_corpus(tmp_path / "city")
+    scene = corpus.scene(corpus.scene_ids[1])
+    layout = read_layout(tmp_path / "city" / scene.scene_id, LONG, longer=True)
+    told = replace(scene, conditions=replace(scene.conditions, layout=layout))
+    assert layout_iou([told])["road"] > 90
+    with pytest.raises(InputError, match="has 8 frames; use a scene of 12, as long as"):
+        read_layout(tmp_path / "city", replace(LONG, clip=replace(LONG.clip, frames=12)), longer=True)
 
 
 def test_pictures_of_another_size_and_missing_files_are_refused(tmp_path: Path) -> None:

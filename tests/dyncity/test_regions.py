@@ -97,7 +97,11 @@ def test_bad_files_are_named(tmp_path: Path, values: object, message: str) -> No
 
 @pytest.mark.parametrize(
     ("values", "message"),
-    [({"classes": ["zebra"]}, "zebra"), ({"frames": [1, 9]}, "0 to 2"), ({"frames": [1, 1]}, "0")],
+    [
+        ({"classes": ["zebra"]}, "region.json, classes: found 'zebra'"),
+        ({"frames": [1, 9]}, r"region.json, frames: found \[1, 9\]; give two numbers from 0 to 2"),
+        ({"frames": [1, 1]}, "0"),
+    ],
 )
 def test_what_a_scene_has_not_is_named(tmp_path: Path, values: object, message: str) -> None:
     with pytest.raises(InputError, match=message):

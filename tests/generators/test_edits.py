@@ -8,17 +8,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_models import small_config
+from small_models import make_city, small_config
 
+from dyncity.anchoring import ego_windows
 from dyncity.conditions import nearest_axis, poses_from_trajectory, turned, yaw_between
 from dyncity.config import SamplingConfig
 from dyncity.datasets.corpus import open_corpus
 from dyncity.errors import InputError
 from dyncity.regions import Prism, Region
 from dyncity.scene import UNKNOWN, SceneSpec
+from dyncity.taxonomy import NATIVE
 from exporters.parquet import ParquetExporter
+from generators import sources
 from generators.corpus import make_corpus
-from generators.edits import FromFrame, Inpainting
+from generators.from_frame import FromFrame
+from generators.inpainting import Inpainting, clip_starts
+from generators.inpainting_large import LargeInpainting
+from generators.long_scenes import long_scenes
+from generators.outpainting import Margins, Outpainting
 from generators.plan import CorpusPlan
 
 HALF = Region((Prism(np.array([[-50, 0], [50, 0], [50, 50], [-50, 50]], float), (-np.inf, np.inf)),))
@@ -52,11 +59,12 @@ NOWHERE = replace(HALF, prisms=(Prism(HALF.prisms[0].points + 500.0, (0.0, 1.0))
 
 
 def test_a_region_of_nothing_or_everything_is_refused(folder: Path) -> None:
-    with pytest.raises(InputError, match=r"--inpaint: covers nothing of the first \d+ scenes"):
-        Inpainting(folder / "dit", sampling(), folder / "ego", NOWHERE).check()
-    everywhere = Inpainting(folder / "dit", sampling(), folder / "ego", Region())
+    named = replace(NOWHERE, where="hole.json")
+    with pytest.raises(InputError, match=r"hole.json: covers nothing of the first \d+ scenes"):
+        Inpainting(folder / "dit", sampling(), folder / "ego", named).check()
+    everywhere = Inpainting(folder / "dit", sampling(), folder / "ego", Region(where="hole.json"))
     everywhere.check()
-    with pytest.raises(InputError, match=r"covers everything of scene"):
+    with pytest.raises(InputError, match=r"hole.json: covers everything of scene"):
         everywhere.generate([SceneSpec(0, 1), SceneSpec(1, 1)])
 
 
@@ -106,9 +114,120 @@ def test_edits_are_corpora_like_any_other(folder: Path, tmp_path: Path) -> None:
     assert again.fingerprint() != editor.fingerprint()
 
 
-def test_what_does_not_fit_is_refused(folder: Path) -> None:
-    with pytest.raises(InputError, match="its frame is world"):
-        FromFrame(folder / "dit", sampling(), folder / "city", 0, 0)
+@pytest.fixture(scope="module")
+def long(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two scenes of three chunks: eight frames."""
+    return made(partial(long_scenes, folder / "dit", sampling(), 3), 2, tmp_path_factory.mktemp("long") / "c")
+
+
+@pytest.fixture(scope="module")
+def large(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two scenes with 12.8 m more ahead and on the left."""
+    build = partial(Outpainting, folder / "dit", sampling(), folder / "ego", Margins(ahead=12.8, left=12.8))
+    return made(build, 2, tmp_path_factory.mktemp("large") / "c")
+
+
+def made(build, scenes: int, out: Path) -> Path:  # type: ignore[no-untyped-def]
+    source = build()
+    plan = CorpusPlan(
+        source.name, source.config, scenes, seed=3, micro_batch=2, fingerprint_of_generator=source.fingerprint()
+    )
+    assert make_corpus(plan, build, ParquetExporter(), out).failed == 0
+    return out
+
+
+@pytest.mark.parametrize(
+    ("first", "end", "frames", "starts"),
+    [
+        (0, 8, 8, [0]),
+        (3, 5, 20, [0]),
+        (9, 11, 20, [6]),
+        (18, 20, 20, [12]),
+        (0, 20, 20, [0, 4, 8, 12]),
+        (1, 11, 21, [1, 5]),
+    ],
+)
+def test_clips_hold_the_frames_of_a_region(first: int, end: int, frames: int, starts: list[int]) -> None:
+    assert clip_starts(first, end, frames, 8) == starts
+
+
+@pytest.mark.parametrize("frames", [None, (5, 7)])
+def test_a_region_of_a_long_scene_is_made_anew_in_all_of_its_frames(
+    folder: Path, long: Path, frames: tuple[int, int] | None
+) -> None:
+    region = replace(HALF, frames=frames)
+    edited = Inpainting(folder / "dit", sampling(), long, region).generate([SceneSpec(0, 1), SceneSpec(1, 1)])[0]
+    source = open_corpus(long).scene("diffusion-000000")
+    inside = region.mask(source)
+    np.testing.assert_array_equal(edited.semantics[~inside], source.semantics[~inside])
+    for t in range(*(frames or (0, 8))):
+        assert (edited.semantics[t] != source.semantics[t])[inside[t]].any()
+    assert not (edited.semantics == UNKNOWN).any()
+
+
+def test_a_region_of_a_whole_clip_of_a_long_scene_is_refused(folder: Path, long: Path) -> None:
+    editor = Inpainting(folder / "dit", sampling(), long, Region(frames=(0, 4)))
+    with pytest.raises(InputError, match="region: covers everything of frames 0 to 3 of scene diffusion-000000"):
+        editor.conditions(SceneSpec(0, 1))
+
+
+def test_what_a_region_holds_stands_from_clip_to_clip(folder: Path, long: Path) -> None:
+    """The second clip is given what the first has made of the region, and in later frames what stands there."""
+    editor = Inpainting(folder / "dit", sampling(), long, HALF)
+    edit = editor._edit(SceneSpec(0, 1))
+    assert edit.starts == [0, 2, 4]
+    wall = NATIVE.id("building")
+    edit.paste(0, np.full(small_config().clip_shape, wall, np.uint8))
+    given = edit.asked(1).given
+    assert given is not None
+    hole = HALF.mask_of_part(edit._clip(1, edit.source.semantics), 2)
+    inside = edit._clip(1, edit.semantics).semantics[1] == wall
+    assert (hole[1] & inside).any()
+    assert (given[:, hole[1] & inside] == wall).mean() > 0.95  # at the edge frames are resampled
+
+
+def test_a_scene_is_edited_the_same_in_any_company(folder: Path, long: Path) -> None:
+    editor = Inpainting(folder / "dit", sampling(), long, HALF)
+    a, b = SceneSpec(0, 1), SceneSpec(1, 1)
+    np.testing.assert_array_equal(editor.generate([a, b])[0].semantics, editor.generate([b, a])[1].semantics)
+
+
+def test_a_frame_of_a_long_and_of_an_enlarged_scene_is_kept(folder: Path, long: Path, large: Path) -> None:
+    scene = FromFrame(folder / "dit", sampling(), long, 6, 0).generate([SceneSpec(0, 1), SceneSpec(1, 1)])[0]
+    np.testing.assert_array_equal(scene.semantics[0], open_corpus(long).scene("diffusion-000000").semantics[6])
+    scene = FromFrame(folder / "dit", sampling(), large, 2, 0).generate([SceneSpec(0, 1), SceneSpec(1, 1)])[0]
+    seen = ego_windows(open_corpus(large).scene("diffusion-000000"), small_config().grid).semantics[2]
+    np.testing.assert_array_equal(scene.semantics[0], seen)
+
+
+@pytest.mark.parametrize("size", [4.0, 30.0])  # less than a clip's grid, and more
+def test_a_region_of_an_enlarged_scene_is_made_anew(folder: Path, large: Path, size: float) -> None:
+    corner = np.array([4.0, 4.0])
+    region = Region((Prism(corner + size * np.array([[0, 0], [1, 0], [1, 1], [0, 1.0]]), (-np.inf, np.inf)),))
+    editor = LargeInpainting(folder / "dit", sampling(), large, region)
+    edited = editor.generate([SceneSpec(0, 1), SceneSpec(1, 1)])
+    for scene, source in zip(edited, open_corpus(large).scenes(), strict=True):
+        inside = region.mask(source)
+        np.testing.assert_array_equal(scene.semantics[~inside], source.semantics[~inside])
+        assert (scene.semantics != source.semantics)[inside].any()
+        assert not (scene.semantics == UNKNOWN).any()
+        assert scene.anchor == source.anchor
+    with pytest.raises(InputError, match="region: covers everything"):
+        LargeInpainting(folder / "dit", sampling(), large, Region()).generate([SceneSpec(0, 1), SceneSpec(1, 1)])
+
+
+def test_edits_are_made_by_the_kind_of_the_corpus(folder: Path, long: Path, large: Path) -> None:
+    for corpus, kind in ((folder / "ego", Inpainting), (long, Inpainting), (large, LargeInpainting)):
+        assert isinstance(sources.edits(corpus, folder / "dit", [], HALF, None, 0).build(), kind)
+
+
+def test_what_does_not_fit_is_refused(folder: Path, tmp_path: Path) -> None:
+    make_city(tmp_path / "coarse", scenes=1, frame="ego", config=small_config("grid.voxel_size=[1.6, 0.8, 0.8]"))
+    with pytest.raises(InputError, match="its grid is"):
+        FromFrame(folder / "dit", sampling(), tmp_path / "coarse", 0, 0)
+    make_city(tmp_path / "short", scenes=1, frame="ego", config=small_config("clip.frames=2"))
+    with pytest.raises(InputError, match="has 2 frames; use scenes of at least 4"):
+        Inpainting(folder / "dit", sampling(), tmp_path / "short", HALF)
     with pytest.raises(InputError, match="--frame: found 4"):
         FromFrame(folder / "dit", sampling(), folder / "ego", 4, 0)
     with pytest.raises(InputError, match="--at"):

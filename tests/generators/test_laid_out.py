@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from dyncity.conditions import LAYOUT_CLASSES, Layout
@@ -45,6 +47,15 @@ def test_a_map_without_anybody_empties_the_street() -> None:
     assert not (found == PEDESTRIAN).any()
     np.testing.assert_array_equal(found == CAR, city() == CAR)
     assert (found[..., 0] == ROAD).all()
+
+
+def test_beyond_what_a_layout_reaches_who_is_there_stays() -> None:
+    reach = np.ones((12, 12), bool)
+    reach[7:] = False
+    layout = replace(asked(vehicle=np.zeros((2, 12, 12), bool)), reach=reach)
+    found = without_strangers(city(), layout, "native")
+    assert not (found[:, :6] == CAR).any()
+    np.testing.assert_array_equal(found[:, 8:], city()[:, 8:])
 
 
 def test_without_a_say_nothing_changes() -> None:

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from small_models import small_config
 
-from dyncity.conditions import Conditions, poses_from_trajectory
+from dyncity.conditions import LAYOUT_CLASSES, Conditions, Layout, poses_from_trajectory
+from dyncity.contradictions import contradictions
 from dyncity.errors import InputError
 from dyncity.scene import UNKNOWN, SceneSpec
 from dyncity.taxonomy import NATIVE
+from generators.base import Conditioned
 from generators.city_ahead import City
 from generators.diffusion import LatentDiffusion
 from generators.long_scenes import LongScenes
@@ -78,6 +80,51 @@ def test_a_given_drive_has_a_row_for_each_frame(diffusion: LatentDiffusion) -> N
         source.generate([SceneSpec(0, 0, Conditions(trajectory=drive[:4])), SceneSpec(1, 0)])
 
 
+def test_a_layout_a_path_and_the_chunk_before_hold_together(diffusion: LatentDiffusion) -> None:
+    source, config = LongScenes(diffusion, 2), diffusion.config
+    frames, vehicle = source.config.clip.frames, LAYOUT_CLASSES.index("vehicle")
+    x, y = config.clip_shape[1:3]
+    maps = np.zeros((len(LAYOUT_CLASSES), frames, x, y), bool)
+    maps[LAYOUT_CLASSES.index("road"), :, :, y // 2 - 3 : y // 2 + 3] = True
+    maps[vehicle, :, x - 4 :, y // 2] = True
+    layout = Layout(maps, np.asarray(maps.any(axis=(1, 2, 3))))
+    drive = np.stack([config.grid.voxel_size[0] * np.arange(6.0), np.zeros(6), np.zeros(6)], axis=1)
+    specs = [SceneSpec(0, 3, Conditions(trajectory=drive, layout=layout)), SceneSpec(1, 3)]
+    conditions = source.conditions(specs[0])
+    first, second = source._clips(poses_from_trajectory(drive), conditions)
+    assert first.layout is not None
+    assert second.layout is not None
+    # The ego of frame 3 places the layout; the chunks lie a voxel behind it and ahead of it.
+    np.testing.assert_array_equal(first.layout.maps[:, :, 1:], maps[:, :4, :-1])
+    np.testing.assert_array_equal(second.layout.maps[:, :, :-1], maps[:, 2:, 1:])
+    assert first.layout.reach is not None
+    assert not first.layout.reach[0].any()
+    scene = source.generate(specs)[0]
+    asked = scene.conditions.layout
+    assert asked is not None
+    assert (asked.grid, asked.anchor, scene.conditions.grid_yaw) == (config.clip_grid, 3, 0.0)
+    np.testing.assert_allclose(scene.poses[:, 0, 3], drive[:, 0])
+    free = source.generate([SceneSpec(0, 3, Conditions(trajectory=drive)), SceneSpec(1, 3)])[0]
+    assert (free.semantics != scene.semantics).any()
+    other = replace(layout, maps=maps[:, :4])
+    with pytest.raises(InputError, match="has 4 frames, anchor None; give 6, of 2 chunks"):
+        source.generate([SceneSpec(0, 3, Conditions(layout=other)), SceneSpec(1, 3)])
+
+
+def test_a_path_through_a_wall_of_the_layout_is_reported(diffusion: LatentDiffusion) -> None:
+    source = LongScenes(diffusion, 2)
+    x, y = diffusion.config.clip_shape[1:3]
+    maps = np.zeros((len(LAYOUT_CLASSES), source.config.clip.frames, x, y), bool)
+    maps[LAYOUT_CLASSES.index("building"), :, x // 2 + 1] = True
+    layout = Layout(maps, np.asarray(maps.any(axis=(1, 2, 3))))
+    drive = np.stack([1.6 * np.arange(6.0), np.zeros(6), np.zeros(6)], axis=1)
+    spec = SceneSpec(0, 3, Conditions(trajectory=drive, layout=layout))
+    assert isinstance(source, Conditioned)
+    found = contradictions(source.conditions(spec), source.config.clip_grid, "native", source.anchor)
+    assert [one.what for one in found] == ["the path leads through columns asked to be building"]
+    assert source.generate([spec, spec])[0].provenance["contradictions"] == 1
+
+
 def test_a_checkpoint_that_cannot_continue_is_refused(diffusion: LatentDiffusion) -> None:
     blind = object.__new__(LatentDiffusion)
     blind.__dict__.update(diffusion.__dict__)
@@ -115,7 +162,7 @@ def test_walls_stay_voxel_for_voxel_through_a_turn(diffusion: LatentDiffusion) -
     drive = np.stack([6 * np.sin(yaw), 6 * (1 - np.cos(yaw)), yaw], axis=1)
     conditions = source.conditions(SceneSpec(0, 1, Conditions(trajectory=drive)))
     assert conditions.grid_yaw is not None
-    first, second = source._clips(poses_from_trajectory(drive), conditions.grid_yaw)
+    first, second = source._clips(poses_from_trajectory(drive), conditions)
     shape = diffusion.config.clip_shape
     before = np.where(np.random.default_rng(0).random(shape[1:]) < 0.3, wall, NATIVE.free)
     city = City(diffusion.config.clip_grid, "native")

@@ -243,3 +243,26 @@ def test_a_checkpoint_that_knows_no_conditions_refuses_them(folder: Path, asked:
     with pytest.raises(InputError, match="this checkpoint was trained without it"):
         check_plan(plan, generator)
     assert check_plan(replace(plan, command="mixed", trajectory=None), generator) == 0
+
+
+def test_a_long_scene_with_a_layout_is_made_by_typing_and_repaired(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, layout = tmp_path / "c", tmp_path / "far.json"
+    car = {"class": "vehicle", "size": [4.0, 2.0], "path": [[0, 4, 4, 0], [5, 40, 4, 0]]}  # beyond the grid of a clip
+    layout.write_text(json.dumps({"agents": [car]}))
+    source = ("--checkpoint", folder / "dit", "--layout", layout, "--workers", 0, "--out", out)
+    code, _, err = run(capsys, "generate", "--chunks", 2, "--num-scenes", 2, *source)
+    assert (code, err) == (0, "")
+    corpus = open_corpus(out)
+    asked = corpus.scene(corpus.scene_ids[0]).conditions.layout
+    assert asked is not None
+    assert asked.grid is not None
+    assert asked.grid.shape > corpus.config.clip_grid.shape
+    assert asked.maps[LAYOUT_CLASSES.index("vehicle")].any(axis=(1, 2)).all()
+    shard = next((out / "shards").iterdir())
+    before = shard.read_bytes()
+    shard.write_bytes(before[:-100])
+    code, _, err = run(capsys, "generate", "--repair", *source)
+    assert (code, err) == (0, "")
+    assert shard.read_bytes() == before

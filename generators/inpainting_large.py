@@ -1,0 +1,126 @@
+"""Enlarged scenes, generated anew inside a region: in tiles of the clip's grid that hold it, known all around."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dyncity.anchoring import path_on_grid
+from dyncity.conditions import Conditions, trajectory_from_poses
+from dyncity.config import SamplingConfig
+from dyncity.errors import InputError
+from dyncity.object_storage import ObjectPath
+from dyncity.regions import Region
+from dyncity.scene import UNKNOWN, OccupancyScene, SceneSpec
+from dyncity.seeding import Purpose, stream
+from generators.diffusion import LatentDiffusion
+from generators.edited_corpus import check_covers, check_fits, corpus_digest, corpus_to_edit, source_facts
+from generators.ego_space import clear_of_movers
+from generators.outpainting import tile_starts
+
+Tile = tuple[slice, slice, slice]
+
+
+class LargeInpainting:
+    """Inpainting of scenes that are fixed to the world, as ``--outpaint`` makes them; implements ``SceneGenerator``.
+
+    Tiles are made without command and trajectory, as those of ``Outpainting``; movers in the space of the ego are taken
+    out.
+
+    Args:
+        checkpoint, sampling: of the diffusion.
+        corpus: scenes fixed to the world on a grid at least as large as that of a clip, as long as one.
+        region: what to generate.
+
+    Raises:
+        InputError: as ``Outpainting``.
+    """
+
+    name = "diffusion"
+    sampled = True
+
+    def __init__(
+        self, checkpoint: Path | ObjectPath, sampling: SamplingConfig, corpus: Path | ObjectPath, region: Region
+    ) -> None:
+        self.corpus = corpus_to_edit(corpus)
+        self.diffusion = LatentDiffusion(checkpoint, sampling)
+        self.region, self.micro_batch = region, self.diffusion.micro_batch
+        config = self.diffusion.config
+        check_fits(corpus, self.corpus, config, checkpoint, clips=True)
+        self.config = replace(config, grid=self.corpus.grid, clip=replace(config.clip, margin=(0, 0)))
+
+    @property
+    def scenes(self) -> int:
+        """How many scenes there are to edit."""
+        return len(self.corpus.scene_ids)
+
+    def fingerprint(self) -> dict[str, str | int | float]:
+        """What decides the bytes besides the specs: the checkpoint, the corpus, the region."""
+        digest = {"edited_corpus_sha256": corpus_digest(self.corpus)}
+        return {**self.diffusion.fingerprint(), **digest, "region": repr(self.region)}
+
+    def check(self) -> None:
+        """Raise InputError where the region covers nothing of the first scenes (``check_covers``)."""
+        check_covers(self.region, self.corpus)
+
+    def generate(self, specs: list[SceneSpec]) -> list[OccupancyScene]:
+        """One edited scene a spec; one of which the region covers nothing is as it was.
+
+        Raises:
+            InputError: a region that covers all of a scene.
+        """
+        sources = [self.corpus.scene(self.corpus.scene_ids[spec.index % self.scenes]) for spec in specs]
+        holes = [self._hole(source) for source in sources]
+        volumes = [np.where(h, UNKNOWN, s.semantics).astype(np.uint8) for h, s in zip(holes, sources, strict=True)]
+        tiles = [self._tiles(hole) for hole in holes]
+        count = max(map(len, tiles))
+        seeds = [stream(s.seed, s.index, Purpose.LATENT_NOISE).integers(2**62, size=count) for s in specs]
+        for number in range(count):
+            # Rows of scenes that need no more tiles are made and not used: a scene does not depend on its company.
+            here = [places[min(number, len(places) - 1)] for places in tiles]
+            drawn = [SceneSpec(s.index, int(k[number])) for s, k in zip(specs, seeds, strict=True)]
+            asked = [Conditions(given=volume[tile].copy()) for volume, tile in zip(volumes, here, strict=True)]
+            made = self.diffusion.volumes(drawn, asked)
+            for volume, places, new in zip(volumes, tiles, made, strict=True):
+                if number < len(places):
+                    volume[places[number]] = new
+        return [
+            replace(
+                source,
+                semantics=np.where(hole, self._cleared(source, volume), source.semantics).astype(np.uint8),
+                conditions=replace(source.conditions, layout=None),  # the edit was not told of it
+                instances=None,  # what is new has none
+                boxes=None,
+                provenance={
+                    "generator": self.name, "seed": spec.seed, "index": spec.index, "edit": "inpaint",
+                    "region": self.region.to_json(), **source_facts(source),
+                },
+            )
+            for spec, source, hole, volume in zip(specs, sources, holes, volumes, strict=True)
+        ]  # fmt: skip
+
+    def _hole(self, source: OccupancyScene) -> NDArray[np.bool_]:
+        hole = self.region.mask(source)
+        if hole.all():
+            raise InputError(self.region.where, f"covers everything of scene {source.scene_id}", "give another region")
+        return hole
+
+    def _tiles(self, hole: NDArray[np.bool_]) -> list[Tile]:
+        """Windows of the clip's size that hold a region, which lies in their middle where it is no larger than one."""
+        starts = []
+        for axis, tile in zip((1, 2), self.diffusion.config.clip_grid.shape, strict=False):
+            covered = np.flatnonzero(hole.any(axis=tuple({0, 1, 2, 3} - {axis})))
+            first, end = (covered[0], covered[-1] + 1) if len(covered) else (0, 1)
+            span = max(tile, int(end - first))
+            begin = min(max(0, int(first + end - span) // 2), hole.shape[axis] - span)
+            starts.append([slice(begin + start, begin + start + tile) for start in tile_starts(span, tile)])
+        return [(slice(None), x, y) for x, y in product(*starts)]
+
+    def _cleared(self, source: OccupancyScene, volume: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The volume without movers in the space of the ego."""
+        path = path_on_grid(trajectory_from_poses(source.poses), source.anchor, source.conditions.grid_yaw)
+        return clear_of_movers(volume, path, 0, source.grid, source.taxonomy)
