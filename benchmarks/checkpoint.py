@@ -1,9 +1,9 @@
 """What a checkpoint reaches on seeds it never saw: reconstruction, and samples beside simulated scenes.
 
-    python benchmarks/checkpoint.py [CHECKPOINT] [--scenes 64] [--training CORPUS] [--json FILE]
+    python benchmarks/checkpoint.py [CHECKPOINT] [--scenes 64] [--seed 1001] [--training CORPUS ...] [--json FILE]
 
 Real scenes are the simulator's, of root seeds that no training corpus of the docs uses (they use seed 1). Every set
-of scenes is judged against the real ones of seed 1001: the samples; other real ones, of seed 2002 (what chance alone
+of scenes is judged against the real ones of seed 1001: the samples, of ``--seed``; other real ones, of seed 2002 (what chance alone
 does); those of seed 2002 cut out of a world-fixed grid along their path as the samples are (what resampling alone
 does); and the same encoded and decoded first (what the VAE alone does: the rest is the DiT's). ``docs/metrics.md``
 says what each row measures. The figures to reach hold for 256 scenes.
@@ -117,13 +117,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("checkpoint", nargs="?", type=Path, default=shipped_checkpoint())
     parser.add_argument("--scenes", type=int, default=64, help="of each set; 256 for the figures to reach")
-    parser.add_argument("--training", type=Path, help="the training corpus: are samples copies of its clips?")
+    parser.add_argument("--seed", type=int, default=SEED, help="of the samples; settings are chosen on the default")
+    parser.add_argument("--training", type=Path, nargs="*", help="training corpora: are samples copies of their clips?")
     parser.add_argument("--json", type=Path, help="write all values to this file too")
     options = parser.parse_args()
     torch.set_num_threads(2)
     loaded, console = load_checkpoint(options.checkpoint), Console()
     config = loaded.config
-    wanted, others = specs(options.scenes, SEED), specs(options.scenes, OTHER_SEED)
+    wanted, others, asked = (specs(options.scenes, seed) for seed in (SEED, OTHER_SEED, options.seed))
 
     fixed, moving = ProceduralCity(config, frame="world"), ProceduralCity(config)
     clips = [fixed.generate([spec])[0].semantics for spec in wanted]
@@ -139,12 +140,14 @@ def main() -> None:
         "the same through the VAE": [ego_windows(rebuilt_by(loaded.vae, world), config.grid) for world in worlds],
     }
     source, samples, begun = LatentDiffusion(options.checkpoint), [], time.perf_counter()
-    for first in range(0, len(wanted), source.micro_batch):
-        samples += source.generate(wanted[first : first + source.micro_batch])
-    seconds = (time.perf_counter() - begun) / len(wanted)
+    for first in range(0, len(asked), source.micro_batch):
+        samples += source.generate(asked[first : first + source.micro_batch])
+    seconds = (time.perf_counter() - begun) / len(asked)
     sets = {"sampled": samples, **sets}
 
-    training = bev_maps(training_clips(options.training, config)) if options.training else None
+    training = None
+    if options.training:
+        training = np.concatenate([bev_maps(training_clips(corpus, config)) for corpus in options.training])
     truth, portraits = portrait_of(real), {name: portrait_of(scenes) for name, scenes in sets.items()}
     other = portraits["other real"]
     columns = {"real": truth.rows()}

@@ -6,7 +6,7 @@ and curvature, a and the curvature constant over a clip.
 | command | v at the start, m/s | a, m/s^2 | radius, m | yaw over the clip |
 |---|---|---|---|---|
 | static | 0 | 0 | - | 0 |
-| forward | uniform 3 to 13 | normal 0, 0.5 | above 250 | under 8 degrees |
+| forward | uniform 3 to 13 | normal 0, 0.5 | as the yaw asks | normal 0, 1.5, at most 8 degrees |
 | left, right | uniform 3 to 7 | normal 0, 0.3 | uniform 7 to 14 | 15 to 80 degrees |
 """
 

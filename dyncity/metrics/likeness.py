@@ -13,7 +13,7 @@ from dyncity.metrics.adherence import Drive, Rows, drive, drive_rows
 from dyncity.metrics.distribution import jensen_shannon
 from dyncity.metrics.ego_path import ego_path
 from dyncity.metrics.fid_bev import features_of, frechet_distance, known_patches
-from dyncity.metrics.vehicles import moving_speeds, vehicle_ids, vehicles_of
+from dyncity.metrics.vehicles import movers_going_on, moving_speeds, vehicle_ids, vehicles_of
 from dyncity.scene import OccupancyScene
 from dyncity.taxonomy import taxonomy
 
@@ -36,6 +36,7 @@ class Portrait:
     _paths: list[tuple[float, float]] = field(default_factory=list)
     _fits: list[bool] = field(default_factory=list)
     _speeds: list[float] = field(default_factory=list)
+    _going: NDArray[np.int64] = field(default_factory=lambda: np.zeros(2, np.int64))
     _patches: list[NDArray[np.uint8]] = field(default_factory=list)
 
     def add(self, scene: OccupancyScene) -> None:
@@ -47,6 +48,7 @@ class Portrait:
         if scene.frames > 1:
             self._drives.append(drive(scene))
             self._speeds += moving_speeds(scene).tolist()
+            self._going += movers_going_on(scene).sum(axis=0)
 
     @cached_property
     def patches(self) -> NDArray[np.uint8]:
@@ -74,6 +76,8 @@ class Portrait:
             rows["vehicles that fit, %"] = 100 * float(np.mean(self._fits))
         if self._speeds:
             rows["mean speed of moving vehicles, m/s"] = float(np.mean(self._speeds))
+        if self._going[0]:
+            rows["movers that go on, %"] = 100 * float(self._going[1] / self._going[0])
         return rows | {
             "free, %": 100 * float(shares[space.free]),
             "vehicles / occupied, %": 100 * float(shares[vehicle_ids(self.labels)].sum() / occupied),

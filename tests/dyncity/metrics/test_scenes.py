@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from small_models import small_config
+from spoiled_scenes import noisy, shuffled, spliced
 
 from dyncity.conditions import Conditions
 from dyncity.metrics.distribution import class_histogram, jensen_shannon
@@ -33,6 +36,22 @@ def test_a_car_in_the_way_and_a_lawn_under_the_wheels_are_seen(scenes: list[Occu
     drivable, clear = ego_path(scene)
     assert drivable == 0.0
     assert clear == pytest.approx(1 - 1 / scene.frames)
+
+
+def test_the_ego_path_notices_noise_and_another_place_but_no_order(
+    real: list[OccupancyScene], other_real: list[OccupancyScene]
+) -> None:
+    def path(scenes: list[OccupancyScene]) -> tuple[float, float]:
+        drivable, clear = np.array([ego_path(scene) for scene in scenes]).mean(axis=0)
+        return float(drivable), float(clear)
+
+    drivable, clear = path([noisy(scene) for scene in real])
+    assert drivable < 0.99
+    assert clear < 0.9
+    aside = [replace(scene, semantics=np.roll(scene.semantics, 8, axis=2)) for scene in real]
+    assert path(aside)[0] < 0.5
+    assert path([shuffled(scene) for scene in real]) == pytest.approx(path(real))
+    assert path([spliced(a, b) for a, b in zip(real, other_real, strict=True)]) == pytest.approx((1.0, 1.0))
 
 
 def test_histograms_ignore_unknown_voxels(make_scene) -> None:  # type: ignore[no-untyped-def]

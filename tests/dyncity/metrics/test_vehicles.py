@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from spoiled_scenes import noisy, shuffled
+from spoiled_scenes import noisy, shuffled, spliced
 
 from dyncity.metrics.components import components
 from dyncity.metrics.vehicles import VEHICLES, mean_speed, movers_going_on, moving_speeds, share_that_fits, vehicles_of
@@ -96,6 +96,19 @@ def test_movers_go_on_until_they_stop_or_vanish(real: list[OccupancyScene]) -> N
     scene = replace(lots[0], semantics=frames, poses=np.repeat(lots[0].poses[:1], 8, axis=0))
     expected = [[0, 0], [3, 3], [3, 3], [3, 3], [3, 2], [2, 1], [1, 1]]
     np.testing.assert_array_equal(movers_going_on(scene), expected)
+
+
+def test_movers_go_on_less_in_noisy_shuffled_and_spliced_scenes(
+    real: list[OccupancyScene], other_real: list[OccupancyScene]
+) -> None:
+    def share(scenes: list[OccupancyScene]) -> float:
+        came, went = sum(movers_going_on(scene).sum(axis=0) for scene in scenes)
+        return float(went / came)
+
+    whole = share(real)
+    assert share([noisy(scene) for scene in real]) < whole - 0.05
+    assert share([shuffled(scene) for scene in real]) < whole - 0.05
+    assert share([spliced(a, b) for a, b in zip(real, other_real, strict=True)]) < whole - 0.05
 
 
 def test_noise_is_noticed_by_size_and_shuffled_frames_only_by_speed(real: list[OccupancyScene]) -> None:
