@@ -3,10 +3,10 @@
     python benchmarks/checkpoint.py [CHECKPOINT] [--scenes 64] [--seed 1001] [--training CORPUS ...] [--json FILE]
 
 Real scenes are the simulator's, of root seeds that no training corpus of the docs uses (they use seed 1). Every set
-of scenes is judged against the real ones of seed 1001: the samples, of ``--seed``; other real ones, of seed 2002 (what chance alone
-does); those of seed 2002 cut out of a world-fixed grid along their path as the samples are (what resampling alone
-does); and the same encoded and decoded first (what the VAE alone does: the rest is the DiT's). ``docs/metrics.md``
-says what each row measures. The figures to reach hold for 256 scenes.
+of scenes is judged against the real ones of seed 1001: the samples, of ``--seed``; other real ones, of seed 2002 (what
+chance alone does); those of seed 2002 cut out of a world-fixed grid along their path as the samples are (what
+resampling alone does); and the same encoded and decoded first (what the VAE alone does: the rest is the DiT's).
+``docs/metrics.md`` says what each row measures. The figures to reach hold for 256 scenes.
 """
 
 from __future__ import annotations

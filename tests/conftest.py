@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
 from object_store import GCSServer, S3Server, gcs_server, s3_server
@@ -27,6 +28,10 @@ from dyncity.taxonomy import taxonomy
 from exporters.manifest import commit_shard, write_manifest
 from exporters.numpy import NumpyExporter
 from exporters.parquet import ParquetExporter
+
+# Machines that tests share are slow at times: no example fails for its time.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 SMALL_GRID = GridSpec((8, 6, 4), (0.8, 0.8, 0.8), (-3.2, -2.4, -1.2), 5.0)
 

@@ -220,7 +220,7 @@ def test_all_categories_have_a_native_class_and_unlisted_ones_go_by_their_motion
     assert native_id("HOVERCRAFT", moves=False) == ID["other_object"]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(3, 9), st.integers(0, 2**31))
 def test_polygons_fill_the_cells_whose_centres_they_hold(corners: int, seed: int) -> None:
     """Against the crossing number of every cell centre, corners far outside included."""
@@ -235,7 +235,7 @@ def test_polygons_fill_the_cells_whose_centres_they_hold(corners: int, seed: int
     np.testing.assert_array_equal(mask, inside)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**31), st.floats(0.0, 6.0))
 def test_dilation_sets_what_lies_within_the_radius(seed: int, radius: float) -> None:
     mask = np.random.default_rng(seed).random((14, 17)) < 0.03

@@ -59,7 +59,7 @@ def assert_same(found, expected, columns):
 
 
 @pytest.mark.parametrize("container", CONTAINERS)
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_what_was_written_comes_back(make_scene, write_corpus, container, data):
     """Any grid, label space, number of frames, optional columns, with or without conditions and anchor."""
@@ -151,7 +151,7 @@ def test_a_linked_scene_is_refused(make_scene, write_corpus, tmp_path):
 
 
 @pytest.mark.parametrize("container", CONTAINERS)
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
 @example(place=0.013987467103876884, bit=4)  # a page that reads as empty
 def test_a_flipped_bit_never_surfaces_as_another_error(make_scene, write_corpus, container, place, bit):

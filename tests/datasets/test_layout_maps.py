@@ -47,7 +47,6 @@ def assert_same(found: Layout | None, asked: Layout | None) -> None:
 
 
 @given(frames=st.integers(1, 5), x=st.integers(1, 9), y=st.integers(1, 9), seed=st.integers(0, 2**32 - 1))
-@settings(deadline=None)
 def test_what_is_packed_is_unpacked(frames: int, x: int, y: int, seed: int) -> None:
     asked = random_layout(seed, frames, x, y)
     rows = pack_maps(asked)
@@ -57,7 +56,7 @@ def test_what_is_packed_is_unpacked(frames: int, x: int, y: int, seed: int) -> N
 
 
 @pytest.mark.parametrize("container", CONTAINERS)
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_what_was_written_comes_back(
     make_scene: MakeScene, write_corpus: Callable[..., Path], container: str, data: st.DataObject

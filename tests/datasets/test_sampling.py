@@ -22,7 +22,7 @@ from dyncity.datasets.shards import OccupancyShards
 from dyncity.errors import InputError
 
 ROOT = Path(__file__).parents[2]
-quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+quick = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 settings_of_a_run = st.fixed_dictionaries(
     {
         "seed": st.integers(0, 2**63 - 1),

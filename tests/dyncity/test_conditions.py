@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dyncity.conditions import (
@@ -21,7 +21,6 @@ from dyncity.seeding import Purpose, stream
 from dyncity.trajectories import draw_drive, draw_grid_yaw, draw_trajectory
 
 
-@settings(deadline=None)
 @given(st.integers(0, 10_000), st.sampled_from(COMMANDS))
 def test_a_drawn_trajectory_carries_out_its_command(index: int, command: str) -> None:
     trajectory = draw_trajectory(command, 8, 5.0, stream(3, index, Purpose.CONDITIONS))
@@ -31,7 +30,6 @@ def test_a_drawn_trajectory_carries_out_its_command(index: int, command: str) ->
     assert (steps <= 15.0 / 5.0 + 1e-9).all(), "nobody drives faster than 15 m/s"
 
 
-@settings(deadline=None)
 @given(st.integers(0, 1000), st.sampled_from(COMMANDS))
 def test_poses_and_trajectory_are_inverses(index: int, command: str) -> None:
     trajectory = draw_trajectory(command, 16, 10.0, stream(0, index, Purpose.CONDITIONS))

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from small_models import small_config
 
@@ -95,7 +95,6 @@ def test_agents_in_one_another_are_found_only_while_they_are() -> None:
     assert said(Conditions(layout=layout(standing, car((0, 6, 5.1, 0))))) == []  # 0.1 m apart
 
 
-@settings(deadline=None)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_overlap_is_the_same_from_both_sides_and_agrees_with_points(seed: int) -> None:
     """Boxes that share a point of a fine raster overlap."""

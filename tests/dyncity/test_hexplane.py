@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dyncity.hexplane import PLANES, plane_shapes, planes_of, rollout, rollout_mask, rollout_shape
@@ -9,7 +9,6 @@ from dyncity.hexplane import PLANES, plane_shapes, planes_of, rollout, rollout_m
 LATENTS = st.tuples(*(st.integers(1, 6) for _ in range(4)))
 
 
-@settings(deadline=None)
 @given(LATENTS)
 def test_the_rollout_is_undone_exactly(latent: tuple[int, int, int, int]) -> None:
     planes = {p: torch.randn(2, 3, *shape) for p, shape in plane_shapes(latent).items()}
@@ -20,7 +19,6 @@ def test_the_rollout_is_undone_exactly(latent: tuple[int, int, int, int]) -> Non
         torch.testing.assert_close(again[p], planes[p], rtol=0, atol=0)
 
 
-@settings(deadline=None)
 @given(LATENTS)
 def test_the_mask_covers_the_planes_and_nothing_else(latent: tuple[int, int, int, int]) -> None:
     ones = {p: torch.ones(1, 1, *shape) for p, shape in plane_shapes(latent).items()}

@@ -56,7 +56,7 @@ def test_classes_and_frames_narrow_it(tmp_path: Path) -> None:
     np.testing.assert_array_equal(mask[1:], made.semantics[1:] == NATIVE.id("car"))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(yaw=st.floats(-3, 3), x=st.floats(-3, 3), y=st.floats(-2, 2), length=st.floats(1, 6), width=st.floats(1, 4))
 def test_a_turned_box_is_a_polygon(tmp_path_factory, yaw, x, y, length, width) -> None:  # type: ignore[no-untyped-def]
     folder = tmp_path_factory.mktemp("r")

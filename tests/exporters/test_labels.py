@@ -101,7 +101,7 @@ def test_thin_names_are_classes_of_some_label_space():
     assert {name for space in TAXONOMIES.values() for name in space.classes} >= THIN
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**20), free=st.floats(0, 0.9))
 def test_a_coarser_voxel_is_the_documented_vote_of_its_eight(make_scene, seed, free):
     """Counted one by one: occupied beats free and unknown, thin the rest, then the most frequent, the lower id."""

@@ -48,7 +48,7 @@ def pixels(image: Image.Image) -> np.ndarray:
     return np.asarray(image).astype(int)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**32 - 1), st.floats(0.05, 0.9))
 def test_nearer_voxels_hide_farther_ones(seed: int, share: float) -> None:
     """The picture of all voxels is that of single voxels laid over each other from far to near."""

@@ -63,7 +63,7 @@ def test_ranges_are_kept_and_the_voxel_of_the_sensor_does_not_blind_it():
     assert not far.seen[17, 6, 2]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**32 - 1),
     density=st.sampled_from([0.0, 0.02, 0.2, 0.9]),
@@ -129,7 +129,7 @@ def exact_march(occupied: np.ndarray, start: tuple[int, ...], direction: tuple[i
             return passed, tuple(voxel), ties
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 2**32 - 1), density=st.sampled_from([0.0, 0.01, 0.1]))
 def test_seen_and_hit_voxels_are_those_of_a_march_in_fractions(seed, density):
     """Voxel by voxel the same, however close rays pass by edges; rays through an edge itself are left out."""
@@ -233,14 +233,14 @@ def assert_alike(device: str, seed: int, limits: tuple[float, float]) -> None:
 LIMITS = st.sampled_from([(0.0, np.inf), (1.0, 3.0), (0.0, 2.0)])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 2**32 - 1), limits=LIMITS)
 def test_all_rays_together_find_what_each_finds_alone(seed, limits):
     assert_alike("cpu", seed, limits)
 
 
 @pytest.mark.gpu
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 2**32 - 1), limits=LIMITS)
 def test_on_a_gpu_rays_find_the_same(seed, limits):
     assert_alike("cuda", seed, limits)

@@ -104,7 +104,7 @@ def test_what_one_pose_saw_counts_as_seen_in_every_frame_that_covers_it():
     assert not seen_over_time(dataclasses.replace(scene, semantics=unknown), seen)[1].any()
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 2**32 - 1), tilt=st.sampled_from([0.0, 0.2]), height=st.sampled_from([3, 16]))
 def test_merged_voxels_are_those_whose_centres_fall_into_seen_ones(seed, tilt, height):
     """Looked up one by one, level and tilted; unknown and moving voxels keep what their own frame saw of them."""

@@ -66,7 +66,7 @@ def test_the_listing_has_every_file_of_the_tree_with_its_size(tree):
     assert head["bytes"] == sum(files.values())
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(data=st.data())
 def test_a_flipped_bit_is_found_in_any_file(exported, data):
     files = sorted(p for p in exported.rglob("*") if p.is_file() and p.stat().st_size)

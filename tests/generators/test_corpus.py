@@ -129,7 +129,7 @@ def test_bad_input_that_holds_for_every_scene_ends_the_run(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@settings(deadline=None, max_examples=4, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=4, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(order=st.permutations(range(3)), workers=st.integers(1, 4))
 def test_the_order_of_the_shards_and_how_many_are_made_at_once_change_nothing(tmp_path, order, workers):
     """Workers that share nothing, each a thread with a generator of its own, take shards in any order."""

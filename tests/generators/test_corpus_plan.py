@@ -16,7 +16,7 @@ from dyncity.presets import occ3d_waymo
 from generators.plan import CorpusPlan, default_scenes_per_shard, difference
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(1, 300), st.integers(1, 9), st.integers(1, 40))
 def test_shards_partition_the_scenes_and_micro_batches_never_cross_them(scenes, micro_batch, per_shard):
     plan = small_plan(scenes, micro_batch=micro_batch, scenes_per_shard=per_shard)
@@ -31,7 +31,7 @@ def test_shards_partition_the_scenes_and_micro_batches_never_cross_them(scenes, 
     assert wanted == list(range(scenes))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(1, 60), st.integers(1, 60))
 def test_a_scene_is_asked_the_same_in_a_longer_corpus(short, more):
     first, second = small_plan(short), small_plan(short + more)

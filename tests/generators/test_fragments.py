@@ -76,7 +76,7 @@ def test_what_touches_unknown_voxels_may_go_on_there() -> None:
     np.testing.assert_array_equal(without_fragments(volume, GRID, "native", SMALLEST), volume)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([0.1, 0.4, 0.7]))
 def test_only_vehicles_become_free_and_doing_it_twice_is_doing_it_once(seed: int, share: float) -> None:
     rng = np.random.default_rng(seed)

@@ -49,7 +49,7 @@ def test_a_bicycle_beside_a_car_stays_one() -> None:
     np.testing.assert_array_equal(one_kind(volume, GRID, "native"), volume)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**32 - 1), st.floats(0.0, 0.4))
 def test_only_vehicles_change_and_only_among_vehicles_and_once_is_enough(seed: int, share: float) -> None:
     rng = np.random.default_rng(seed)

@@ -61,7 +61,7 @@ def test_what_touches_unknown_voxels_may_go_on_there() -> None:
     np.testing.assert_array_equal(without_specks(volume, "native", 3), volume)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([0.02, 0.2, 0.6]))
 def test_movers_and_what_is_in_no_small_piece_are_untouched(seed: int, share: float) -> None:
     rng = np.random.default_rng(seed)

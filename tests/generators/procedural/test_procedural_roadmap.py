@@ -9,7 +9,7 @@ from generators.procedural.roadmap import Warp, draw_roadmap
 from generators.procedural.routes import STEP, Lane, Routes
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.floats(-0.2, 0.2), st.floats(-0.26, 0.26), st.floats(18, 45), st.floats(-40, 40),
     st.lists(st.tuples(st.floats(-200, 200), st.floats(-200, 200)), min_size=1, max_size=20),
@@ -19,7 +19,7 @@ def test_the_warp_can_be_undone(shear, amount, length, center, points):
     np.testing.assert_allclose(warp.to_canonical(warp.to_real(uv)), uv, atol=1e-8)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 10**6))
 def test_blocks_lie_between_streets_and_do_not_overlap(seed):
     city = draw_roadmap(stream(seed, 0, Purpose.CITY), 150.0, curved=True)
@@ -36,7 +36,7 @@ def test_blocks_lie_between_streets_and_do_not_overlap(seed):
             assert u <= 0 or v <= 0
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 10**6))
 def test_lanes_run_on_the_right_and_turns_turn_the_way_they_say(seed):
     city = draw_roadmap(stream(seed, 0, Purpose.CITY), 150.0, curved=False)
