@@ -40,8 +40,8 @@ def to_global(info: dict) -> np.ndarray:
 def beside(tree: Path, end: Finished) -> Path:
     """The tree, its info files put where those of nuScenes lie."""
     assert not list(tree.glob("*.pkl"))
-    for name, file in end.beside.items():
-        (tree / name).write_bytes(file.read())
+    for name, content in end.beside.items():
+        (tree / name).write_bytes(content)
     return tree
 
 

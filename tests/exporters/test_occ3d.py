@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from written_tree import write_tree
+from written_tree import taken, write_tree
 
 from dyncity.errors import InputError
 from dyncity.grid import GridSpec
@@ -59,7 +59,8 @@ def test_scenes_on_a_coarse_smaller_grid_fill_their_part_and_leave_the_rest_unkn
 
 @pytest.mark.parametrize(("scenes", "held_out"), [(1, 0), (2, 1), (5, 1), (8, 1), (16, 2), (100, 15)])
 def test_the_last_scenes_are_held_out(tmp_path, scenes, held_out):
-    Occ3DNuScenesTree([1] * scenes).finish(tmp_path, [])
+    for content in Occ3DNuScenesTree([1] * scenes).finish(tmp_path, []).beside.values():
+        taken(content)
     splits = json.loads((tmp_path / "annotations.json").read_text())
     assert len(splits["val_split"]) == held_out
     assert splits["train_split"] + splits["val_split"] == [f"scene-{n:04d}" for n in range(1, scenes + 1)]
