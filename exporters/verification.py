@@ -220,8 +220,11 @@ def _extra(folder: Path, manifest: Manifest) -> Iterator[str]:
     shards = folder / "shards"
     known = {record.name for record in manifest.shards if record.scenes}
     for parent, expected in ((folder, _EXPECTED), (shards, known)):
-        if parent.is_symlink() or not parent.is_dir():
-            if known or parent.is_symlink():
+        if parent.is_symlink():
+            yield f"{parent}: it is a link; a corpus is checked in the folder that it lies in"
+            continue
+        if not parent.is_dir():
+            if known:
                 yield f"{parent}: it is not a folder"
             continue
         for path in sorted(parent.iterdir()):

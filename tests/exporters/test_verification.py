@@ -161,6 +161,13 @@ def test_linked_shards_are_found(corpus, tmp_path):
     assert any(path.name in finding for finding in verify_corpus(corpus))
 
 
+def test_a_linked_corpus_is_called_a_link(corpus, tmp_path):
+    link = tmp_path / "link"
+    link.symlink_to(corpus, target_is_directory=True)
+    (finding,) = verify_corpus(link)
+    assert "it is a link" in finding
+
+
 def test_a_run_that_did_not_end_is_found(make_scene, write_corpus, tmp_path):
     folder = write_corpus(tmp_path / "c", [make_scene(i) for i in range(4)])
     manifest = read_manifest(folder)
