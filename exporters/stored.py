@@ -17,9 +17,7 @@ from dyncity.scene import OccupancyScene
 from exporters.base import SceneExporter
 from exporters.manifest import commit_shard, digest
 
-_AT_ONCE = (
-    8  # shards that are read at a time, a MiB of each in memory: one alone waits for the network most of the time
-)
+_AT_ONCE = 8  # shards that are read at a time, a MiB of each in memory: one alone mostly waits for the network
 _ASKED = 1024  # shards whose answers wait for those before them
 
 

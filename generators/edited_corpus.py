@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from dyncity.config import Config
 from dyncity.datasets.corpus import Corpus, open_corpus
 from dyncity.errors import InputError
 from dyncity.object_storage import ObjectPath
 from dyncity.regions import Region
-from dyncity.scene import OccupancyScene
+from dyncity.scene import OccupancyScene, SceneSpec
 
 _LOOKED_AT = 16  # scenes
 
@@ -73,9 +78,36 @@ def check_covers(region: Region, corpus: Corpus) -> None:
         raise InputError(region.where, found, "give another region")
 
 
-def corpus_digest(corpus: Corpus) -> str:
-    """sha256 of what the corpus holds."""
-    return hashlib.sha256("".join(record.sha256 for record in corpus.manifest.shards).encode()).hexdigest()
+def corpus_fingerprint(corpus: Corpus) -> dict[str, str]:
+    """What the fingerprint of an edit says of its corpus: a digest of all that it holds."""
+    digest = hashlib.sha256("".join(record.sha256 for record in corpus.manifest.shards).encode())
+    return {"edited_corpus_sha256": digest.hexdigest()}
+
+
+def scene_to_edit(corpus: Corpus, spec: SceneSpec) -> OccupancyScene:
+    """The scene that an edit is made of; specs beyond the last one, which fill up a micro-batch too, begin anew."""
+    return corpus.scene(corpus.scene_ids[spec.index % len(corpus.scene_ids)])
+
+
+def inpainted(
+    source: OccupancyScene,
+    spec: SceneSpec,
+    semantics: NDArray[np.uint8],
+    region: Region,
+    facts: Mapping[str, int] | None = None,
+) -> OccupancyScene:
+    """The source with other voxels inside a region, and what its provenance says of that."""
+    return replace(
+        source,
+        semantics=semantics,
+        conditions=replace(source.conditions, layout=None),  # the edit was not told of it
+        instances=None,  # what is new has none
+        boxes=None,
+        provenance={
+            "generator": "diffusion", "seed": spec.seed, "index": spec.index, "edit": "inpaint",
+            "region": region.to_json(), **source_facts(source), **(facts or {}),
+        },
+    )  # fmt: skip
 
 
 def source_facts(source: OccupancyScene) -> dict[str, str]:

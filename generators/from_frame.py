@@ -14,7 +14,7 @@ from dyncity.errors import InputError
 from dyncity.object_storage import ObjectPath
 from dyncity.scene import UNKNOWN, OccupancyScene, SceneSpec
 from generators.diffusion import LatentDiffusion
-from generators.edited_corpus import check_fits, corpus_digest, corpus_to_edit, source_facts
+from generators.edited_corpus import check_fits, corpus_fingerprint, corpus_to_edit, scene_to_edit, source_facts
 
 
 class FromFrame:
@@ -57,23 +57,22 @@ class FromFrame:
 
     def fingerprint(self) -> dict[str, str | int | float]:
         """What decides the bytes besides the specs: the checkpoint, the corpus, the frame."""
-        digest = {"edited_corpus_sha256": corpus_digest(self.corpus)}
-        return {**self.diffusion.fingerprint(), **digest, "frame": self.frame, "at": self.at}
+        return {**self.diffusion.fingerprint(), **corpus_fingerprint(self.corpus), "frame": self.frame, "at": self.at}
 
     def generate(self, specs: list[SceneSpec]) -> list[OccupancyScene]:
         """One scene a spec; where it drives is drawn by the spec, as without a given frame."""
-        sources = [self._source(spec.index) for spec in specs]
+        sources = [self._source(spec) for spec in specs]
         asked = [self._asked(spec, source) for spec, source in zip(specs, sources, strict=True)]
         scenes = self.diffusion.scenes(specs, asked)
         return [self._with(scene, source) for scene, source in zip(scenes, sources, strict=True)]
 
     def conditions(self, spec: SceneSpec) -> Conditions:
         """The drive that the spec decides, and the given frame where it then lies."""
-        return self._asked(spec, self._source(spec.index))
+        return self._asked(spec, self._source(spec))
 
-    def _source(self, index: int) -> OccupancyScene:
-        """Scene ``index`` as the ego sees it; those that fill up the last micro-batch begin anew."""
-        scene = self.corpus.scene(self.corpus.scene_ids[index % self.scenes])
+    def _source(self, spec: SceneSpec) -> OccupancyScene:
+        """The scene that the frame is taken from, as the ego sees it."""
+        scene = scene_to_edit(self.corpus, spec)
         return scene if scene.anchor is None else ego_windows(scene, self.config.grid)
 
     def _asked(self, spec: SceneSpec, source: OccupancyScene) -> Conditions:

@@ -25,7 +25,14 @@ from dyncity.scene import UNKNOWN, OccupancyScene, SceneSpec
 from dyncity.seeding import Purpose, stream
 from dyncity.taxonomy import taxonomy
 from generators.diffusion import LatentDiffusion
-from generators.edited_corpus import check_covers, check_fits, corpus_digest, corpus_to_edit, source_facts
+from generators.edited_corpus import (
+    check_covers,
+    check_fits,
+    corpus_fingerprint,
+    corpus_to_edit,
+    inpainted,
+    scene_to_edit,
+)
 
 
 def clip_starts(first: int, end: int, frames: int, length: int) -> list[int]:
@@ -76,8 +83,7 @@ class Inpainting:
 
     def fingerprint(self) -> dict[str, str | int | float]:
         """What decides the bytes besides the specs: the checkpoint, the corpus, the region."""
-        digest = {"edited_corpus_sha256": corpus_digest(self.corpus)}
-        return {**self.diffusion.fingerprint(), **digest, "region": repr(self.region)}
+        return {**self.diffusion.fingerprint(), **corpus_fingerprint(self.corpus), "region": repr(self.region)}
 
     def check(self) -> None:
         """Raise InputError where the region covers nothing of the first scenes (``check_covers``)."""
@@ -113,24 +119,12 @@ class Inpainting:
                     edit.paste(clip, volume)
                     fact.update(self.diffusion.facts(conditions))
         return [
-            replace(
-                edit.source,
-                semantics=edit.semantics,
-                conditions=replace(edit.source.conditions, layout=None),  # the edit was not told of it
-                instances=None,  # what is new has none
-                boxes=None,
-                provenance={
-                    "generator": self.name, "seed": spec.seed, "index": spec.index, "edit": "inpaint",
-                    "region": self.region.to_json(), **source_facts(edit.source), **fact,
-                },
-            )
+            inpainted(edit.source, spec, edit.semantics, self.region, fact)
             for spec, edit, fact in zip(specs, edits, facts, strict=True)
-        ]  # fmt: skip
+        ]
 
     def _edit(self, spec: SceneSpec) -> _Edit:
-        # Those that fill up the last micro-batch begin anew.
-        source = self.corpus.scene(self.corpus.scene_ids[spec.index % self.scenes])
-        return _Edit(self.config, self.region, source)
+        return _Edit(self.config, self.region, scene_to_edit(self.corpus, spec))
 
 
 class _Edit:

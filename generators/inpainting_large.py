@@ -18,7 +18,14 @@ from dyncity.regions import Region
 from dyncity.scene import UNKNOWN, OccupancyScene, SceneSpec
 from dyncity.seeding import Purpose, stream
 from generators.diffusion import LatentDiffusion
-from generators.edited_corpus import check_covers, check_fits, corpus_digest, corpus_to_edit, source_facts
+from generators.edited_corpus import (
+    check_covers,
+    check_fits,
+    corpus_fingerprint,
+    corpus_to_edit,
+    inpainted,
+    scene_to_edit,
+)
 from generators.ego_space import clear_of_movers
 from generators.outpainting import tile_starts
 
@@ -60,8 +67,7 @@ class LargeInpainting:
 
     def fingerprint(self) -> dict[str, str | int | float]:
         """What decides the bytes besides the specs: the checkpoint, the corpus, the region."""
-        digest = {"edited_corpus_sha256": corpus_digest(self.corpus)}
-        return {**self.diffusion.fingerprint(), **digest, "region": repr(self.region)}
+        return {**self.diffusion.fingerprint(), **corpus_fingerprint(self.corpus), "region": repr(self.region)}
 
     def check(self) -> None:
         """Raise InputError where the region covers nothing of the first scenes (``check_covers``)."""
@@ -73,7 +79,7 @@ class LargeInpainting:
         Raises:
             InputError: a region that covers all of a scene.
         """
-        sources = [self.corpus.scene(self.corpus.scene_ids[spec.index % self.scenes]) for spec in specs]
+        sources = [scene_to_edit(self.corpus, spec) for spec in specs]
         holes = [self._hole(source) for source in sources]
         volumes = [np.where(h, UNKNOWN, s.semantics).astype(np.uint8) for h, s in zip(holes, sources, strict=True)]
         tiles = [self._tiles(hole) for hole in holes]
@@ -84,24 +90,16 @@ class LargeInpainting:
             here = [places[min(number, len(places) - 1)] for places in tiles]
             drawn = [SceneSpec(s.index, int(k[number])) for s, k in zip(specs, seeds, strict=True)]
             asked = [Conditions(given=volume[tile].copy()) for volume, tile in zip(volumes, here, strict=True)]
-            made = self.diffusion.volumes(drawn, asked)
-            for volume, places, new in zip(volumes, tiles, made, strict=True):
+            filled = self.diffusion.volumes(drawn, asked)
+            for volume, places, new in zip(volumes, tiles, filled, strict=True):
                 if number < len(places):
                     volume[places[number]] = new
-        return [
-            replace(
-                source,
-                semantics=np.where(hole, self._cleared(source, volume), source.semantics).astype(np.uint8),
-                conditions=replace(source.conditions, layout=None),  # the edit was not told of it
-                instances=None,  # what is new has none
-                boxes=None,
-                provenance={
-                    "generator": self.name, "seed": spec.seed, "index": spec.index, "edit": "inpaint",
-                    "region": self.region.to_json(), **source_facts(source),
-                },
-            )
-            for spec, source, hole, volume in zip(specs, sources, holes, volumes, strict=True)
-        ]  # fmt: skip
+        made = [
+            np.where(hole, self._cleared(source, volume), source.semantics).astype(np.uint8)
+            for source, hole, volume in zip(sources, holes, volumes, strict=True)
+        ]
+        edited = zip(sources, specs, made, strict=True)
+        return [inpainted(source, spec, semantics, self.region) for source, spec, semantics in edited]
 
     def _hole(self, source: OccupancyScene) -> NDArray[np.bool_]:
         hole = self.region.mask(source)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from dyncity.grid import GridSpec
 from dyncity.metrics.components import components
-from dyncity.metrics.vehicles import TOP_SPEED, vehicle_ids
+from dyncity.metrics.vehicles import TOP_SPEED, mutually_nearest, vehicle_ids
 from dyncity.taxonomy import taxonomy
 
 _TELLING = 3  # frames whose places tell how a vehicle goes on
@@ -96,8 +96,7 @@ def _pairs(ending: list[Track], now: list[_Piece], t: int, reach: float) -> dict
     moved = np.linalg.norm(np.array([piece.middle for piece in last])[:, None] - middles, axis=2)
     ratio = np.array([len(p.voxels) for p in last])[:, None] / np.array([len(p.voxels) for p in now])
     gaps[(moved > reach) | (ratio > 2) | (ratio < 0.5)] = np.inf
-    nearest, back = gaps.argmin(axis=1), gaps.argmin(axis=0)
-    return {k: int(n) for k, n in enumerate(nearest) if back[n] == k and np.isfinite(gaps[k, n])}
+    return mutually_nearest(gaps)
 
 
 def _middle(track: Track, t: int) -> NDArray[np.float64]:

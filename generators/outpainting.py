@@ -23,7 +23,7 @@ from dyncity.object_storage import ObjectPath
 from dyncity.scene import UNKNOWN, OccupancyScene, SceneSpec
 from dyncity.seeding import Purpose, stream
 from generators.diffusion import LatentDiffusion
-from generators.edited_corpus import check_fits, corpus_digest, corpus_to_edit, source_facts
+from generators.edited_corpus import check_fits, corpus_fingerprint, corpus_to_edit, scene_to_edit, source_facts
 
 _LARGEST_STEP = 0.75  # of a tile: at least a quarter of it is known when it is made
 _LARGEST_SIDE = 4096  # voxels
@@ -131,12 +131,11 @@ class Outpainting:
 
     def fingerprint(self) -> dict[str, str | int | float]:
         """What decides the bytes besides the specs: the checkpoint, the corpus, the margins."""
-        digest = {"edited_corpus_sha256": corpus_digest(self.corpus)}
-        return {**self.diffusion.fingerprint(), **digest, "outpaint": str(self.margins)}
+        return {**self.diffusion.fingerprint(), **corpus_fingerprint(self.corpus), "outpaint": str(self.margins)}
 
     def generate(self, specs: list[SceneSpec]) -> list[OccupancyScene]:
         """One enlarged scene a spec; a tile of all of them at a time, from the known ones outwards."""
-        sources = [self.corpus.scene(self.corpus.scene_ids[spec.index % self.scenes]) for spec in specs]
+        sources = [scene_to_edit(self.corpus, spec) for spec in specs]
         volumes = [self._begun(source) for source in sources]
         nx, ny, _ = self.diffusion.config.clip_grid.shape
         tiles = list(product(tile_starts(self.grid.shape[0], nx), tile_starts(self.grid.shape[1], ny)))

@@ -173,6 +173,11 @@ def _mutual(last: list[Vehicle], now: list[Vehicle], reach: float) -> dict[int, 
     gaps = np.linalg.norm(np.array([v.center for v in last])[:, None] - np.array([v.center for v in now]), axis=2)
     ratio = np.array([v.voxels for v in last])[:, None] / np.array([v.voxels for v in now])
     gaps[(gaps > reach) | (ratio > 2) | (ratio < 0.5)] = np.inf
+    return mutually_nearest(gaps)
+
+
+def mutually_nearest(gaps: NDArray[np.float64]) -> dict[int, int]:
+    """Which column each row of ``gaps`` ``[k, n]``, at least one by one, goes with: nearest both ways, not infinite."""
     nearest, back = gaps.argmin(axis=1), gaps.argmin(axis=0)
     return {k: int(n) for k, n in enumerate(nearest) if back[n] == k and np.isfinite(gaps[k, n])}
 
