@@ -26,7 +26,8 @@ from dyncity.datasets.manifest import (
 from dyncity.errors import InputError
 from dyncity.scene import OccupancyScene
 from exporters.base import SceneExporter
-from exporters.verification import digest, verify_corpus
+from exporters.shard_digests import digest
+from exporters.verification import verify_corpus
 
 __all__ = [
     "LOCK",

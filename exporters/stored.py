@@ -1,13 +1,9 @@
-"""Shards in object storage: made in a temporary folder, put there object by object, complete; and told damaged ones."""
+"""Shards in object storage: made in a temporary folder, put there object by object, complete."""
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from itertools import islice
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from dyncity.datasets.manifest import FailedScene, ShardRecord
@@ -15,10 +11,8 @@ from dyncity.errors import InputError
 from dyncity.object_storage import ObjectPath
 from dyncity.scene import OccupancyScene
 from exporters.base import SceneExporter
-from exporters.manifest import commit_shard, digest
-
-_AT_ONCE = 8  # shards that are read at a time, a MiB of each in memory: one alone mostly waits for the network
-_ASKED = 1024  # shards whose answers wait for those before them
+from exporters.manifest import commit_shard
+from exporters.shard_digests import digest
 
 
 def store_shard(
@@ -77,41 +71,3 @@ def _put(path: Path, target: ObjectPath, size: int | None, replace: bool) -> Non
         if not replace:
             raise InputError(target, "is there already with other bytes", "remove it, or start over with --overwrite")
         target.upload(path)
-
-
-def stored_shards(place: ObjectPath, records: Sequence[ShardRecord]) -> Iterator[tuple[ShardRecord, bool, list[str]]]:
-    """Each record, whether its shard is there with the recorded bytes, and the names of its objects below ``shards/``.
-
-    Every byte is read, of several shards at a time; one of another size is not.
-
-    Raises:
-        InputError: no access, no answer.
-    """
-    there: dict[str, dict[str, int]] = {}
-    for name, size in (place / "shards").sizes().items():
-        there.setdefault(name.partition("/")[0], {})[name] = size
-    sound = partial(_is_sound, place / "shards")
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        waiting = iter(records)
-        while some := list(islice(waiting, _ASKED)):
-            found = [there.get(record.name, {}) for record in some]
-            for record, sizes, whole in zip(some, found, pool.map(sound, some, found), strict=True):
-                yield record, whole, list(sizes)
-
-
-def _is_sound(shards: ObjectPath, record: ShardRecord, sizes: dict[str, int]) -> bool:
-    """Whether a shard is what its record says; ``exporters.verification.digest`` is what a folder's digest is of."""
-    if not record.scenes:
-        return True
-    if sum(sizes.values()) != record.bytes:
-        return False
-    try:
-        if list(sizes) == [record.name]:
-            return (shards / record.name).sha256() == record.sha256
-        names = sorted(name.removeprefix(f"{record.name}/") for name in sizes)
-        lines = [f"{(shards / record.name / name).sha256()}  {name}\n" for name in names]
-    except InputError as error:
-        if error.found == "there is no such object":
-            return False
-        raise
-    return hashlib.sha256("".join(lines).encode()).hexdigest() == record.sha256

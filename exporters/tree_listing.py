@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from dyncity.errors import InputError
-from exporters.verification import digest
+from exporters.shard_digests import digest
 
 LISTING = "scenes.json"
 ENDING = f".{LISTING}"

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-import stat
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -18,16 +13,21 @@ import numpy as np
 from dyncity.config_file import read_config
 from dyncity.datasets.corpus import open_shard, read_manifest
 from dyncity.datasets.layout import ShardLayout
-from dyncity.datasets.manifest import COMPANIONS, EMPTY_DIGEST, MANIFEST, Manifest, ShardRecord, manifest_json
+from dyncity.datasets.manifest import COMPANIONS, MANIFEST, MAX_MANIFEST_BYTES, Manifest, ShardRecord, manifest_json
 from dyncity.errors import InputError
 from dyncity.object_storage import ObjectPath
 from dyncity.scene import UNKNOWN, OccupancyScene
 from dyncity.taxonomy import taxonomy
+from exporters.shard_digests import (
+    STORED_AT_ONCE,
+    digest,
+    looked_at,
+    objects_of_shards,
+    shard_fault,
+    stored_shard_fault,
+)
 
-# Opens a context in which a shard is there to be looked at.
-Fetched = Callable[[ShardRecord], AbstractContextManager[object]]
 LEASE = ".lease-"  # objects that runs in object storage hold a corpus by
-_ASKED = 1024  # shards that wait for a thread at a time: there may be half a million
 _REQUIRED = ("README.md", "config.json")
 _EXPECTED = {*COMPANIONS, MANIFEST, "shards", ".lock"}
 
@@ -46,23 +46,6 @@ class _Checked(NamedTuple):
     names: tuple[str, ...] = ()
 
 
-def digest(path: Path) -> str:
-    """sha256 of a shard: of the file, or of the listing of the folder.
-
-    The listing is what ``sha256sum *`` prints in the folder: a line ``<sha256>  <name>`` a file, by name.
-
-    Raises:
-        OSError: something is not a plain file, or not readable.
-    """
-    if not path.is_symlink() and path.is_dir():
-        lines = [f"{digest(p)}  {p.name}\n" for p in sorted(path.iterdir(), key=lambda p: p.name)]
-        return hashlib.sha256("".join(lines).encode()).hexdigest()
-    if not stat.S_ISREG(path.lstat().st_mode):
-        raise OSError(f"{path.name} is not a plain file")
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def verify_corpus(folder: Path | ObjectPath, *, decode: bool = False, threads: int | None = None) -> list[str]:
     """What is wrong with a corpus, one line a finding; empty where every byte is as it was written.
 
@@ -74,12 +57,12 @@ def verify_corpus(folder: Path | ObjectPath, *, decode: bool = False, threads: i
     Args:
         folder: the corpus.
         decode: read every scene too, which tells whether the writer was right; damage shows in sizes and digests.
-        threads: shards looked at at a time; by default one a core.
+        threads: shards looked at at a time; by default one a core, eight where they are digested in object storage.
 
-    One in object storage is fetched for that shard by shard, and needs room for one a thread.
+    Of one in object storage a shard a thread is fetched to be decoded, and needs room in the temporary folder.
 
     Raises:
-        InputError: there is no such folder, or it is no corpus at all.
+        InputError: there is no such folder, or it is no corpus at all; the storage refuses, or does not answer.
     """
     if isinstance(folder, ObjectPath):
         return _stored(folder, decode, threads)
@@ -88,17 +71,16 @@ def verify_corpus(folder: Path | ObjectPath, *, decode: bool = False, threads: i
         raise InputError(folder, "there is no such folder", "give the folder of a corpus")
     if not (folder / MANIFEST).exists() and not (folder / "shards").exists():
         raise InputError(folder, "it is no corpus: there is no manifest.json", "give the folder of a corpus")
-    return _findings(folder, _extra, nullcontext, decode, threads)
+    return _findings(folder, _extra, partial(_look, folder, decode), threads)
 
 
 def _findings(
     folder: Path,
     extra: Callable[[Path, Manifest], Iterator[str]],
-    fetched: Fetched,
-    decode: bool,
+    look: Callable[[ShardRecord], _Checked],
     threads: int | None,
 ) -> list[str]:
-    """What is wrong in a folder, whose shards are there while ``fetched(record)`` is open."""
+    """What is wrong in a folder, whose shards ``look`` knows how to look at."""
     try:
         manifest = read_manifest(folder)
     except InputError as error:
@@ -112,57 +94,36 @@ def _findings(
         *_companions(folder, manifest),
         *extra(folder, manifest),
         *_counts(manifest),
-        *(found for _, found in shard_findings(folder, manifest, decode=decode, threads=threads, fetched=fetched)),
+        *_shard_findings(folder, manifest, look, threads),
     ]
 
 
-def shard_findings(
-    folder: Path,
-    manifest: Manifest,
-    *,
-    decode: bool = False,
-    threads: int | None = None,
-    fetched: Fetched = nullcontext,
-) -> Iterator[tuple[ShardRecord, str]]:
-    """The shards that are not what the manifest says, in order, each with the first thing that is wrong with it.
-
-    Args:
-        folder: the corpus.
-        manifest: its manifest.
-        decode, threads: as for ``verify_corpus``.
-        fetched: the shard is in the folder while this is open.
-    """
+def _shard_findings(
+    folder: Path, manifest: Manifest, look: Callable[[ShardRecord], _Checked], threads: int | None
+) -> Iterator[str]:
+    """The first thing that is wrong with each shard that is not what the manifest says, in order."""
     layout: ShardLayout | None = None
     names: set[str] = set()
-    # Digests and decompression leave the interpreter to other threads.
-    with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
-        look, shards = partial(_check_shard, folder, fetched, decode), manifest.shards
-        checked = (
-            one for first in range(0, len(shards), _ASKED) for one in pool.map(look, shards[first : first + _ASKED])
-        )
-        for record, (finding, found, scenes) in zip(manifest.shards, checked, strict=True):
-            path = folder / "shards" / record.name
-            if finding is not None:
-                yield record, finding
-            elif found not in (None, layout or found):
-                yield record, f"{path}: its grid, labels or columns are not those of the others; restore it"
-            elif twice := [name for name, count in Counter(scenes).items() if count > 1 or name in names]:
-                yield record, f"{path}: scene {twice[0]} is there twice; restore the shard"
-            layout = layout or found
-            names.update(scenes)
+    for record, (finding, found, scenes) in looked_at(look, manifest.shards, threads):
+        path = folder / "shards" / record.name
+        if finding is not None:
+            yield finding
+        elif found not in (None, layout or found):
+            yield f"{path}: its grid, labels or columns are not those of the others; restore it"
+        elif twice := [name for name, count in Counter(scenes).items() if count > 1 or name in names]:
+            yield f"{path}: scene {twice[0]} is there twice; restore the shard"
+        layout = layout or found
+        names.update(scenes)
 
 
 def _stored(place: ObjectPath, decode: bool, threads: int | None) -> list[str]:
-    """What is wrong with a corpus in object storage, by way of a folder that holds one shard a thread."""
+    """What is wrong with a corpus in object storage: digested there; decoding, in a folder with a shard a thread."""
     sizes = place.sizes()
     if MANIFEST not in sizes and not any(name.startswith("shards/") for name in sizes):
         raise InputError(place, "it is no corpus: there is no manifest.json", "give the place of a corpus")
 
-    names_of: dict[str, list[str]] = {}  # the objects of each shard
-    for name in sizes:
-        top, _, below = name.partition("/")
-        if top == "shards":
-            names_of.setdefault(below.partition("/")[0], []).append(name)
+    below = {name.removeprefix("shards/"): size for name, size in sizes.items() if name.startswith("shards/")}
+    objects = objects_of_shards(below)
 
     def extra(copy: Path, manifest: Manifest) -> Iterator[str]:
         records = {record.name for record in manifest.shards if record.scenes}
@@ -172,25 +133,28 @@ def _stored(place: ObjectPath, decode: bool, threads: int | None) -> list[str]:
             if not known and not name.startswith(LEASE):
                 yield f"{place / name}: it does not belong to the corpus"
 
-    with place.local(MANIFEST, *COMPANIONS) as copy:
+    with place.local(MANIFEST, *COMPANIONS, most=MAX_MANIFEST_BYTES) as copy:
 
-        @contextmanager
-        def fetched(record: ShardRecord) -> Iterator[None]:
-            shard = copy / "shards" / record.name
-            names = names_of.get(record.name, [])
-            size = sum(sizes[name] for name in names)
-            if names and size != record.bytes:  # not fetched: it may be of any size
-                raise InputError(shard, f"it has {size} bytes, not {record.bytes}", "restore it, or remake it")
+        def digested(record: ShardRecord) -> _Checked:
+            fault = stored_shard_fault(place / "shards", record, objects.get(record.name, {}))
+            return _Checked(None if fault is None else str(fault))
+
+        def decoded(record: ShardRecord) -> _Checked:
+            names = objects.get(record.name, {})
+            if sum(names.values()) != record.bytes:  # not fetched: it may be of any size
+                return digested(record)
             try:
                 for name in names:
-                    (copy / name).parent.mkdir(parents=True, exist_ok=True)
-                    (place / name).download(copy / name, record.bytes)
-                yield
+                    path = copy / "shards" / name
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    (place / "shards" / name).download(path, record.bytes)
+                return _look(copy, True, record)
             finally:
                 for name in names:
-                    (copy / name).unlink(missing_ok=True)
+                    (copy / "shards" / name).unlink(missing_ok=True)
 
-        return [finding.replace(str(copy), str(place)) for finding in _findings(copy, extra, fetched, decode, threads)]
+        look, threads = (decoded, threads) if decode else (digested, threads or STORED_AT_ONCE)
+        return [finding.replace(str(copy), str(place)) for finding in _findings(copy, extra, look, threads)]
 
 
 def _companions(folder: Path, manifest: Manifest) -> Iterator[str]:
@@ -241,35 +205,13 @@ def _counts(manifest: Manifest) -> Iterator[str]:
         )
 
 
-def _check_bytes(folder: Path, record: ShardRecord) -> None:
-    """Size and digest of a shard against its record."""
-    path = folder / "shards" / record.name
-    if not record.scenes:
-        if record.sha256 != EMPTY_DIGEST or record.bytes:
-            raise InputError(path, "it has no scene but a size or digest", "restore the manifest")
-        return
+def _look(folder: Path, decode: bool, record: ShardRecord) -> _Checked:
+    """Look at one shard in a folder, by itself."""
+    fault = shard_fault(folder, record)
+    if fault is not None or not decode or not record.scenes:
+        return _Checked(None if fault is None else str(fault))
     try:
-        if path.is_dir() and not path.is_symlink():
-            size = sum(p.lstat().st_size for p in path.iterdir())
-        else:
-            size = path.lstat().st_size
-        found = digest(path) if size == record.bytes else None
-    except FileNotFoundError:
-        raise InputError(path, "it is missing", "restore it, or remake it with --resume") from None
-    except OSError as error:
-        raise InputError(path, f"not readable ({error.strerror or error})", "restore it") from None
-    if found is None:
-        raise InputError(path, f"it has {size} bytes, not {record.bytes}", "restore it, or remake it")
-    if found != record.sha256:
-        raise InputError(path, "it was changed (other sha256 than in the manifest)", "restore it, or remake it")
-
-
-def _check_shard(folder: Path, fetched: Fetched, decode: bool, record: ShardRecord) -> _Checked:
-    """Look at one shard, by itself."""
-    try:
-        with fetched(record):
-            _check_bytes(folder, record)
-            return _check_scenes(folder, record) if decode and record.scenes else _Checked()
+        return _check_scenes(folder, record)
     except InputError as error:
         return _Checked(str(error))
 

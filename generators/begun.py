@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from pathlib import Path
 
 from dyncity.config import Config
 from dyncity.config_file import read_config
-from dyncity.datasets.manifest import read_manifest
+from dyncity.datasets.manifest import Manifest, ShardRecord, read_manifest
 from dyncity.errors import InputError
 from dyncity.object_storage import ObjectPath
+from generators.plan import CorpusPlan, difference
 
 Say = Callable[[str], None]
 
@@ -34,6 +35,38 @@ def _configuration(out: Path | ObjectPath) -> Config:
         return read_config(out / "config.json")
     with out.local("config.json") as copy:
         return read_config(copy / "config.json")
+
+
+def check_same_plan(plan: CorpusPlan, manifest: Manifest, out: Path | ObjectPath) -> None:
+    """Raise InputError unless the corpus was begun under this plan; the line names the first difference."""
+    if manifest.fingerprint != plan.fingerprint():
+        what = difference(manifest.plan, plan.to_dict()) or "its fingerprint is another one"
+        raise InputError(out, f"it was begun under another plan: {what}", "ask for the same, or use --overwrite")
+
+
+def by_number(plan: CorpusPlan, records: Iterable[ShardRecord], out: Path | ObjectPath) -> dict[int, ShardRecord]:
+    """Records by the number that their shard has in the plan.
+
+    Raises:
+        InputError: one of them is of no shard of the plan's: somebody else wrote the manifest.
+    """
+    found, shards = {}, plan.shards
+    for record in records:
+        number = record.first_scene // plan.shard_size
+        shard = shards[number] if number < len(shards) else None
+        name = record.name.partition(".")[0]
+        if (
+            shard is None
+            or name != f"{number:05d}"
+            or (record.first_scene, record.end)
+            != (
+                shard.first,
+                shard.first + shard.scenes,
+            )
+        ):
+            raise InputError(out, f"shard {record.name} is none of its plan's", "make it anew with --overwrite")
+        found[number] = record
+    return found
 
 
 def deletion(out: Path | ObjectPath, sizes: Collection[int]) -> str:

@@ -17,9 +17,10 @@ from pathlib import Path
 from dyncity.config_file import config_json
 from dyncity.datasets.manifest import COMPANIONS, MANIFEST, Manifest, ShardRecord, read_manifest
 from dyncity.errors import InputError
-from exporters.manifest import LOCK, TEMPORARY, RunLock, digest, flush, sweep_leftovers, write_manifest
-from generators.begun import Say, deletion, is_begun
-from generators.plan import CorpusPlan, difference
+from exporters.manifest import LOCK, TEMPORARY, RunLock, flush, sweep_leftovers, write_manifest
+from exporters.shard_digests import Compared, shard_faults
+from generators.begun import Say, by_number, check_same_plan, deletion, is_begun
+from generators.plan import CorpusPlan
 from generators.shard_worker import committed_shards
 
 SHARDS = "shards"
@@ -85,7 +86,13 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 @contextmanager
 def open_folder(
-    plan: CorpusPlan, out: Path, *, resume: bool, overwrite: bool, say: Say | None = None
+    plan: CorpusPlan,
+    out: Path,
+    *,
+    resume: bool,
+    overwrite: bool,
+    say: Say | None = None,
+    compared: Compared | None = None,
 ) -> Iterator[OpenFolder]:
     """Open ``out`` for the shards of ``plan``.
 
@@ -95,6 +102,7 @@ def open_folder(
         resume: go on with what is there, under the same plan.
         overwrite: replace the corpus that is there.
         say: told in one line what is going to be deleted, before anything is touched.
+        compared: told how many shards of how many a resume has compared.
 
     Raises:
         InputError: something is there and neither is allowed, it is no corpus, it was begun under
@@ -109,7 +117,7 @@ def open_folder(
         with RunLock(out):
             with disk_errors(out):
                 _check(out, resume, overwrite)  # again: another run may have ended in between
-            with _filled(plan, out, resume, overwrite, say) as folder:
+            with _filled(plan, out, resume, overwrite, say, compared) as folder:
                 yield folder
     except BaseException:
         for path in reversed(created):
@@ -158,13 +166,15 @@ def _create(out: Path) -> list[Path]:
 
 
 @contextmanager
-def _filled(plan: CorpusPlan, out: Path, resume: bool, overwrite: bool, say: Say | None) -> Iterator[OpenFolder]:
+def _filled(
+    plan: CorpusPlan, out: Path, resume: bool, overwrite: bool, say: Say | None, compared: Compared | None
+) -> Iterator[OpenFolder]:
     """The folder with its plan written and its sound shards known; undone when the run ends before any."""
     with disk_errors(out):
         if overwrite and say is not None and (line := _to_be_deleted(out)):
             say(line)
         sweep_leftovers(out)
-        records = _sound_records(plan, out) if resume and (out / MANIFEST).exists() else {}
+        records = _sound_records(plan, out, compared) if resume and (out / MANIFEST).exists() else {}
         folder = OpenFolder(out, out / _JOURNALS / secrets.token_hex(8), records)
         if records:
             write_manifest(out, folder.manifest(plan))  # before the journals go that some of them come from
@@ -192,24 +202,19 @@ def _filled(plan: CorpusPlan, out: Path, resume: bool, overwrite: bool, say: Say
         _remove(out / _JOURNALS)
 
 
-def _sound_records(plan: CorpusPlan, out: Path) -> dict[int, ShardRecord]:
+def _sound_records(plan: CorpusPlan, out: Path, compared: Compared | None) -> dict[int, ShardRecord]:
     """The shards of an interrupted run under the same plan; damaged ones are removed, to be made anew."""
     manifest = read_manifest(out)
-    if manifest.fingerprint != plan.fingerprint():
-        what = difference(manifest.plan, plan.to_dict()) or "its fingerprint is another one"
-        raise InputError(out, f"it was begun under another plan: {what}", "ask for the same, or use --overwrite")
-    numbers = {s.first: s.number for s in plan.shards}
-    known = {record.first_scene: record for record in manifest.shards}
+    check_same_plan(plan, manifest, out)
+    known = by_number(plan, manifest.shards, out)
     journals = sorted((out / _JOURNALS).glob("*/*"))  # of a killed run
-    noted = committed_shards(journals, {numbers[first] for first in known})
-    known |= {record.first_scene: record for record in noted.values()}
+    known |= by_number(plan, committed_shards(journals, known).values(), out)
     records = {}
-    for first, record in known.items():
-        path = out / SHARDS / record.name
-        if _is_sound(path, record):
-            records[numbers[first]] = record
+    for number, (record, fault) in zip(known, shard_faults(out, [*known.values()], compared=compared), strict=True):
+        if fault is None:
+            records[number] = record
         else:
-            _remove(path)
+            _remove(out / SHARDS / record.name)
     return records
 
 
@@ -220,14 +225,6 @@ def _to_be_deleted(out: Path) -> str:
     if not files:
         return ""
     return deletion(out, [f.stat().st_size for f in files])
-
-
-def _is_sound(path: Path, record: ShardRecord) -> bool:
-    """Whether a shard is what its record says."""
-    try:
-        return record.scenes == 0 or digest(path) == record.sha256
-    except OSError:
-        return False
 
 
 def _move_aside(out: Path) -> None:

@@ -18,11 +18,11 @@ from dyncity.datasets.manifest import COMPANIONS, MANIFEST, Manifest, ShardRecor
 from dyncity.errors import InputError
 from dyncity.object_storage import ObjectPath
 from exporters.manifest import write_manifest
-from exporters.stored import stored_shards
+from exporters.shard_digests import Compared, shard_faults
 from exporters.verification import LEASE
-from generators.begun import Say, deletion, is_begun
+from generators.begun import Say, by_number, check_same_plan, deletion, is_begun
 from generators.lease import Lease
-from generators.plan import CorpusPlan, difference
+from generators.plan import CorpusPlan
 
 SHARDS = "shards"
 _OWN = {MANIFEST, *COMPANIONS, SHARDS}
@@ -78,7 +78,13 @@ class OpenPrefix:
 
 @contextmanager
 def open_prefix(
-    plan: CorpusPlan, out: ObjectPath, *, resume: bool, overwrite: bool, say: Say | None = None
+    plan: CorpusPlan,
+    out: ObjectPath,
+    *,
+    resume: bool,
+    overwrite: bool,
+    say: Say | None = None,
+    compared: Compared | None = None,
 ) -> Iterator[OpenPrefix]:
     """Open a place in object storage for the shards of ``plan``.
 
@@ -89,6 +95,7 @@ def open_prefix(
             several shards at a time.
         overwrite: remove the corpus that is there. Nothing can be moved aside: it does not come back.
         say: told in one line what is going to be deleted, before anything is touched.
+        compared: told how many shards of how many a resume has compared.
 
     Raises:
         InputError: something is there and neither is allowed, it is no corpus, it was begun under
@@ -99,7 +106,7 @@ def open_prefix(
     _check(out, resume, overwrite)
     with Lease(out) as lease, tempfile.TemporaryDirectory(prefix="dyncity-") as folder:
         _check(out, resume, overwrite)  # again: another run may have ended in between
-        records = _sound_records(plan, out) if resume and (out / MANIFEST).exists() else {}
+        records = _sound_records(plan, out, compared) if resume and (out / MANIFEST).exists() else {}
         if overwrite:
             if say is not None and (sizes := _own_sizes(out)):
                 say(deletion(out, sizes))
@@ -149,20 +156,19 @@ def _own_sizes(out: ObjectPath) -> list[int]:
     return [size for name, size in out.sizes().items() if name.partition("/")[0] in _OWN]
 
 
-def _sound_records(plan: CorpusPlan, out: ObjectPath) -> dict[int, ShardRecord]:
+def _sound_records(plan: CorpusPlan, out: ObjectPath, compared: Compared | None) -> dict[int, ShardRecord]:
     """The shards of an interrupted run under the same plan; damaged ones are removed, to be made anew."""
     manifest = read_manifest(out)
-    if manifest.fingerprint != plan.fingerprint():
-        what = difference(manifest.plan, plan.to_dict()) or "its fingerprint is another one"
-        raise InputError(out, f"it was begun under another plan: {what}", "ask for the same, or use --overwrite")
-    numbers = {s.first: s.number for s in plan.shards}
+    check_same_plan(plan, manifest, out)
+    known = by_number(plan, manifest.shards, out)
     records = {}
-    for record, whole, names in stored_shards(out, manifest.shards):
-        if whole:
-            records[numbers[record.first_scene]] = record
+    for number, (record, fault) in zip(known, shard_faults(out, [*known.values()], compared=compared), strict=True):
+        shard = out / SHARDS / record.name
+        if fault is None:
+            records[number] = record
         else:
-            for name in names:
-                (out / SHARDS / name).remove()
+            for path in (shard, *(shard / name for name in shard.sizes())):
+                path.remove()
     return records
 
 

@@ -24,8 +24,9 @@ from dyncity.errors import InputError
 from dyncity.object_storage import ObjectPath
 from exporters.base import SceneExporter
 from exporters.manifest import TEMPORARY, RunLock, digest, flush, sweep_leftovers, write_file
-from exporters.stored import other_bytes, stored_shards
-from exporters.verification import shard_findings, verify_corpus
+from exporters.shard_digests import Compared, shard_faults
+from exporters.stored import other_bytes
+from exporters.verification import verify_corpus
 from generators.base import SceneGenerator
 from generators.card import card
 from generators.corpus import PREVIEW_SCENES, Preview, card_sample, check_execution, make_shards
@@ -84,6 +85,7 @@ def repair_corpus(
     address: str = "local",
     preview: Preview | None = None,
     report: Report | None = None,
+    compared: Compared | None = None,
 ) -> RepairResult:
     """Make what is damaged or missing in a corpus again, to the bytes that its manifest records.
 
@@ -92,6 +94,7 @@ def repair_corpus(
         generator: what ``build_generator`` builds, built here once.
         build_generator, exporter, workers, gpus_per_worker, address, preview, report: as for ``make_corpus``.
         out: the corpus.
+        compared: told how many shards of how many are compared with the manifest.
 
     Raises:
         InputError: see ``repairable``; another run is at work there; what is installed or was given would make
@@ -106,14 +109,16 @@ def repair_corpus(
     if isinstance(out, ObjectPath):
         with Lease(out) as lease:
             manifest = _manifest_for(plan, generator, out)
-            damaged = [record for record, whole, _ in stored_shards(out, manifest.shards) if not whole]
+            faults = shard_faults(out, manifest.shards, compared=compared)
+            damaged = [record for record, fault in faults if fault is not None]
             _make_there(made_of, out, damaged, lease, execution, report)
             files = _restore(plan, manifest, out, preview)
     else:
         with RunLock(out):
             manifest = _manifest_for(plan, generator, out)
             sweep_leftovers(out)
-            damaged = [record for record, _ in shard_findings(out, manifest)]
+            faults = shard_faults(out, manifest.shards, compared=compared)
+            damaged = [record for record, fault in faults if fault is not None]
             _make_here(made_of, out, damaged, execution, report)
             files = _restore(plan, manifest, out, preview)
     scenes = sum(record.scenes for record in damaged)

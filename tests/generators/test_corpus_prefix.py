@@ -17,6 +17,7 @@ from dyncity.object_storage import ObjectPath
 from exporters.manifest import verify_corpus
 from exporters.numpy import NumpyExporter
 from exporters.parquet import ParquetExporter
+from exporters.shard_digests import stored_shard_fault
 from generators import lease
 from generators.corpus import make_corpus
 from generators.lease import Lease
@@ -117,6 +118,44 @@ def test_verify_names_every_damaged_missing_and_foreign_object(stored, bucket):
     ]
     with pytest.raises(InputError, match="no corpus"):
         verify_corpus(bucket("nothing"))
+
+
+def test_digests_need_no_room_for_what_they_are_of(stored, monkeypatch):
+    """A shard of any size is read a part at a time: no copy of one is made."""
+    fetched = []
+    monkeypatch.setattr(ObjectPath, "download", _noting(ObjectPath.download, fetched))
+    assert verify_corpus(stored) == []
+    assert sorted(path.name for path in fetched) == ["README.md", "config.json", "manifest.json", "preview.png"]
+    fetched.clear()
+    assert verify_corpus(stored, decode=True) == []
+    assert {"00000.parquet", "00001.parquet"} < {path.name for path in fetched}
+
+
+def _noting(download, fetched):
+    def noted(self, path, most=None):
+        fetched.append(path)
+        download(self, path, most)
+
+    return noted
+
+
+def test_an_object_that_goes_while_others_are_read_is_missing(stored, bucket):
+    """It was listed; when its turn comes it is gone."""
+    records, place = read_manifest(stored).shards, bucket("gone")
+    fault = stored_shard_fault(place / "shards", records[0], {records[0].name: records[0].bytes})
+    assert fault is not None
+    assert fault.found == "it is missing"
+
+
+def test_the_manifest_of_many_shards_is_verified(stored, bucket):
+    """More than 32 MiB, which is what is fetched of a companion: a hundred thousand shards."""
+    place, whole = bucket("many"), objects(stored)
+    manifest = read_manifest(stored)
+    padded = {**manifest.plan, "trajectory": ["x" * 2**20] * 33}
+    text = "".join(manifest_json(replace(manifest, plan=padded))).encode()
+    for name, data in (whole | {"manifest.json": text}).items():
+        (place / name).write(data)
+    assert verify_corpus(place) == []
 
 
 def test_a_shard_put_but_not_recorded_is_compared_and_kept(stored, bucket):
