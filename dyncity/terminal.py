@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 
 from rich.console import Console
@@ -29,6 +29,7 @@ class ProgressLine:
 
     def __init__(self, what: str, unit: str, total: int = 0) -> None:
         self.what, self.unit, self.total = what, unit, total
+        self._own, self._own_total = (what, unit), total
         self.done, self.note = 0, "starting"
         self._begun = time.monotonic()
         self._first, self._start = 0, self._begun  # where and when the counting began: a run may resume
@@ -40,15 +41,15 @@ class ProgressLine:
         self._begun = time.monotonic()
         if sys.stdout.isatty():
             self._bar = Progress(
-                TextColumn(self.what),
+                TextColumn("{task.description}"),
                 BarColumn(),
                 MofNCompleteColumn(),
-                TextColumn(self.unit),
+                TextColumn("{task.fields[unit]}"),
                 TextColumn("{task.fields[note]}", style="dim"),
                 TimeRemainingColumn(),
                 console=Console(),
             )
-            self._task = self._bar.add_task(self.what, total=self.total or None, note=self.note)
+            self._task = self._bar.add_task(self.what, total=self.total or None, note=self.note, unit=self.unit)
             self._bar.start()
         else:
             self._thread = threading.Thread(target=self._tick, daemon=True)
@@ -74,12 +75,28 @@ class ProgressLine:
             total: how many there will be, where that has changed.
             note: a few words or figures, e.g. ``loss 0.31``.
         """
-        if self.note == "starting":
+        self._own_total = self._own_total if total is None else total
+        self._show(self._own, done, self._own_total, note)
+
+    def before(self, what: str, unit: str) -> Callable[[int, int], None]:
+        """What to call with done and total of work that comes before the rest and is counted by itself.
+
+        Args:
+            what: a verb, e.g. ``compare``.
+            unit: what is counted, e.g. ``shards``.
+        """
+        return lambda done, total: self._show((what, unit), done, total, "")
+
+    def _show(self, work: tuple[str, str], done: int, total: int, note: str) -> None:
+        """Say how far a piece of work is; the counting begins anew with each."""
+        begins = self.note == "starting" or work != (self.what, self.unit)
+        if begins:
             self._first, self._start = done, time.monotonic()
-        self.done, self.note = done, note
-        self.total = self.total if total is None else total
+        (self.what, self.unit), self.done, self.total, self.note = work, done, total, note
         if self._bar is not None:
-            self._bar.update(self._task, completed=done, total=self.total or None, note=note)
+            if begins:  # the speed is not that of the work before
+                self._bar.reset(self._task, description=self.what, unit=self.unit)
+            self._bar.update(self._task, completed=done, total=total or None, note=note)
 
     def line(self) -> str:
         """The progress as one line of text."""

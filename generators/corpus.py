@@ -29,6 +29,7 @@ from dyncity.object_storage import ObjectPath
 from dyncity.ray_settings import attempts_unsaid, not_joined, settle_environment
 from dyncity.scene import OccupancyScene
 from exporters.base import SceneExporter
+from exporters.shard_digests import Compared
 from generators.begun import Say
 from generators.card import card
 from generators.corpus_folder import OpenFolder, open_folder
@@ -92,6 +93,7 @@ def make_corpus(
     preview: Preview | None = None,
     report: Report | None = None,
     say: Say | None = None,
+    compared: Compared | None = None,
 ) -> CorpusResult:
     """Make a corpus, or the rest of it.
 
@@ -108,6 +110,7 @@ def make_corpus(
         preview: draws up to 16 scenes into a file.
         report: called at least every second or so with scenes settled, scenes in all, and a note.
         say: told in one line what ``overwrite`` is going to delete, before anything is touched.
+        compared: told how many shards of how many ``resume`` has compared with the manifest, before any is made.
 
     Raises:
         InputError: the request, the folder, the disk or the cluster is at fault. What was committed
@@ -117,7 +120,7 @@ def make_corpus(
     if exporter.container != plan.container:
         raise InputError("--container", f"found {plan.container!r}", f"the exporter writes {exporter.container!r}")
     begun = time.monotonic()
-    with _opened(plan, out, resume, overwrite, say) as folder:
+    with _opened(plan, out, resume=resume, overwrite=overwrite, say=say, compared=compared) as folder:
         made_of: dict[str, Any] = {
             "plan": plan,
             "build_generator": build_generator,
@@ -146,12 +149,12 @@ def make_corpus(
 
 
 def _opened(
-    plan: CorpusPlan, out: Path | ObjectPath, resume: bool, overwrite: bool, say: Say | None
+    plan: CorpusPlan, out: Path | ObjectPath, **options: Any
 ) -> AbstractContextManager[OpenFolder | OpenPrefix]:
     """The place of the corpus, held by this process while it is open."""
     if isinstance(out, ObjectPath):
-        return open_prefix(plan, out, resume=resume, overwrite=overwrite, say=say)
-    return open_folder(plan, Path(out).absolute(), resume=resume, overwrite=overwrite, say=say)
+        return open_prefix(plan, out, **options)
+    return open_folder(plan, Path(out).absolute(), **options)
 
 
 def check_execution(workers: tuple[int, int], gpus_per_worker: float) -> None:

@@ -87,6 +87,7 @@ def make(
             *(plan, source.build, exporter, out),
             preview=preview,
             report=progress.update,
+            compared=progress.before("compare", "shards"),
             say=lambda line: print(line, flush=True),  # noqa: T201
             **execution,
         )
@@ -134,6 +135,7 @@ def repair(
             *(plan, source.build(), source.build, exporter, out),
             preview=preview,
             report=progress.update,
+            compared=progress.before("compare", "shards"),
             **execution,
         )
     table = [

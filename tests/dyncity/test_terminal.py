@@ -27,6 +27,21 @@ def test_a_line_tells_rate_and_time_left_and_leaves_out_what_an_earlier_run_did(
     assert progress.line() == "train vae: 700/1000 steps, 10.00 steps/s, 30 s left, 10 s so far, loss 0.31"
 
 
+def test_work_before_the_rest_is_counted_by_itself(monkeypatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: now[0])
+    progress = ProgressLine("procedural", "scenes", 1000)
+    compared = progress.before("compare", "shards")
+    for done in range(1, 12):
+        compared(done, 50)
+        now[0] += 0.5
+    assert progress.line() == "compare: 11/50 shards, 1.82 shards/s, 21 s left, 6 s so far"
+    progress.update(400, note="11/50 shards")
+    now[0] += 10.0
+    progress.update(500, note="12/50 shards")
+    assert progress.line() == "procedural: 500/1000 scenes, 10.00 scenes/s, 50 s left, 16 s so far, 12/50 shards"
+
+
 def test_the_last_line_is_the_end_and_a_failure_prints_none(capsys) -> None:
     with ProgressLine("export", "scenes") as progress:
         progress.update(3, 3)

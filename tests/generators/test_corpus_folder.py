@@ -4,6 +4,7 @@ import threading
 
 import pytest
 from numbered_scenes import contents, small_plan, source
+from rewritten_manifest import rewritten
 
 from dyncity.datasets.corpus import read_manifest
 from dyncity.errors import InputError
@@ -51,6 +52,25 @@ def test_overwrite_says_what_it_deletes_before_it_does(tmp_path):
     assert said[1].endswith("without a manifest that can be read")
     make(tmp_path / "new", small_plan(3), overwrite=True, say=said.append)
     assert len(said) == 2
+
+
+def test_a_resume_tells_how_far_it_has_compared(tmp_path):
+    """Digesting what is there takes hours where there is much."""
+    make(tmp_path / "out", small_plan(40))
+    told = []
+    make(tmp_path / "out", small_plan(40), resume=True, compared=lambda *count: told.append(count))
+    assert told == [(done, 5) for done in range(1, 6)]
+
+
+@pytest.mark.parametrize("change", [{"first_scene": 4, "scenes": 4}, {"name": "00003.parquet"}, {"scenes": 4}])
+def test_a_shard_that_the_plan_does_not_have_is_refused(tmp_path, change):
+    """By a manifest that somebody else wrote, under the plan's own fingerprint."""
+    make(tmp_path / "out", small_plan(16))
+    rewritten(tmp_path / "out", lambda values: values["shards"][0].update(change))
+    before = contents(tmp_path / "out")
+    with pytest.raises(InputError, match=r"shard 0000\d\.parquet is none of its plan's"):
+        make(tmp_path / "out", small_plan(16), resume=True)
+    assert contents(tmp_path / "out") == before
 
 
 @pytest.mark.parametrize("options", [{"overwrite": True}, {"resume": True}, {}])
