@@ -48,9 +48,9 @@ def test_workers_start_from_none_within_their_limits(cluster):
 def test_workers_are_spot_machines_and_the_head_is_not(cluster):
     for name, node_type in cluster["available_node_types"].items():
         node = node_type["node_config"]
-        spot = node.get("InstanceMarketOptions") == {"MarketType": "spot"} or {"preemptible": True} in node.get(
-            "scheduling", []
-        )
+        # What the file says goes to the cloud as it is, and there scheduling is an object.
+        scheduling = node.get("scheduling", {})
+        spot = node.get("InstanceMarketOptions") == {"MarketType": "spot"} or scheduling.get("preemptible") is True
         assert spot == (name != "head"), name
 
 
