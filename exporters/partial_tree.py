@@ -59,7 +59,7 @@ class PartialTree:
             plan = json.loads((self.folder / _PLAN).read_bytes())
         except (FileNotFoundError, NotADirectoryError):
             return {}
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise InputError(self.folder / _PLAN, f"it is damaged ({error})", "start over with --overwrite") from None
         if not isinstance(plan, dict) or not plan:
             raise InputError(self.folder / _PLAN, "it is damaged", "start over with --overwrite")
@@ -106,14 +106,14 @@ class PartialTree:
 
     def finished(self) -> set[int]:
         """Numbers of the scenes whose files are all there in full size; of others what was written down goes."""
-        numbers = {int(path.stem) for path in (self.folder / "done").glob("*.json")}
+        numbers = {int(path.stem) for path in (self.folder / "done").glob("*.json") if path.stem.isdecimal()}
         for number in sorted(numbers):
             try:
                 whole = all(
                     (self.tree / name).lstat().st_size == size
                     for name, (size, _) in self.entry(number)["files"].items()
                 )
-            except (OSError, ValueError, KeyError, TypeError):
+            except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 whole = False
             if not whole:
                 numbers.discard(number)

@@ -117,13 +117,13 @@ def committed(path: Path) -> ShardRecord | None:
         lines = path.read_text().split("\n")[:-1]
         notes = [line.removeprefix(_COMMITTED) for line in lines if line.startswith(_COMMITTED)]
         return record_from_json(json.loads(notes[-1]), str(path)) if notes else None
-    except (OSError, ValueError):  # InputError is a ValueError
+    except (OSError, ValueError, RecursionError):  # InputError is a ValueError
         return None
 
 
 def committed_shards(journals: Iterable[Path], known: Container[int]) -> dict[int, ShardRecord]:
     """By number, the shards that journals say were committed, besides the ``known`` ones."""
-    unknown = [path for path in journals if path.name.isdigit() and int(path.name) not in known]
+    unknown = [path for path in journals if path.name.isdecimal() and int(path.name) not in known and path.is_file()]
     return {int(path.name): record for path in unknown if (record := committed(path)) is not None}
 
 

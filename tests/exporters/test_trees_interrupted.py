@@ -14,6 +14,7 @@ from written_tree import digests
 from dyncity.errors import InputError
 from exporters.formats import tree_format
 from exporters.manifest import RunLock
+from exporters.partial_tree import PartialTree
 from exporters.trees import TreeOptions, export_tree
 
 # Where what is tested is the same for all formats: one with and one without files next to the tree.
@@ -225,3 +226,21 @@ def test_two_exports_to_one_place_do_not_meet(tmp_path, make_corpus):
             with pytest.raises(InputError, match="another run is writing"):
                 export_tree(corpus, "openoccupancy", out, **options)
     assert not out.exists()
+
+
+DEEP = "[" * 10**5
+
+
+def test_what_is_no_note_of_a_scene_counts_for_none(tmp_path):
+    """In a folder that somebody else may have written to."""
+    partial = PartialTree(tmp_path)
+    for name in ("done", "tree"):
+        (tmp_path / name).mkdir()
+    (partial.tree / "a.bin").write_bytes(b"four")
+    notes = {"x": "{}", "0": DEEP, "1": '{"files": []}', "2": '{"files": {"a.bin": [4, "0"]}}'}
+    for name, text in notes.items():
+        (tmp_path / "done" / f"{name}.json").write_text(text)
+    assert partial.finished() == {2}
+    (tmp_path / "plan.json").write_text(DEEP)
+    with pytest.raises(InputError, match=r"plan\.json: it is damaged"):
+        partial.plan()

@@ -1,5 +1,6 @@
 """The ledger of a long run: what it writes and lists is rationed by time, not by shards."""
 
+import os
 import time
 
 import pytest
@@ -10,7 +11,7 @@ from exporters.parquet import ParquetExporter
 from generators.corpus import make_corpus
 from generators.corpus_folder import open_folder
 from generators.ledger import open_ledger
-from generators.shard_worker import ShardWorker
+from generators.shard_worker import ShardWorker, committed_shards
 
 
 def test_the_manifest_is_not_written_for_every_shard_and_holds_them_all_at_the_end(tmp_path):
@@ -84,3 +85,12 @@ def test_a_shard_stays_that_was_committed_when_the_run_broke_off_before_it_knew(
     make_corpus(plan, source(), exporter, out, resume=True)
     make_corpus(plan, source(), exporter, tmp_path / "whole")
     assert contents(out) == contents(tmp_path / "whole")
+
+
+def test_a_journal_that_no_worker_wrote_tells_of_no_shard(tmp_path):
+    """A resume reads what a killed run left: that must not end it, nor keep it waiting."""
+    (tmp_path / "00000").write_text("* " + "[" * 10**5 + "\n")
+    (tmp_path / "00001").write_bytes(b"* \xff\n")
+    os.mkfifo(tmp_path / "00002")
+    (tmp_path / "\u00b2").write_text("")  # a digit to str.isdigit, and to int() none
+    assert committed_shards(sorted(tmp_path.iterdir()), {}) == {}
