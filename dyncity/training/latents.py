@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -38,8 +37,13 @@ from dyncity.seeding import Purpose, stream
 from dyncity.training.clips import Clip, Clips
 from dyncity.training.mover_cells import mover_latents
 from dyncity.training.partial import draw_given
+from dyncity.training.run_folder import sole_writer
 
 RECORD = "latents.json"
+_ALWAYS = ("rollout", "trajectory", "command", "variance", "grid_yaw")
+_SOMETIMES = ("layout", "given", "movers")
+_OWN = frozenset({RECORD, "config.json", *(f"{name}.npy" for name in (*_ALWAYS, *_SOMETIMES))})
+_MADE, _REPLACED = "made", "replaced"  # in the folder beside the place, while it is written
 
 
 @dataclass(frozen=True)
@@ -77,35 +81,66 @@ def encode_corpus(
     Args:
         data: a corpus.
         vae: a checkpoint or a run of ``train vae``.
-        out: the folder to write; it appears when it is complete.
-        overwrite: replace a folder of latents that is there.
+        out: the folder to write; it appears when it is complete. Until then ``.<name>.partial`` grows beside it; what a
+            killed run leaves of that goes with the next one.
+        overwrite: replace a folder of latents that is there; files in it that are none of theirs stay.
         batch: clips at a time.
         device: where to compute.
         report: called with clips done and all clips.
         say: told in one line what ``overwrite`` deletes, once it is known that the corpus can be encoded.
 
     Raises:
-        InputError: bad input, or ``out`` exists.
+        InputError: bad input, ``out`` exists, or another process encodes to it.
     """
-    if out.exists() and not (overwrite and (out / RECORD).is_file()):
-        raise InputError(out, "already exists", "use --overwrite on latents, or another --out")
+    _check(out, overwrite)
     checkpoint = load_checkpoint(vae, device)
     clips = Clips(data, checkpoint.config)
-    if out.exists() and say is not None:
-        sizes = [path.stat().st_size for path in out.rglob("*") if path.is_file()]
-        say(f"--overwrite deletes {out}: latents of {len(sizes)} files, {sum(sizes)} bytes")
-    part = out.with_name(f".{out.name}.part-{uuid.uuid4().hex[:8]}")
+    place = out.absolute()
+    partial = place.with_name(f".{place.name}.partial")
     try:
-        part.mkdir(parents=True)
-        _write(part, clips, checkpoint, batch, device, report)
-        if out.exists():
-            shutil.rmtree(out)
-        part.rename(out)
+        partial.mkdir(parents=True, exist_ok=True)
+        with sole_writer(partial, 0.0, "encoding to it"):
+            try:
+                _settle(partial, out)
+                _check(out, overwrite)  # again: a killed run may have left it beside its place
+                if out.exists() and say is not None:
+                    sizes = [path.stat().st_size for path in out.iterdir() if _is_own(path)]
+                    say(f"--overwrite deletes {out}: latents of {len(sizes)} files, {sum(sizes)} bytes")
+                (partial / _MADE).mkdir()
+                _write(partial / _MADE, clips, checkpoint, batch, device, report)
+                if out.exists():
+                    out.rename(partial / _REPLACED)
+                (partial / _MADE).rename(out)
+            finally:
+                _settle(partial, out)
+                shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
         raise InputError(out, f"cannot be written ({error.strerror})", "free space or give another --out") from None
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return len(clips)
+
+
+def _check(out: Path, overwrite: bool) -> None:
+    """Raise InputError unless latents may be written there."""
+    if (out.exists() or out.is_symlink()) and not (overwrite and not out.is_symlink() and (out / RECORD).is_file()):
+        raise InputError(out, "already exists", "use --overwrite on latents, or another --out")
+
+
+def _is_own(path: Path) -> bool:
+    """Whether a file in a folder of latents is one that is written there."""
+    return path.name in _OWN and path.is_file()
+
+
+def _settle(partial: Path, out: Path) -> None:
+    """End what a run left, perhaps a killed one: what was replaced comes back, or goes but for files of others."""
+    replaced = partial / _REPLACED
+    if replaced.exists() and not out.exists():
+        replaced.rename(out)
+    elif replaced.exists():
+        for path in replaced.iterdir():
+            if not _is_own(path):
+                path.rename(out / path.name)
+        shutil.rmtree(replaced)
+    shutil.rmtree(partial / _MADE, ignore_errors=True)
 
 
 def _write(
@@ -202,11 +237,8 @@ def open_latents(folder: Path) -> Latents:
     config, fix = read_config(folder / "config.json"), "make it by dyncity encode"
     try:
         facts = read_json(folder / RECORD, fix)
-        arrays: dict[str, Any] = {
-            name: read_array(folder / f"{name}.npy", fix)
-            for name in ("rollout", "trajectory", "command", "variance", "grid_yaw")
-        }
-        for name in ("layout", "given", "movers"):
+        arrays: dict[str, Any] = {name: read_array(folder / f"{name}.npy", fix) for name in _ALWAYS}
+        for name in _SOMETIMES:
             path = folder / f"{name}.npy"
             arrays[name] = read_array(path, fix) if path.exists() else None
         latents = Latents(

@@ -31,6 +31,8 @@ from dyncity.training.sharding import laid_out
 
 _KEPT = 2
 _LOCK, _INPUTS = ".lock", "inputs.json"
+_OWN = ("config.json", _INPUTS, "metrics.jsonl", "model.safetensors", "README.md", "checkpoints", ".ray", ".error.json")
+_PARTS = (".metrics.", ".model.safetensors.", ".config.json.", ".README.md.")  # that a killed run leaves
 _SECONDS_OF_ORPHANS = 10.0  # that the workers of a killed driver live on
 
 
@@ -100,22 +102,23 @@ def _same_inputs(out: Path, given: dict[str, str]) -> None:
 
 
 def _clear(out: Path, say: Callable[[str], None] | None) -> None:
-    """Remove a run, unless another process is training it."""
+    """Remove a run and no file of others, unless another process is training it."""
     with sole_writer(out, patience=_SECONDS_OF_ORPHANS):
-        files = [path for path in out.rglob("*") if path.is_file() and path.name != _LOCK]
+        own = [path for path in out.iterdir() if path.name in _OWN or path.name.startswith(_PARTS)]
+        files = [file for path in own for file in (path, *path.rglob("*")) if file.is_file()]
         if say is not None:
             size = sum(path.stat().st_size for path in files)
             say(f"--overwrite deletes {out}: a run of {len(files)} files, {size} bytes")
-        for path in out.iterdir():
+        for path in own:
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
-            elif path.name != _LOCK:
+            else:
                 path.unlink()
 
 
 @contextmanager
-def sole_writer(out: Path, patience: float = 90.0) -> Iterator[None]:
-    """Hold the run for one writer: the workers of a killed driver live on for some seconds.
+def sole_writer(out: Path, patience: float = 90.0, work: str = "training this run") -> Iterator[None]:
+    """Hold a folder for one writer: the workers of a killed driver live on for some seconds.
 
     Raises:
         InputError: another process still writes after ``patience`` seconds.
@@ -128,7 +131,7 @@ def sole_writer(out: Path, patience: float = 90.0) -> Iterator[None]:
                 break
             except OSError:
                 if time.monotonic() > deadline:
-                    raise InputError(out, "another process is training this run", "wait for it or stop it") from None
+                    raise InputError(out, f"another process is {work}", "wait for it or stop it") from None
                 time.sleep(0.5)
         yield
 

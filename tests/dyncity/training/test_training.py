@@ -131,7 +131,10 @@ def test_bad_requests_leave_nothing_behind(city: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no scene has 16 frames"):
         train_vae(small_config("clip.frames=16"), city, tmp_path / "run")
     assert list(tmp_path.iterdir()) == []
+    (run / "notes").mkdir()
+    (run / "notes" / "mine.txt").write_text("mine")
 
+    assert (run / "notes" / "mine.txt").read_text() == "mine"
 
 def test_latents_are_the_means_of_every_clip(city: Path, checkpoint: Path) -> None:
     latents = open_latents(checkpoint.with_name("latents"))
@@ -230,6 +233,46 @@ def test_damaged_checkpoints_are_named(checkpoint: Path, tmp_path: Path, damage:
     if damage == "truncate":
         weights.write_bytes(weights.read_bytes()[:-100])
     elif damage == "missing":
+def test_overwriting_latents_leaves_the_files_of_others(city: Path, checkpoint: Path, tmp_path: Path) -> None:
+    out = shutil.copytree(checkpoint.with_name("latents"), tmp_path / "latents")
+    (out / "notes").mkdir()
+    (out / "notes" / "why.txt").write_text("mine")
+    (out / "curve.npy").write_bytes(b"mine too")
+    encode_corpus(city, checkpoint.with_name("vae"), out, overwrite=True)
+    assert (out / "notes" / "why.txt").read_text() == "mine"
+    assert (out / "curve.npy").read_bytes() == b"mine too"
+    fresh = checkpoint.with_name("latents")
+    assert all((out / path.name).read_bytes() == path.read_bytes() for path in fresh.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == ["latents"]
+
+
+@pytest.mark.parametrize("moment", ["writing", "replaced", "placed"])
+def test_an_encode_that_was_killed_loses_nothing_and_leaves_nothing(
+    city: Path, checkpoint: Path, tmp_path: Path, moment: str
+) -> None:
+    """What it leaves beside the place at each moment, as its own code names it."""
+    fresh, out, partial = checkpoint.with_name("latents"), tmp_path / "latents", tmp_path / ".latents.partial"
+    partial.mkdir()
+    shutil.copytree(fresh, partial / "replaced" if moment == "replaced" else out)
+    shutil.copytree(fresh, partial / ("replaced" if moment == "placed" else "made"), dirs_exist_ok=True)
+    (partial / "replaced" if moment == "replaced" else out).joinpath("mine.txt").write_text("mine")
+    encode_corpus(city, checkpoint.with_name("vae"), out, overwrite=True)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == {"mine.txt": b"mine"} | {
+        path.name: path.read_bytes() for path in fresh.iterdir()
+    }
+    assert [path.name for path in tmp_path.iterdir()] == ["latents"]
+
+
+def test_two_encodes_to_one_place_do_not_meet(city: Path, checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / ".latents.partial").mkdir()
+    with (
+        sole_writer(tmp_path / ".latents.partial", 0.0),
+        pytest.raises(InputError, match="another process is encoding to it"),
+    ):
+        encode_corpus(city, checkpoint, tmp_path / "latents")
+    assert not (tmp_path / "latents").exists()
+
+
         weights.unlink()
     else:
         config = json.loads((tmp_path / "config.json").read_text())
