@@ -91,13 +91,26 @@ def save_checkpoint(folder: Path, config: Config, tensors: dict[str, Tensor], ca
     mark = uuid.uuid4().hex[:8]
     weights = folder / f".{WEIGHTS}.{mark}"
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    save_file(plain, weights, metadata={"licence": licence})
+    save_tensors(plain, weights, {"licence": licence})
     weights.chmod(0o644)  # safetensors writes for the owner alone
     os.replace(weights, folder / WEIGHTS)
     for name, text in ((CONFIG, config_json(config)), (CARD, card)):
         part = folder / f".{name}.{mark}"
         part.write_text(text)
         os.replace(part, folder / name)
+
+
+def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
+    """Write a safetensors file; the library's word for a full disk is no OSError.
+
+    Raises:
+        InputError: the disk refuses.
+    """
+    try:
+        save_file(tensors, path, metadata=metadata)
+    except SafetensorError as error:
+        path.unlink(missing_ok=True)
+        raise InputError(path, f"cannot be written ({error})", "make room, then go on with --resume") from None
 
 
 def halve_checkpoint(source: Path, out: Path) -> None:

@@ -32,6 +32,7 @@ from dyncity.training.vae_loop import fit_vae
 Report = Callable[[Metrics], None]
 Say = Callable[[str], None]
 _MAX_FAILURES = 8
+_ERROR = ".error.json"
 
 
 def train_vae(
@@ -195,6 +196,7 @@ def _fit_on_ray(
         ),
     )
     outcome: list[BaseException] = []
+    (out / _ERROR).unlink(missing_ok=True)  # of a run whose driver was killed before it told
 
     def fit() -> None:
         try:
@@ -215,7 +217,7 @@ def _fit_on_ray(
 
 def _cause(out: Path, error: BaseException) -> BaseException:
     """The InputError that a worker left in the run, or the error of the trainer."""
-    path = out / ".error.json"
+    path = out / _ERROR
     if path.exists():
         found = json.loads(path.read_text())
         path.unlink()
@@ -239,7 +241,7 @@ def _worker(settings: dict[str, Any]) -> None:
             _barrier(world)
             _fit(config, settings["job"], place, lambda metrics: None)
     except InputError as error:
-        (out / ".error.json").write_text(json.dumps({"where": error.where, "found": error.found, "fix": error.fix}))
+        (out / _ERROR).write_text(json.dumps({"where": error.where, "found": error.found, "fix": error.fix}))
         raise
 
 
@@ -259,10 +261,10 @@ def _barrier(world: int) -> None:
 
 def _follow(path: Path, thread: threading.Thread, report: Report) -> None:
     """Report new lines of ``metrics.jsonl`` while the trainer runs."""
-    seen = sum(1 for _ in path.open()) if path.exists() else 0
+    seen = len(_lines(path))
     while True:
         alive = thread.is_alive()
-        lines = path.read_text().splitlines() if path.exists() else []
+        lines = _lines(path)
         seen = min(seen, len(lines))
         for line in lines[seen:]:
             report(json.loads(line))
@@ -270,3 +272,8 @@ def _follow(path: Path, thread: threading.Thread, report: Report) -> None:
         if not alive:
             return
         time.sleep(1.0)
+
+
+def _lines(path: Path) -> list[str]:
+    """The lines of a file that are written to their end."""
+    return path.read_text().split("\n")[:-1] if path.exists() else []

@@ -220,9 +220,13 @@ def _resume(
     if found is None:
         return 0
     step, tensors = found
-    with torch.no_grad():
-        for prefix, own in (("weights", parameters), ("averaged", averaged.weights)):
-            for name, tensor in own.items():
-                tensor.copy_(laid_out(tensors[f"{prefix}.{name}"], tensor))
-    restore_optimizer(optimizer, list(parameters), tensors)
+    try:
+        with torch.no_grad():
+            for prefix, own in (("weights", parameters), ("averaged", averaged.weights)):
+                for name, tensor in own.items():
+                    tensor.copy_(laid_out(tensors[f"{prefix}.{name}"], tensor))
+        restore_optimizer(optimizer, list(parameters), tensors)
+    except (KeyError, RuntimeError) as error:
+        found = f"its state of step {step} is of another model ({str(error)[:200]})"
+        raise InputError(out / "checkpoints", found, "start over with --overwrite") from None
     return step

@@ -20,10 +20,11 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
-from dyncity.bounded_files import read_json
+from dyncity.bounded_files import check_tensors_header, read_json
+from dyncity.checkpoint import save_tensors
 from dyncity.config import Config
 from dyncity.config_file import config_json, read_config
 from dyncity.errors import InputError
@@ -141,14 +142,17 @@ def save_state(out: Path, step: int, tensors: dict[str, Tensor]) -> None:
     folder = out / "checkpoints"
     part = folder / f".part-{uuid.uuid4().hex[:8]}"
     part.mkdir()
-    save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, part / "state.safetensors")
-    with (part / "state.safetensors").open("rb") as file:
-        os.fsync(file.fileno())
     target = folder / f"step-{step:08d}"
-    if target.exists():
-        shutil.rmtree(part)
-        return
-    os.replace(part, target)
+    try:
+        plain = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+        save_tensors(plain, part / "state.safetensors")
+        with (part / "state.safetensors").open("rb") as file:
+            os.fsync(file.fileno())
+        if target.exists():  # nobody who could read it would have come to this step again
+            shutil.rmtree(target)
+        os.replace(part, target)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
     for old in sorted(folder.glob("step-*"))[:-_KEPT]:
         shutil.rmtree(old, ignore_errors=True)
     for left in folder.glob(".part-*"):
@@ -158,9 +162,11 @@ def save_state(out: Path, step: int, tensors: dict[str, Tensor]) -> None:
 def load_state(out: Path) -> tuple[int, dict[str, Tensor]] | None:
     """The newest state that can be read, as (step, tensors), or None."""
     for folder in sorted((out / "checkpoints").glob("step-*"), reverse=True):
+        path = folder / "state.safetensors"
         try:
-            return int(folder.name.removeprefix("step-")), load_file(folder / "state.safetensors")
-        except (SafetensorError, OSError, ValueError):
+            check_tensors_header(path, "start over with --overwrite")
+            return int(folder.name.removeprefix("step-")), load_file(path)
+        except (SafetensorError, OSError, ValueError):  # InputError is a ValueError
             continue
     return None
 
@@ -171,11 +177,11 @@ def truncate_metrics(out: Path, step: int) -> None:
     if not path.exists():
         return
     kept = []
-    for line in path.read_text().splitlines():
+    for line in path.read_bytes().splitlines():
         try:
             if json.loads(line)["step"] <= step:
-                kept.append(line + "\n")
-        except (json.JSONDecodeError, KeyError, TypeError):
+                kept.append(line.decode() + "\n")
+        except (ValueError, KeyError, TypeError, RecursionError):
             continue
     part = out / f".metrics.{uuid.uuid4().hex[:8]}"
     part.write_text("".join(kept))

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 from small_models import make_checkpoint, make_city, small_config
 
 from dyncity.checkpoint import halve_checkpoint, load_checkpoint
 from dyncity.conditions import Conditions
+from dyncity.config_file import read_config
 from dyncity.errors import InputError
 from dyncity.hexplane import PLANES, rollout
 from dyncity.layout import layout_cells, layout_of
@@ -104,6 +105,19 @@ def test_a_run_goes_on_with_what_it_was_started_on(city: Path, checkpoint: Path,
     train_vae(config, moved, run, start=checkpoint, resume=True)
 
 
+@pytest.mark.parametrize("change", ["name", "shape"])
+def test_a_state_of_another_model_is_one_line(city: Path, checkpoint: Path, tmp_path: Path, change: str) -> None:
+    run = shutil.copytree(checkpoint.with_name("vae"), tmp_path / "run")
+    for path in run.glob("checkpoints/*/state.safetensors"):
+        tensors = load_file(path)
+        name = next(name for name in tensors if name.startswith("weights."))
+        tensor = tensors.pop(name)
+        save_file(tensors | ({"weights.other": tensor} if change == "name" else {name: tensor[:0]}), path)
+    config = read_config(run / "config.json")
+    with pytest.raises(InputError, match=r"its state of step \d+ is of another model"):
+        train_vae(config, city, run, resume=True)
+
+
 def test_overwriting_a_run_says_what_goes_and_waits_for_who_trains_it(
     city: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -117,7 +131,10 @@ def test_overwriting_a_run_says_what_goes_and_waits_for_who_trains_it(
     assert said == []
     assert before == {p: p.read_bytes() for p in files}
     (run / "checkpoints" / "of-the-old-run").write_text("x")
+    (run / "notes").mkdir()
+    (run / "notes" / "mine.txt").write_text("mine")
     train_vae(config, city, run, overwrite=True, say=said.append)
+    assert (run / "notes" / "mine.txt").read_text() == "mine"
     size = sum(map(len, before.values())) + 1
     assert said == [f"--overwrite deletes {run}: a run of {len(files) + 1} files, {size} bytes"]
     assert not (run / "checkpoints" / "of-the-old-run").exists()
@@ -131,10 +148,7 @@ def test_bad_requests_leave_nothing_behind(city: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no scene has 16 frames"):
         train_vae(small_config("clip.frames=16"), city, tmp_path / "run")
     assert list(tmp_path.iterdir()) == []
-    (run / "notes").mkdir()
-    (run / "notes" / "mine.txt").write_text("mine")
 
-    assert (run / "notes" / "mine.txt").read_text() == "mine"
 
 def test_latents_are_the_means_of_every_clip(city: Path, checkpoint: Path) -> None:
     latents = open_latents(checkpoint.with_name("latents"))
@@ -219,20 +233,6 @@ def test_overwriting_latents_says_what_goes(city: Path, checkpoint: Path, tmp_pa
     assert len(said) == 1, "nothing was there"
 
 
-def test_latents_fit_every_checkpoint_that_holds_their_vae(checkpoint: Path, tmp_path: Path) -> None:
-    """The run of the DiT has the VAE too; which file it lies in is nothing that latents depend on."""
-    train_dit(small_config("train_dit.steps=1"), checkpoint.with_name("latents"), checkpoint, tmp_path / "dit")
-    assert (tmp_path / "dit" / "model.safetensors").is_file()
-
-
-@pytest.mark.parametrize("damage", ["truncate", "missing", "reshape"])
-def test_damaged_checkpoints_are_named(checkpoint: Path, tmp_path: Path, damage: str) -> None:
-    for name in ("model.safetensors", "config.json"):
-        (tmp_path / name).write_bytes((checkpoint / name).read_bytes())
-    weights = tmp_path / "model.safetensors"
-    if damage == "truncate":
-        weights.write_bytes(weights.read_bytes()[:-100])
-    elif damage == "missing":
 def test_overwriting_latents_leaves_the_files_of_others(city: Path, checkpoint: Path, tmp_path: Path) -> None:
     out = shutil.copytree(checkpoint.with_name("latents"), tmp_path / "latents")
     (out / "notes").mkdir()
@@ -273,6 +273,20 @@ def test_two_encodes_to_one_place_do_not_meet(city: Path, checkpoint: Path, tmp_
     assert not (tmp_path / "latents").exists()
 
 
+def test_latents_fit_every_checkpoint_that_holds_their_vae(checkpoint: Path, tmp_path: Path) -> None:
+    """The run of the DiT has the VAE too; which file it lies in is nothing that latents depend on."""
+    train_dit(small_config("train_dit.steps=1"), checkpoint.with_name("latents"), checkpoint, tmp_path / "dit")
+    assert (tmp_path / "dit" / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("damage", ["truncate", "missing", "reshape"])
+def test_damaged_checkpoints_are_named(checkpoint: Path, tmp_path: Path, damage: str) -> None:
+    for name in ("model.safetensors", "config.json"):
+        (tmp_path / name).write_bytes((checkpoint / name).read_bytes())
+    weights = tmp_path / "model.safetensors"
+    if damage == "truncate":
+        weights.write_bytes(weights.read_bytes()[:-100])
+    elif damage == "missing":
         weights.unlink()
     else:
         config = json.loads((tmp_path / "config.json").read_text())

@@ -1,0 +1,60 @@
+"""The states of a run on disk: the newest whole one counts, and a full disk costs none."""
+
+from __future__ import annotations
+
+import resource
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from dyncity.errors import InputError
+from dyncity.training.launch import _lines
+from dyncity.training.run_folder import load_state, save_state, truncate_metrics
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    (tmp_path / "checkpoints").mkdir()
+    save_state(tmp_path, 5, {"x": torch.zeros(1000)})
+    return tmp_path
+
+
+@pytest.fixture
+def little_disk() -> Iterator[None]:
+    """Files of more than a page are refused, as by a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_is_one_line_and_the_state_before_stays(run: Path, little_disk: None) -> None:
+    with pytest.raises(InputError, match=r"state\.safetensors: cannot be written .*make room"):
+        save_state(run, 10, {"x": torch.ones(10_000)})
+    assert [path.name for path in (run / "checkpoints").iterdir()] == ["step-00000005"]
+    assert load_state(run)[0] == 5
+
+
+def test_a_damaged_state_is_replaced_when_its_step_is_reached_again(run: Path) -> None:
+    save_state(run, 10, {"x": torch.ones(1000)})
+    (run / "checkpoints/step-00000010/state.safetensors").write_bytes(b"short")
+    assert load_state(run)[0] == 5
+    # A header that would take gigabytes to read is damage like any other.
+    (run / "checkpoints/step-00000010/state.safetensors").write_bytes(struct.pack("<Q", 9 * 10**7) + b" " * 9 * 10**7)
+    assert load_state(run)[0] == 5
+    save_state(run, 10, {"x": torch.ones(1000)})
+    step, tensors = load_state(run)
+    assert step == 10
+    assert tensors["x"].sum() == 1000
+
+
+def test_lines_of_metrics_that_were_cut_count_for_nothing(run: Path) -> None:
+    path = run / "metrics.jsonl"
+    path.write_text('{"step": 1}\n{"step": 2, "lo')
+    assert _lines(path) == ['{"step": 1}']
+    path.write_bytes(b'{"step": 1}\n' + b"[" * 10**5 + b'\n\xff\n{"step": "x"}\n{"step": 9}\n{"step": 2}\n')
+    truncate_metrics(run, 5)
+    assert path.read_text() == '{"step": 1}\n{"step": 2}\n'
