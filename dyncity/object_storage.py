@@ -13,11 +13,12 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, TypeVar, cast
 from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
@@ -26,20 +27,25 @@ from pyarrow import fs
 from dyncity.errors import InputError
 from dyncity.places import without_credentials
 
+Answer = TypeVar("Answer")
+
 SCHEMES = ("s3", "gs")
 _GCS_SECONDS = 30  # pyarrow's own is 15 minutes, in which a command says nothing
 _CHUNK = 2**20
+_UNANSWERED = "the storage does not answer"
+_PATIENCE = 60.0  # seconds in which it may come back: what has to be put took minutes to make
 _REASONS = (
     # What the services say, in the words of pyarrow; what that means; what to do.
     ("NO_SUCH_BUCKET|NoSuchBucket|bucket does not exist", "there is no such bucket", "make it, or name another one"),
     (
-        "ACCESS_DENIED|Forbidden|INVALID_ACCESS_KEY|SIGNATURE|INVALID_CLIENT_TOKEN|PERMISSION_DENIED|UNAUTHENTICATED|403",
+        r"ACCESS_DENIED|Forbidden|INVALID_ACCESS_KEY|SIGNATURE|INVALID_CLIENT_TOKEN|PERMISSION_DENIED|UNAUTHENTICATED|\b403\b",
         "access is denied",
         "check the credentials and what they allow",
     ),
     (
-        "NETWORK_CONNECTION|curlCode|UNAVAILABLE|DEADLINE|resolve host|timed? ?out",
-        "the storage does not answer",
+        "NETWORK_CONNECTION|curlCode|UNAVAILABLE|DEADLINE|resolve host|timed? ?out"
+        r"|SLOW_?DOWN|THROTTL|INTERNAL_?(FAILURE|ERROR)|HTTP status 5\d\d",
+        _UNANSWERED,
         "check endpoint, region and network",
     ),
 )
@@ -113,8 +119,9 @@ class ObjectPath:
             if isinstance(error, InputError) or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
                 raise  # the latter is about this machine's disk
             text = " ".join(str(error).split())
+            said = re.sub("'[^']*'", "", text)  # keys and buckets, which may be called anything
             for pattern, found, fix in _REASONS:
-                if re.search(pattern, text, re.IGNORECASE):
+                if re.search(pattern, said, re.IGNORECASE):
                     raise InputError(self, found, fix) from None
             for secret in self._secrets:
                 text = text.replace(secret, "...")
@@ -263,6 +270,23 @@ class ObjectPath:
                 yield Path(folder)
             except InputError as error:
                 raise InputError(error.where.replace(folder, str(self)), error.found, error.fix) from None
+
+
+def patiently(work: Callable[[], Answer]) -> Answer:
+    """What ``work`` returns; it is called again for up to a minute while the storage does not answer.
+
+    Raises:
+        InputError: it does not, or ``work`` raises another one.
+    """
+    deadline, pause = time.monotonic() + _PATIENCE, 1.0
+    while True:
+        try:
+            return work()
+        except InputError as error:
+            if error.found != _UNANSWERED or time.monotonic() + pause > deadline:
+                raise
+        time.sleep(pause)
+        pause = min(2 * pause, 8.0)
 
 
 @lru_cache(maxsize=16)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 from dyncity.datasets.manifest import FailedScene, ShardRecord
 from dyncity.errors import InputError
-from dyncity.object_storage import ObjectPath
+from dyncity.object_storage import ObjectPath, patiently
 from dyncity.scene import OccupancyScene
 from exporters.base import SceneExporter
 from exporters.manifest import commit_shard
@@ -45,16 +46,20 @@ def store_shard(
             raise other_bytes(target, record, wanted)
         if not record.scenes:
             return record
-        made = Path(folder) / "shards" / record.name
-        files = {target / path.name: path for path in sorted(made.iterdir())} if made.is_dir() else {target: made}
-        there = {target / name: size for name, size in target.sizes().items()}
-        if (size := target.size()) is not None:
-            there[target] = size
-        for found, path in files.items():
-            _put(path, found, there.get(found), replace=wanted is not None)
-        for found in (there.keys() - files.keys()) if wanted is not None else ():
-            found.remove()
+        patiently(partial(_put_shard, Path(folder) / "shards" / record.name, target, replace=wanted is not None))
     return record
+
+
+def _put_shard(made: Path, target: ObjectPath, replace: bool) -> None:
+    """Put the files of a shard in place, as far as they are not there; ``replace``: and nothing else."""
+    files = {target / path.name: path for path in sorted(made.iterdir())} if made.is_dir() else {target: made}
+    there = {target / name: size for name, size in target.sizes().items()}
+    if (size := target.size()) is not None:
+        there[target] = size
+    for found, path in files.items():
+        _put(path, found, there.get(found), replace)
+    for found in (there.keys() - files.keys()) if replace else ():
+        found.remove()
 
 
 def other_bytes(target: object, made: ShardRecord, wanted: ShardRecord) -> InputError:

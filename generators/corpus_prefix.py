@@ -11,12 +11,13 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from dyncity.config_file import config_json
 from dyncity.datasets.manifest import COMPANIONS, MANIFEST, Manifest, ShardRecord, read_manifest
 from dyncity.errors import InputError
-from dyncity.object_storage import ObjectPath
+from dyncity.object_storage import ObjectPath, patiently
 from exporters.manifest import write_manifest
 from exporters.shard_digests import Compared, shard_faults
 from exporters.verification import LEASE
@@ -60,7 +61,7 @@ class OpenPrefix:
         path = self.staged / name
         path.unlink(missing_ok=True)
         write(path)
-        (self.out / name).upload(path)
+        patiently(partial((self.out / name).upload, path))
 
     def save(self, manifest: Manifest) -> None:
         """Put the manifest in place, if no other run has taken over.
@@ -69,8 +70,8 @@ class OpenPrefix:
             InputError: one has, or the storage refuses.
         """
         write_manifest(self.staged, manifest)
-        self.lease.check()
-        (self.out / MANIFEST).upload(self.staged / MANIFEST)
+        patiently(self.lease.check)
+        patiently(partial((self.out / MANIFEST).upload, self.staged / MANIFEST))
 
     def sweep(self) -> None:
         """Remove what workers left that died while they wrote: nothing, an object is there as a whole."""
@@ -134,7 +135,7 @@ def journals_of(lease: Lease) -> Path:
 
 def is_taken_over(out: ObjectPath, journals: Path) -> bool:
     """Whether the lease of the run that ``journals`` belongs to is gone."""
-    return not (out / f"{LEASE}{journals.name.rpartition(LEASE)[2]}").exists()
+    return not patiently((out / f"{LEASE}{journals.name.rpartition(LEASE)[2]}").exists)
 
 
 def _check(out: ObjectPath, resume: bool, overwrite: bool) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
+import threading
+import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from pyarrow import fs
@@ -101,6 +104,45 @@ def _serving(script: str, environment: dict[str, str]) -> Iterator[int]:
             yield int(process.stdout.readline())
         finally:
             process.kill()
+
+
+class Network:
+    """The way to a service through a port of its own, which can be cut: connections end, new ones are refused."""
+
+    def __init__(self, port: int) -> None:
+        self.cut = False
+        self._port, self._socket = port, socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._socket.getsockname()[1]
+        self._open: set[socket.socket] = set()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut_for(self, seconds: float) -> None:
+        """Cut it now, for so long."""
+        self.cut = True
+        for end in tuple(self._open):
+            end.shutdown(socket.SHUT_RDWR)
+        time.sleep(seconds)
+        self.cut = False
+
+    def _accept(self) -> None:
+        while True:
+            near, _ = self._socket.accept()
+            if self.cut:
+                near.close()
+                continue
+            far = socket.create_connection(("127.0.0.1", self._port))
+            self._open |= {near, far}
+            for ends in ((near, far), (far, near)):
+                threading.Thread(target=self._pass_on, args=ends, daemon=True).start()
+
+    def _pass_on(self, source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(2**16):
+                sink.sendall(data)
+        self._open -= {source, sink}
+        for end in (source, sink):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
 
 
 def objects(place: ObjectPath) -> dict[str, bytes]:

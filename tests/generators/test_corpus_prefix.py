@@ -290,3 +290,19 @@ def test_no_access_is_one_line(capsys):
     assert ended.value.code == 2
     denied = "access is denied; check the credentials and what they allow"
     assert capsys.readouterr().err == f"error: s3://closed/corpus: {denied}\n"
+
+
+@pytest.mark.parametrize(
+    ("said", "found"),
+    [
+        ("When reading key 'x/00403.parquet' in bucket '403': AWS Error NETWORK_CONNECTION", "does not answer"),
+        ("When reading key 'forbidden/timeout': AWS Error NO_SUCH_BUCKET during HeadObject", "no such bucket"),
+        ("When putting key 'x' in bucket 'y': AWS Error SLOW_DOWN during PutObject operation", "does not answer"),
+        ("When putting key 'x' in bucket 'y': AWS Error UNKNOWN (HTTP status 503)", "does not answer"),
+        ("When reading key 'x': AWS Error UNKNOWN (HTTP status 403): Forbidden", "access is denied"),
+    ],
+)
+def test_what_a_service_says_is_no_matter_of_names(said, found):
+    """A shard or a bucket may be called as an error is."""
+    with pytest.raises(InputError, match=found), ObjectPath("s3://bucket/x")._readable_errors():
+        raise OSError(said)

@@ -4,12 +4,13 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 from numbered_scenes import contents, small_plan, source
-from object_store import objects
+from object_store import Network, S3Server, objects
 
 from dyncity.datasets.manifest import read_manifest
 from dyncity.object_storage import ObjectPath
@@ -44,6 +45,23 @@ def test_a_killed_driver_is_gone_on_with(storage, tmp_path, monkeypatch):
     assert any(name.startswith(".lease-") for name in left)
     monkeypatch.setattr(lease, "LAPSE", 1.0)
     make_corpus(small_plan(), source(), ParquetExporter(), out, resume=True)
+    assert objects(out) == contents(tmp_path / "whole")
+
+
+def test_a_storage_that_does_not_answer_for_a_while_ends_no_run(s3, tmp_path):
+    """What has to be put took minutes to make; pyarrow gives up after six seconds."""
+    make_corpus(small_plan(), source(), ParquetExporter(), tmp_path / "whole")
+    network, bucket = Network(s3.port), s3.bucket("cut")
+    out = ObjectPath(S3Server(network.port).uri(f"{bucket}/corpus"))
+    cut = threading.Thread(target=network.cut_for, args=(9.0,))
+
+    def report(done, total, note):
+        if 0 < done < total and not cut.ident:
+            cut.start()
+
+    result = make_corpus(small_plan(), source(seconds=0.3), ParquetExporter(), out, report=report)
+    assert cut.ident
+    assert (result.written, result.failed) == (19, 0)
     assert objects(out) == contents(tmp_path / "whole")
 
 
