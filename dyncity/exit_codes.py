@@ -1,12 +1,14 @@
 """How a command ends: one line on stderr and an exit code, whatever went wrong.
 
-0 done; 1 the work ended and something in it failed or was found damaged; 2 bad input; 130 interrupted.
+0 done; 1 the work ended and something in it failed or was found damaged; 2 bad input; 130 interrupted; 143 told to
+end (SIGTERM: a node that is taken away, a job that is stopped).
 """
 
 from __future__ import annotations
 
 import os
 import shlex
+import signal
 import sys
 import traceback
 from typing import Any, NoReturn
@@ -16,7 +18,7 @@ import typer
 from dyncity.errors import InputError
 from dyncity.places import without_credentials
 
-INTERRUPTED = 130
+INTERRUPTED, TERMINATED = 130, 143
 RESUMABLE = ("generate", "edit", "import", "export", "train")
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # which module it lies in depends on the version
 
@@ -29,6 +31,8 @@ def run(app: typer.Typer, arguments: list[str] | None = None) -> NoReturn:
         arguments: words of the command line; None takes those of this process. No words ask for help.
     """
     arguments = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    # As Ray has it for its drivers: what is committed is recorded, locks and leases are given up.
+    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(number))
     try:
         code = app(args=arguments, prog_name="dyncity", standalone_mode=False)
     except InputError as error:
@@ -37,13 +41,19 @@ def run(app: typer.Typer, arguments: list[str] | None = None) -> NoReturn:
         _leave(f"error: {_usage(error)}", 2)
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED  # versions of typer differ: some return the code themselves
+    except SystemExit as ended:
+        if ended.code != signal.SIGTERM:
+            raise
+        code = TERMINATED
     except OSError as error:
         if os.environ.get("DYNCITY_TRACEBACK"):
             traceback.print_exc()
         found = f"{error.filename or 'the system'}: {error.strerror or error}"
         _leave(f"error: {found}; free space, or give a place that can be written", 2)
-    if code == INTERRUPTED:
-        _leave(f"interrupted; go on with: {_again(arguments)}", INTERRUPTED)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    if code in (INTERRUPTED, TERMINATED):
+        _leave(f"{'interrupted' if code == INTERRUPTED else 'ended'}; go on with: {_again(arguments)}", code)
     raise SystemExit(code or 0)
 
 

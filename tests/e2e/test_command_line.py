@@ -20,7 +20,7 @@ from safetensors.numpy import load_file, save_file
 
 import cli
 from dyncity.checkpoint import shipped_checkpoint
-from dyncity.datasets.corpus import open_corpus
+from dyncity.datasets.corpus import open_corpus, read_manifest
 from dyncity.exit_codes import RESUMABLE
 
 
@@ -291,3 +291,21 @@ def test_an_interrupted_run_says_how_to_go_on_and_does(start, dyncity, tmp_path)
     done = dyncity(*again)
     assert done.returncode == 0, done.stderr
     assert dyncity("verify", tmp_path / "c").returncode == 0
+
+
+def test_a_run_that_is_told_to_end_records_what_it_has_and_says_how_to_go_on(start, tmp_path) -> None:
+    """SIGTERM, what nodes and jobs are ended by: as an interrupt, with an exit code of its own."""
+    out = tmp_path / "c"
+    words = ("generate", "--generator", "procedural", "--num-scenes", 200, "--scenes-per-shard", 1, "--workers", 0)
+    process = start(*words, "--out", out)
+    deadline = time.monotonic() + 300
+    while not list(out.glob("shards/*.parquet")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 143, errors
+    (last,) = errors.strip().splitlines()
+    assert last.startswith("ended; go on with: dyncity generate")
+    assert last.endswith("--resume")
+    assert read_manifest(out).written == len(list(out.glob("shards/*.parquet"))) > 0
+    assert {path.name for path in out.iterdir()} == {"config.json", "manifest.json", "shards"}
