@@ -60,14 +60,13 @@ def prepare_run(
             another configuration or on other inputs, or is being trained by another process.
     """
     given = inputs or {}
-    if out.exists():
+    if out.exists() and not _is_unbegun(out):
         is_run = (out / "config.json").is_file() and (out / "checkpoints").is_dir()
-        if any(out.iterdir()) if out.is_dir() else True:
-            if not (resume or overwrite):
-                raise InputError(out, "already exists", "use --resume or --overwrite, or another --out")
-            if not is_run:
-                raise InputError(out, "exists and is not a training run", "give another --out")
-        if resume and is_run:
+        if not (resume or overwrite):
+            raise InputError(out, "already exists", "use --resume or --overwrite, or another --out")
+        if not is_run:
+            raise InputError(out, "exists and is not a training run", "give another --out")
+        if resume:
             if _decisive(read_config(out / "config.json")) != _decisive(config):
                 raise InputError(
                     out / "config.json",
@@ -76,14 +75,30 @@ def prepare_run(
                 )
             _same_inputs(out, given)
             return
-        if overwrite and is_run:
-            _clear(out, say)
+        _clear(out, say)
     try:
         (out / "checkpoints").mkdir(parents=True, exist_ok=True)
         (out / _INPUTS).write_text(json.dumps(given, indent=2) + "\n")
-        (out / "config.json").write_text(config_json(config))
+        part = out / f".config.json.{uuid.uuid4().hex[:8]}"
+        part.write_text(config_json(config))
+        os.replace(part, out / "config.json")  # last, and whole: it makes the folder a run
     except OSError as error:
         raise InputError(out, f"cannot be written ({error.strerror})", "give a folder you may write to") from None
+
+
+def _is_unbegun(out: Path) -> bool:
+    """Whether a folder is empty, or what a run left that was killed before it had begun."""
+    if not out.is_dir():
+        return False
+    early = (_INPUTS, _LOCK)
+    return all(
+        path.name in early or path.name.startswith(_PARTS) or (path.name == "checkpoints" and _is_empty(path))
+        for path in out.iterdir()
+    )
+
+
+def _is_empty(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink() and not any(path.iterdir())
 
 
 def _decisive(config: Config) -> Config:
@@ -110,7 +125,9 @@ def _clear(out: Path, say: Callable[[str], None] | None) -> None:
         if say is not None:
             size = sum(path.stat().st_size for path in files)
             say(f"--overwrite deletes {out}: a run of {len(files)} files, {size} bytes")
-        for path in own:
+        # To the end it is a run, which a killed command can be told to overwrite again.
+        kept = (out / "checkpoints", out / "config.json")
+        for path in (*(p for p in own if p not in kept), *(out / "checkpoints").iterdir(), out / "config.json"):
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import shutil
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +12,9 @@ import pytest
 import torch
 
 from dyncity.errors import InputError
+from dyncity.presets import tiny
 from dyncity.training.launch import _lines
-from dyncity.training.run_folder import load_state, save_state, truncate_metrics
+from dyncity.training.run_folder import load_state, prepare_run, save_state, truncate_metrics
 
 
 @pytest.fixture
@@ -58,3 +60,52 @@ def test_lines_of_metrics_that_were_cut_count_for_nothing(run: Path) -> None:
     path.write_bytes(b'{"step": 1}\n' + b"[" * 10**5 + b'\n\xff\n{"step": "x"}\n{"step": 9}\n{"step": 2}\n')
     truncate_metrics(run, 5)
     assert path.read_text() == '{"step": 1}\n{"step": 2}\n'
+
+
+@pytest.mark.parametrize("left", [(), ("inputs.json",), ("inputs.json", ".config.json.0a1b2c3d", ".lock")])
+@pytest.mark.parametrize("option", ["resume", "overwrite", ""])
+def test_a_run_that_was_killed_before_it_had_begun_is_begun(tmp_path: Path, left: tuple[str, ...], option: str) -> None:
+    """A job that is started again and again by its cluster must not stop at what it left itself."""
+    out = tmp_path / "run"
+    (out / "checkpoints").mkdir(parents=True)
+    for name in left:
+        (out / name).write_text("")
+    prepare_run(out, tiny(), resume=option == "resume", overwrite=option == "overwrite")
+    assert (out / "config.json").is_file()
+    (out / "config.json").unlink()
+    (out / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match=r"not a training run|already exists"):
+        prepare_run(out, tiny(), resume=option == "resume", overwrite=option == "overwrite")
+
+
+def test_an_overwrite_that_was_killed_can_be_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At each of its removals."""
+    removals = 0
+    for moment in range(99):
+        out = tmp_path / str(moment)
+        prepare_run(out, tiny(), resume=False, overwrite=False)
+        for step in (5, 10):
+            save_state(out, step, {"x": torch.zeros(9)})
+        (out / "metrics.jsonl").write_text("")
+        removals = 0
+
+        def dies(original, path, moment=moment):
+            nonlocal removals
+            if removals == moment:
+                raise KeyboardInterrupt
+            removals += 1
+            original(path)
+
+        with monkeypatch.context() as patched:
+            for owner, name in ((shutil, "rmtree"), (Path, "unlink")):
+                original = getattr(owner, name)
+                patched.setattr(owner, name, lambda path, original=original, dies=dies: dies(original, path))
+            try:
+                prepare_run(out, tiny(), resume=False, overwrite=True)
+            except KeyboardInterrupt:
+                pass
+            else:
+                break
+        prepare_run(out, tiny(), resume=False, overwrite=True)
+        assert load_state(out) is None
+    assert removals == 5  # two states, their metrics, inputs and configuration
