@@ -220,13 +220,13 @@ def _resume(
     if found is None:
         return 0
     step, tensors = found
-    try:
-        with torch.no_grad():
-            for prefix, own in (("weights", parameters), ("averaged", averaged.weights)):
-                for name, tensor in own.items():
-                    tensor.copy_(laid_out(tensors[f"{prefix}.{name}"], tensor))
-        restore_optimizer(optimizer, list(parameters), tensors)
-    except (KeyError, RuntimeError) as error:
-        found = f"its state of step {step} is of another model ({str(error)[:200]})"
-        raise InputError(out / "checkpoints", found, "start over with --overwrite") from None
+    with torch.no_grad():
+        for prefix, own in (("weights", parameters), ("averaged", averaged.weights)):
+            for name, tensor in own.items():
+                stored = tensors.get(f"{prefix}.{name}")
+                if stored is None or stored.shape != tensor.shape:
+                    why = f"its state of step {step} is of another model (see {prefix}.{name})"
+                    raise InputError(out / "checkpoints", why, "start over with --overwrite")
+                tensor.copy_(laid_out(stored, tensor))
+    restore_optimizer(optimizer, list(parameters), tensors)
     return step
