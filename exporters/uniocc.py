@@ -17,7 +17,7 @@ from exporters.motion import track_poses
 from exporters.native_tree import Finished, SceneRecord, TreeFormat, TreeOptions, scene_names
 from exporters.npz import write_npz
 from exporters.occ3d import LOWER, SHAPE, VOXEL_SIZE, Occ3DFrames, occ3d_frames
-from exporters.pickles import portable_pickle
+from exporters.pickles import PickleStream
 from exporters.sensors import HDL_32E
 
 FREE = 10
@@ -85,12 +85,15 @@ class UniOccTree:
         return {"folder": name}
 
     def finish(self, out: Path, records: Iterable[SceneRecord]) -> Finished:
-        """Write ``scene_infos.pkl``."""
-        infos = [
-            {"scene_name": name, "occ_in_scene_paths": [f"{name}/{frame}.npz" for frame in range(frames)]}
-            for name, frames in zip(self.names, self.lengths, strict=True)
-        ]
-        (out / "scene_infos.pkl").write_bytes(portable_pickle(infos))
+        """Write ``scene_infos.pkl``, scene by scene."""
+        with open(out / "scene_infos.pkl", "xb") as file:
+            infos = PickleStream(file)
+            infos.open_list()
+            for name, frames in zip(self.names, self.lengths, strict=True):
+                paths = [f"{name}/{frame}.npz" for frame in range(frames)]
+                infos.value({"scene_name": name, "occ_in_scene_paths": paths})
+            infos.close_list()
+            infos.stop()
         return Finished()
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from street_scene import DRIVING, street
-from written_tree import write_tree
+from written_tree import peak_of, write_tree
 
 from exporters.uniocc import UniOccTree
 
@@ -80,6 +80,16 @@ def test_flow_from_a_frame_leads_to_the_same_class_in_the_next(frames):
         cars = np.argwhere(frame["occ_label"] == 1)
         to = np.rint(cars + frame["occ_flow_forward"][tuple(cars.T)]).astype(int)
         assert (following["occ_label"][tuple(to.T)] == 1).all()
+
+
+def test_the_list_of_scenes_is_written_in_memory_that_does_not_grow_with_them(tmp_path):
+    tree = UniOccTree([4] * 20_000)
+    assert peak_of(lambda: tree.finish(tmp_path, ())) < 2**20
+    infos = pickle.loads((tmp_path / "scene_infos.pkl").read_bytes())
+    assert infos[19_999] == {
+        "scene_name": "scene-20000",
+        "occ_in_scene_paths": [f"scene-20000/{frame}.npz" for frame in range(4)],
+    }
 
 
 def test_boxes_and_cameras_are_lists_of_what_readers_look_for(frames):
