@@ -20,9 +20,8 @@ from dyncity.errors import InputError
 
 NO_CLASS = -1  # in a table of classes: an id that the data set does not have
 _MAX_TEXT_BYTES = 2**26
-_MAX_NPZ_BYTES = (
-    2**26
-)  # of one frame, whose arrays have a few MB; a directory of that size takes ten times as much memory
+# Of one frame, whose arrays have a few MB. A directory of that size takes ten times as much memory.
+_MAX_NPZ_BYTES = 2**26
 _MAX_ROWS = 1_000_000  # frames of a drive: their numbers have six digits
 
 
