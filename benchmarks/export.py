@@ -203,8 +203,8 @@ def stages(work: Callable[[], object], rounds: int) -> dict[str, float]:
 def trees(scene: OccupancyScene, formats: list[str], rounds: int) -> Table:
     """CPU milliseconds a frame of each tree by stage, and of the same files written plainly.
 
-    Beside that, by the clock: the same files written below the temporary folder (TMPDIR) and flushed to the disk, each by
-    itself, and all at once as an export does it.
+    Beside that, by the clock: the same files written below the temporary folder (TMPDIR) and flushed to the disk, each
+    by itself, and all at once as an export does it.
     """
     heads = (*STAGES, "rest", "total", "MB a frame", "files a frame", "plainly", "ratio", "flushed", "ratio")
     table = Table("tree", *heads, "settled", title=f"trees, {scene.frames} frames, one core, ms a frame")

@@ -19,8 +19,10 @@ MAX_YAML_BYTES = 2**20
 MAX_TENSORS_HEADER_BYTES = 2**23
 LARGEST = 1e8  # metres and radians: no map goes farther
 # What a damaged header of an npy raises: numpy parses it as a line of Python, and mends what Python 2 wrote.
-NPY_ERRORS = (OSError, ValueError, EOFError, MemoryError, OverflowError, SyntaxError, TypeError, RecursionError)
-NPY_ERRORS += (tokenize.TokenError,)
+NPY_ERRORS: tuple[type[Exception], ...] = (
+    *(OSError, ValueError, EOFError, MemoryError, OverflowError),
+    *(SyntaxError, TypeError, RecursionError, tokenize.TokenError),
+)
 
 
 def read_text(path: Path, fix: str, most: int) -> str:
