@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import tokenize
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,11 @@ MAX_JSON_BYTES = 2**26
 MAX_YAML_BYTES = 2**20
 MAX_TENSORS_HEADER_BYTES = 2**23
 LARGEST = 1e8  # metres and radians: no map goes farther
+# What a damaged header of an npy raises: numpy parses it as a line of Python, and mends what Python 2 wrote.
+NPY_ERRORS: tuple[type[Exception], ...] = (
+    *(OSError, ValueError, EOFError, MemoryError, OverflowError),
+    *(SyntaxError, TypeError, RecursionError, tokenize.TokenError),
+)
 
 
 def read_text(path: Path, fix: str, most: int) -> str:
@@ -96,13 +103,35 @@ def read_array(path: Path, fix: str) -> NDArray[Any]:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise InputError(path, "there is no such file", fix) from None
-    except (OSError, ValueError, EOFError, MemoryError, OverflowError, SyntaxError, TypeError) as error:
+    except NPY_ERRORS as error:
         reason = str(error).partition(". ")[0]  # numpy goes on to say how to load it all the same
         raise InputError(path, f"not readable as an array ({reason})"[:300], fix) from None
     if not isinstance(array, np.ndarray):  # an npz by another name
         array.close()
         raise InputError(path, "it is no .npy", fix)
     return array
+
+
+def npy_header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, whether in Fortran order, and type that a version-1 npy declares; numpy bounds its header at 10,000 bytes.
+
+    Raises:
+        ValueError: no such header. What the file itself raises while it is read is left as it is.
+    """
+    version = np.lib.format.read_magic(file)
+    if version != (1, 0):
+        raise ValueError(f"npy version {version}")
+    try:
+        return np.lib.format.read_array_header_1_0(file)
+    except (MemoryError, SyntaxError, TypeError, RecursionError, tokenize.TokenError) as error:
+        raise ValueError(f"a header that is none: {str(error) or type(error).__name__}") from None
+
+
+def check_members(archive: zipfile.ZipFile) -> None:
+    """Raise ValueError where an npz is packed as numpy packs none: other methods ask for memory as they like."""
+    for info in archive.infolist():
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise ValueError(f"{info.filename} is packed by method {info.compress_type}, neither stored nor deflated")
 
 
 def check_tensors_header(path: Path, fix: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
 import itertools
@@ -36,6 +37,7 @@ __all__ = [
     "commit_shard",
     "digest",
     "flush",
+    "settle",
     "sweep_leftovers",
     "verify_corpus",
     "write_file",
@@ -244,6 +246,24 @@ def flush(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def settle(folder: Path) -> None:
+    """Have all that was written to the file system of a folder on the disk: many files at once, unlike ``flush``.
+
+    Raises:
+        OSError: something could not be written.
+    """
+    syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+    if syncfs is None:  # not Linux
+        os.sync()
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        if syncfs(descriptor) != 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(folder))
     finally:
         os.close(descriptor)
 

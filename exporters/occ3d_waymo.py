@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from exporters.kitti_boxes import types_of
 from exporters.native_tree import Finished, SceneRecord, TreeFormat, TreeOptions, held_out
 from exporters.npz import write_npz
 from exporters.occ3d import LOWER, SHAPE, VOXEL_SIZE, occ3d_frames
-from exporters.pickles import portable_pickle
+from exporters.pickles import PickleStream
 from exporters.sensors import WAYMO_TOP
 
 LABELS = "occ3d-waymo"
@@ -114,21 +115,32 @@ class Occ3DWaymoTree:
         }
 
     def finish(self, out: Path, records: Iterable[SceneRecord]) -> Finished:
-        """Write ``waymo_infos_{train,val}.pkl`` and ``cam_infos{,_vali}.pkl``."""
-        # Of each split: the camera poses by scene and frame, and the frames.
-        cam_infos: list[dict[int, dict[int, list[dict[str, Any]]]]] = [{}, {}]
-        infos: list[list[dict[str, Any]]] = [[], []]
-        for number, record in enumerate(records):
-            split, own = self._place(number)
-            cam_infos[split][own] = {}
-            frames = zip(np.array(record["poses"]), record["times"], record["boxes"], strict=True)
-            for frame, (pose, time, boxes) in enumerate(frames):
-                cam_infos[split][own][frame] = [camera_info(camera, pose) for camera in self.cameras]
-                infos[split].append(self._info(pose.copy(), time, boxes, split, own, frame))
-        for split, (folder, short, name) in enumerate(_SPLITS):
-            (out / folder).mkdir(exist_ok=True)
-            (out / f"waymo_infos_{short}.pkl").write_bytes(portable_pickle(infos[split]))
-            (out / name).write_bytes(portable_pickle(cam_infos[split]))
+        """Write ``waymo_infos_{train,val}.pkl`` and ``cam_infos{,_vali}.pkl``, scene by scene."""
+        with ExitStack() as files:
+
+            def begin(name: str) -> PickleStream:
+                return PickleStream(files.enter_context(open(out / name, "xb")))
+
+            infos = [begin(f"waymo_infos_{short}.pkl") for _, short, _ in _SPLITS]
+            cam_infos = [begin(name) for *_, name in _SPLITS]
+            for split, (folder, *_) in enumerate(_SPLITS):
+                (out / folder).mkdir(exist_ok=True)
+                infos[split].open_list()
+                cam_infos[split].open_dict()
+            for number, record in enumerate(records):
+                split, own = self._place(number)
+                poses = np.array(record["poses"])
+                cameras = [[camera_info(camera, pose) for camera in self.cameras] for pose in poses]
+                cam_infos[split].value(own)
+                cam_infos[split].value(dict(enumerate(cameras)))
+                for frame, pose in enumerate(poses):
+                    time, boxes = record["times"][frame], record["boxes"][frame]
+                    infos[split].value(self._info(pose.copy(), time, boxes, split, own, frame))
+            for split in range(len(_SPLITS)):
+                infos[split].close_list()
+                cam_infos[split].close_dict()
+                for stream in (infos[split], cam_infos[split]):
+                    stream.stop()
         alone = ("one scene only: the validation split is empty",)
         return Finished(notes=() if self.scenes > 1 else alone)
 

@@ -24,6 +24,7 @@ from dyncity.datasets.corpus import Corpus, open_corpus
 from dyncity.datasets.manifest import manifest_json
 from dyncity.errors import InputError
 from exporters.formats import FORMATS, tree_format
+from exporters.manifest import flush, settle
 from exporters.native_tree import NativeTree, TreeFormat, TreeOptions
 from exporters.partial_tree import PartialTree, open_partial, partial_tree
 from exporters.scene_writer import SceneWriter, write_scenes
@@ -181,6 +182,7 @@ def _finish(partial: PartialTree, tree: NativeTree, plan: dict[str, Any], scenes
     rows = ({k: v for k, v in entry.items() if k != "record"} for entry in partial.entries(scenes))
     tail = {"shared": {"folders": folders, "files": shared}, "beside": files_below(beside)}
     write_listing(beside / LISTING, head, rows, tail)
+    settle(partial.folder)  # before anything says that the tree is complete
     os.replace(beside, partial.beside)
 
 
@@ -237,6 +239,7 @@ def _put_in_place(partial: PartialTree, out: Path) -> None:
             if os.path.lexists(target):
                 move(target, partial.replaced / source.name)
             move(source, target)
+        flush(out.parent)
     except BaseException:
         for source, target in reversed(moves):
             os.replace(target, source)

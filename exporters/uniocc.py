@@ -16,11 +16,14 @@ from exporters.compiled import compiled
 from exporters.motion import track_poses
 from exporters.native_tree import Finished, SceneRecord, TreeFormat, TreeOptions, scene_names
 from exporters.npz import write_npz
-from exporters.occ3d import LOWER, SHAPE, VOXEL_SIZE, Occ3DFrames, occ3d_frames
-from exporters.pickles import portable_pickle
+from exporters.occ3d import SHAPE, VOXEL_SIZE, Occ3DFrames, occ3d_frames
+from exporters.pickles import PickleStream
 from exporters.sensors import HDL_32E
 
 FREE = 10
+# Flow is that of the lower corner of a voxel, and this is the corner of voxel 0, metres in the ego frame, where the
+# data set's code (OccFrameToEgoFrame) has it: 1.2 m below its place, which matters only as far as the ego pitches.
+_CORNER = (-40.0, -40.0, -2.2)
 # Class ids of UniOcc by native class; what is not listed is 0, a general object.
 _CLASSES = {
     1: "car truck bus trailer construction_vehicle other_vehicle",
@@ -85,12 +88,15 @@ class UniOccTree:
         return {"folder": name}
 
     def finish(self, out: Path, records: Iterable[SceneRecord]) -> Finished:
-        """Write ``scene_infos.pkl``."""
-        infos = [
-            {"scene_name": name, "occ_in_scene_paths": [f"{name}/{frame}.npz" for frame in range(frames)]}
-            for name, frames in zip(self.names, self.lengths, strict=True)
-        ]
-        (out / "scene_infos.pkl").write_bytes(portable_pickle(infos))
+        """Write ``scene_infos.pkl``, scene by scene."""
+        with open(out / "scene_infos.pkl", "xb") as file:
+            infos = PickleStream(file)
+            infos.open_list()
+            for name, frames in zip(self.names, self.lengths, strict=True):
+                paths = [f"{name}/{frame}.npz" for frame in range(frames)]
+                infos.value({"scene_name": name, "occ_in_scene_paths": paths})
+            infos.close_list()
+            infos.stop()
         return Finished()
 
 
@@ -107,6 +113,8 @@ def voxel_flow(
 ) -> NDArray[np.float32]:
     """float32 ``[x, y, z, 3]``: how far, in voxels, each occupied voxel is elsewhere in another frame's grid.
 
+    As the data set's ``uniocc_flow_gen.py`` has it.
+
     What has no track stands still in the world. Zero where free or unknown, where there is no such
     frame, and for tracks that it does not have.
     """
@@ -115,19 +123,19 @@ def voxel_flow(
         return flow
 
     world_to_other = np.linalg.inv(scene.poses[other])
-
-    def to_other(step: NDArray[np.float64]) -> NDArray[np.float64]:
-        return world_to_other @ step @ scene.poses[frame]
-
     tracks = np.zeros(SHAPE, np.uint16) if frames.instances is None else frames.instances[frame]
-    steps, number = [to_other(np.eye(4))], np.zeros(65536, np.int64)  # of each track, which step is its own
-    for track in np.unique(tracks[tracks > 0]).tolist():
-        path = paths.get(track, np.full((scene.frames, 4, 4), np.nan))[[frame, other]]
-        number[track] = len(steps)
-        known = np.isfinite(path).all()
-        steps.append(to_other(path[1] @ np.linalg.inv(path[0])) if known else np.eye(4))
+    found = np.unique(tracks[tracks > 0])
+    nowhere = np.full((scene.frames, 4, 4), np.nan)
+    ends = np.array([paths.get(track, nowhere)[[frame, other]] for track in found.tolist()]).reshape(-1, 2, 4, 4)
+    known = np.isfinite(ends).all(axis=(1, 2, 3))
+    # What stands comes first; a track that the other frame does not have stays where it is in the grid.
+    steps = np.tile(np.eye(4), (1 + len(found), 1, 1))
+    steps[0] = world_to_other @ scene.poses[frame]
+    steps[1:][known] = world_to_other @ ends[known, 1] @ np.linalg.inv(ends[known, 0]) @ scene.poses[frame]
+    number = np.zeros(65536, np.int64)  # of each track, which step is its own
+    number[found] = np.arange(1, len(steps))
     occupied = frames.semantics[frame] != NATIVE.free
-    _fill_flow(occupied, tracks, number, np.array(steps), np.array(LOWER), VOXEL_SIZE, flow)
+    _fill_flow(occupied, tracks, number, steps, np.array(_CORNER), VOXEL_SIZE, flow)
     return flow
 
 
@@ -137,18 +145,18 @@ def _fill_flow(
     tracks: NDArray[np.uint16],
     number: NDArray[np.int64],
     steps: NDArray[np.float64],
-    lower: NDArray[np.float64],
+    corner: NDArray[np.float64],
     size: float,
     flow: NDArray[np.float32],
 ) -> None:
-    """Fill ``flow`` ``[x, y, z, 3]`` where occupied: how many voxels the step (4x4) of its track moves a centre."""
+    """Fill ``flow`` ``[x, y, z, 3]`` where occupied: how many voxels the step (4x4) of its track moves a corner."""
     nx, ny, nz = occupied.shape
     for i in range(nx):
         for j in range(ny):
             for k in range(nz):
                 if occupied[i, j, k]:
                     step = steps[number[tracks[i, j, k]]]
-                    x, y, z = (i + 0.5) * size + lower[0], (j + 0.5) * size + lower[1], (k + 0.5) * size + lower[2]
+                    x, y, z = i * size + corner[0], j * size + corner[1], k * size + corner[2]
                     flow[i, j, k, 0] = (step[0, 0] * x + step[0, 1] * y + step[0, 2] * z + step[0, 3] - x) / size
                     flow[i, j, k, 1] = (step[1, 0] * x + step[1, 1] * y + step[1, 2] * z + step[1, 3] - y) / size
                     flow[i, j, k, 2] = (step[2, 0] * x + step[2, 1] * y + step[2, 2] * z + step[2, 3] - z) / size
@@ -156,7 +164,7 @@ def _fill_flow(
 
 def box_annotations(scene: OccupancyScene, frame: int, table: NDArray[np.uint8]) -> list[dict[str, Any]]:
     """The boxes of one frame; none where the scene has none."""
-    boxes, rows = scene.boxes, []
+    boxes, rows, world_to_ego = scene.boxes, [], np.linalg.inv(scene.poses[frame])
     if boxes is None:
         return []
     for n in np.flatnonzero(boxes.frame == frame).tolist():
@@ -167,7 +175,7 @@ def box_annotations(scene: OccupancyScene, frame: int, table: NDArray[np.uint8])
         rows.append(
             {
                 "token": f"{scene.scene_id}/{int(boxes.track[n])}",
-                "agent_to_ego": np.linalg.inv(scene.poses[frame]) @ world,
+                "agent_to_ego": world_to_ego @ world,
                 "agent_to_world": world,
                 "size": [float(value) for value in boxes.size[n]],
                 "category_id": int(table[boxes.label[n]]),

@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,37 @@ def array(name: str, change: Callable[[np.ndarray], np.ndarray | None]) -> Damag
         np.savez_compressed(path, **arrays, **({} if changed is None else {name: changed}))
 
     return damage
+
+
+def repacked(change: Callable[[bytes], bytes], method: int = zipfile.ZIP_DEFLATED) -> Damage:
+    """The members of an npz changed as bytes, packed by a method of zip."""
+
+    def damage(path: Path) -> None:
+        with zipfile.ZipFile(path) as archive:
+            members = {name: archive.read(name) for name in archive.namelist()}
+        with zipfile.ZipFile(path, "w", method) as archive:
+            for name, data in members.items():
+                archive.writestr(name, change(data))
+
+    return damage
+
+
+def header(content: bytes) -> Damage:
+    """Headers of the arrays of an npz with another content."""
+    return repacked(lambda data: data[:8] + len(content).to_bytes(2, "little") + content + data[128:])
+
+
+def padded(path: Path) -> None:
+    """An npz behind so much else that its directory could be as large."""
+    data = path.read_bytes()
+    with open(path, "wb") as file:
+        file.truncate(2**26)
+        file.seek(2**26)
+        file.write(data)
+
+
+def many_lines(path: Path) -> None:
+    path.write_text("0\n" * 1_000_001)
 
 
 def flipped(path: Path) -> None:

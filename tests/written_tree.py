@@ -1,9 +1,10 @@
-"""Trees of a data set's layout: written without a corpus, all scenes in this process; digests of what is there."""
+"""Trees of a data set's layout: written without a corpus, all scenes in this process; digests; memory."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -39,3 +40,13 @@ def digests(folder: Path) -> dict[str, str]:
     """sha256 of every file of a folder, by its relative path."""
     files = sorted(p for p in folder.rglob("*") if p.is_file())
     return {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+
+
+def peak_of(work: Callable[[], object]) -> int:
+    """The most bytes that Python held at a time while it did some work."""
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()

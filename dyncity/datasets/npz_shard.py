@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from dyncity.bounded_files import check_members, npy_header
 from dyncity.conditions import Conditions, Layout
 from dyncity.datasets.layout import (
     MAX_TEXT_BYTES,
@@ -110,6 +111,7 @@ class _Npz:
         self.path = path
         with self._damage(), ExitStack() as kept:
             self._zip = kept.enter_context(zipfile.ZipFile(kept.enter_context(opened())))
+            check_members(self._zip)
             self._names = [info.filename for info in self._zip.infolist()]
             if len(set(self._names)) != len(self._names):
                 raise InputError(path, "an array is there twice", "restore the file")
@@ -228,15 +230,12 @@ class _Npz:
 
 
 def _header(file: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Shape and type that an npy file declares; numpy bounds the header at 10,000 bytes.
+    """Shape and type that an npy file declares.
 
     Raises:
         ValueError: no npy, Fortran order, or a type that would need unpickling.
     """
-    version = np.lib.format.read_magic(file)
-    if version != (1, 0):
-        raise ValueError(f"npy version {version}")
-    shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+    shape, fortran, dtype = npy_header(file)
     if fortran or dtype.hasobject:
         raise ValueError("Fortran order or Python objects")
     return shape, dtype

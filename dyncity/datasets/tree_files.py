@@ -20,6 +20,9 @@ from dyncity.errors import InputError
 
 NO_CLASS = -1  # in a table of classes: an id that the data set does not have
 _MAX_TEXT_BYTES = 2**26
+# Of one frame, whose arrays have a few MB. A directory of that size takes ten times as much memory.
+_MAX_NPZ_BYTES = 2**26
+_MAX_ROWS = 1_000_000  # frames of a drive: their numbers have six digits
 
 
 def check_size(path: Path, size: int) -> None:
@@ -71,12 +74,15 @@ def read_text(path: Path) -> str:
 
 
 def read_rows(path: Path, columns: int) -> NDArray[np.float64]:
-    """Rows of ``columns`` finite numbers, float64 ``[n, columns]``, at least one.
+    """Rows of ``columns`` finite numbers, float64 ``[n, columns]``, at least one and at most a million.
 
     Raises:
-        InputError: as ``read_text``; a line of anything else.
+        InputError: as ``read_text``; more rows; a line of anything else.
     """
-    lines = read_text(path).rstrip().splitlines()
+    text = read_text(path).rstrip()
+    if (rows := text.count("\n") + 1) > _MAX_ROWS:
+        raise InputError(path, f"it has {rows} lines, at most {_MAX_ROWS} are read", RESTORE)
+    lines = text.splitlines()
     return np.stack([numbers(line, columns, f"{path}, line {n}") for n, line in enumerate(lines or [""], 1)])
 
 
@@ -131,15 +137,12 @@ def binary(mask: NDArray[np.uint8], name: str, path: Path) -> NDArray[np.uint8]:
 
 
 def _header(file: Any, shape: tuple[int, ...]) -> tuple[np.dtype[Any], Any]:
-    """Type and order ("C", "F") that an npy file declares, bounded by numpy at 10,000 bytes.
+    """Type and order ("C", "F") that an npy file declares.
 
     Raises:
         ValueError: another shape, or a type that holds no integers.
     """
-    version = np.lib.format.read_magic(file)
-    if version != (1, 0):
-        raise ValueError(f"npy version {version}")
-    found, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+    found, fortran, dtype = bounded_files.npy_header(file)
     if found != shape or dtype.kind not in "uib":
         raise ValueError(f"{dtype} {found}, expected integers {shape}")
     return dtype, "F" if fortran else "C"
@@ -149,7 +152,12 @@ def _header(file: Any, shape: tuple[int, ...]) -> tuple[np.dtype[Any], Any]:
 def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
     """An open npz; whatever goes wrong while it is read is bad input."""
     try:
+        if path.exists() and not path.is_file():
+            raise InputError(path, "it is not a file", RESTORE)
+        if path.exists() and path.stat().st_size > _MAX_NPZ_BYTES:
+            raise InputError(path, f"it has more than {_MAX_NPZ_BYTES} bytes", RESTORE)
         with zipfile.ZipFile(path) as archive:
+            bounded_files.check_members(archive)
             yield archive
     except InputError:
         raise
@@ -157,7 +165,7 @@ def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
         raise InputError(path, "there is no such file", RESTORE) from None
     except KeyError as error:
         raise InputError(path, f"an array is missing ({error})", RESTORE) from None
-    except (OSError, ValueError, EOFError, NotImplementedError, RuntimeError, OverflowError, SyntaxError) as error:
+    except (OSError, ValueError, EOFError, NotImplementedError, RuntimeError, OverflowError) as error:
         raise InputError(path, f"not readable as npz ({error})"[:300], RESTORE) from None
-    except (zipfile.BadZipFile, zlib.error, struct.error, TypeError) as error:
+    except (zipfile.BadZipFile, zlib.error, struct.error) as error:
         raise InputError(path, f"it is damaged ({error})"[:300], RESTORE) from None

@@ -89,6 +89,10 @@ def array(values: np.ndarray) -> Damage:
     return lambda path: np.save(path, values)
 
 
+def header_without_end(path: Path) -> None:
+    path.write_bytes(b"\x93NUMPY\x01\x00\x10\x00{'descr': '<f4',")
+
+
 def declares_too_much(path: Path) -> None:
     """A header that promises 8 TB in a file of some bytes."""
     header = {"descr": "<f8", "fortran_order": False, "shape": (1_000_000, 1_000_000)}
@@ -155,6 +159,7 @@ CASES: list[tuple[str, Damage]] = [
     (HEIGHT, array(np.zeros((0, 3), np.float32))),
     (HEIGHT, array(np.full((3, 3), np.inf, np.float32))),
     (HEIGHT, declares_too_much),
+    (HEIGHT, header_without_end),
     (SIMILARITY, text("[1, 2]")),
     (SIMILARITY, edit(lambda v: v.pop("s"))),
     (SIMILARITY, edit(lambda v: v.update(s=0.0))),

@@ -242,6 +242,19 @@ def npz_with(folder, **arrays):
             file.writestr(f"{name}.npy", array)
 
 
+def test_an_npz_packed_as_numpy_packs_none_is_refused(make_scene, write_corpus, tmp_path):
+    """The header of an LZMA stream may ask for gigabytes."""
+    folder = write_corpus(tmp_path / "c", [make_scene(0)], "numpy")
+    path = next((folder / "shards/00000").iterdir())
+    with zipfile.ZipFile(path) as file:
+        members = {name: file.read(name) for name in file.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as file:
+        for name, data in members.items():
+            file.writestr(name, data)
+    with pytest.raises(InputError, match=r"scene-000000\.npz: .* method 14"):
+        list(open_corpus(folder).scenes())
+
+
 def npy_header(shape, kind):
     """An npy that declares a shape and holds nothing."""
     buffer = io.BytesIO()
@@ -266,6 +279,8 @@ BAD_NPZ = {
     "text of 4 GB": {"scene_id": npy_header((), f"<U{2**30}")},
     "boxes without end": {"boxes_frame": npy_header((2**50,), "<i4")},
     "a header that is code": {"frame": b"\x93NUMPY\x01\x00\x10\x00" + b"__import__('os')"},
+    "a header without its end": {"frame": b"\x93NUMPY\x01\x00\x10\x00" + b"{'descr': '<i4',"},
+    "a header of signs": {"frame": b"\x93NUMPY\x01\x00\x10\x27" + b"-" * 9999 + b"1"},
     "another type": {"semantics": np.zeros((4, 8, 6, 4), np.int32)},
     "another shape": {"semantics": np.zeros((4, 8, 6, 5), np.uint8)},
     "Fortran order": {"semantics": np.asfortranarray(np.zeros((4, 8, 6, 4), np.uint8))},

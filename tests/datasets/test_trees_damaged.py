@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +22,17 @@ from tree_damage import (
     flipped,
     frame_with,
     gone,
+    header,
     hostile,
     infos,
     last_line_gone,
     longer,
+    many_lines,
     nested_json,
     number,
+    padded,
     pipe,
+    repacked,
     same_times,
     scaled,
     text,
@@ -83,6 +88,7 @@ CASES: dict[str, dict[str, tuple[str, Damage, str, str]]] = {
         "a time past all bounds": (TIMES, number(1, 0, "1e300"), "names", "time 1 is 1e+300 s"),
         "a time before the first": (TIMES, number(0, 0, "-1e12"), "names", "time 0"),
         "one time too few": (TIMES, last_line_gone, "names", "2 times"),
+        "times without end": (TIMES, many_lines, "names", "1000001 lines"),
         "a time that does not pass": (TIMES, same_times, "names", "time 2"),
         "no calibration": (CALIBRATION, gone, "names", "no such file"),
         "a calibration without Tr": (CALIBRATION, text("Tr:", "Tx:"), "names", "no line Tr"),
@@ -94,6 +100,13 @@ CASES: dict[str, dict[str, tuple[str, Damage, str, str]]] = {
         "half a labels.npz": (NUSCENES, cut, "sizes", "zip"),
         "an empty labels.npz": (NUSCENES, empty, "sizes", "zip"),
         "a flipped byte": (NUSCENES, flipped, "any", "labels.npz"),
+        "a header without its end": (NUSCENES, header(b"{'descr': '|u1',"), "sizes", "header"),
+        "a header in a text without end": (NUSCENES, header(b"{'''descr"), "sizes", "header"),
+        "a header of signs": (NUSCENES, header(b"-" * 9000 + b"1"), "sizes", "MemoryError"),
+        "a header of brackets": (NUSCENES, header(b"(" * 9000), "sizes", "header"),
+        "arrays packed by another method": (NUSCENES, repacked(bytes, zipfile.ZIP_LZMA), "sizes", "method 14"),
+        "a pipe for labels": (NUSCENES, pipe, "sizes", "it is not a file"),
+        "a file without end": (NUSCENES, padded, "sizes", "67108864 bytes"),
         "no mask": (NUSCENES, array("mask_camera", lambda a: None), "sizes", "mask_camera"),
         "another shape": (NUSCENES, array("semantics", lambda a: a[:-1]), "sizes", "(199, 200, 16)"),
         "another type": (NUSCENES, array("semantics", lambda a: a.astype("f4")), "sizes", "float32"),

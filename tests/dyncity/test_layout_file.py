@@ -79,6 +79,7 @@ GOOD = {"class": "vehicle", "size": [4, 2], "path": [[0, 0, 0, 0]]}
         ("a.txt", b"", "not a kind"),
         ("a.png", b"no picture", "not readable as a picture"),
         ("a.npy", b"no array", "not readable as an array"),
+        ("a.npy", b"\x93NUMPY\x01\x00\x10\x00{'descr': '|u1',", "not readable as an array"),
         ("a.json", b"{", "not readable as JSON"),
         ("a.json", b"[]", "no list of agents"),
         ("a.json", b'{"agents": []}', "asks for no class"),

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 
 import numpy as np
 import pytest
 from written_tree import digests
 
+import exporters.trees
 from dyncity.errors import InputError
 from exporters.formats import tree_format
+from exporters.manifest import flush, settle
+from exporters.tree_listing import listing_path, verify_tree
 from exporters.trees import FORMATS, TreeOptions, export_tree
 
 # Where what is tested is the same for all formats: one with and one without files next to the tree.
@@ -36,6 +41,41 @@ def test_a_corpus_becomes_the_same_tree_each_time_and_only_its_own_files_lie_in_
     own = [name.format(split) for name in infos for split in ("train", "val")]
     own += ["semantic-kitti.yaml"] if format == "semantickitti" else []
     assert beside == sorted(f"{out}.{ending}" for out in "ab" for ending in ["scenes.json", *own])
+
+
+def test_everything_is_on_the_disk_before_the_tree_is_in_its_place_and_that_before_the_end(
+    tmp_path, make_corpus, monkeypatch
+):
+    """A power cut after the last line must not take files."""
+    corpus, out, steps = make_corpus(2), tmp_path / "out", []
+
+    def settled(folder):
+        steps.append(("settled", folder, out.exists(), (folder / "beside").exists()))
+        settle(folder)
+
+    def flushed(folder):
+        steps.append(("flushed", folder, out.exists(), listing_path(out).exists()))
+        flush(folder)
+
+    monkeypatch.setattr(exporters.trees, "settle", settled)
+    monkeypatch.setattr(exporters.trees, "flush", flushed)
+    export_tree(corpus, "semantickitti", out)
+    assert steps == [("settled", tmp_path / ".out.partial", False, False), ("flushed", tmp_path, True, True)]
+
+
+def test_what_cannot_reach_the_disk_is_told_and_stays_for_a_resume(tmp_path, make_corpus, monkeypatch):
+    corpus = make_corpus(1)
+
+    def broken(folder):
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(folder))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(exporters.trees, "settle", broken)
+        with pytest.raises(InputError, match=r"out\.partial: Input/output error; .*--resume"):
+            export_tree(corpus, "openoccupancy", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    export_tree(corpus, "openoccupancy", tmp_path / "out", resume=True)
+    assert verify_tree(tmp_path / "out") == []
 
 
 @pytest.mark.parametrize("format", QUICK)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from npz_bytes import read_npz
 from street_scene import street
-from written_tree import write_tree
+from written_tree import peak_of, write_tree
 
 from dyncity.taxonomy import NATIVE
 from exporters.cameras import Camera
@@ -101,6 +101,16 @@ def test_info_files_hold_poses_and_cameras_the_way_readers_index_them(root):
             assert ahead[:2] / ahead[2] == pytest.approx([960, 640], abs=140)
             left = rig[2]["intrinsics"] @ np.linalg.inv(rig[2]["sensor2ego"]) @ [1.4, 20.0, 1.0, 1.0]
             assert left[2] > 0
+
+
+def test_info_files_are_written_in_memory_that_does_not_grow_with_the_scenes(tmp_path):
+    tree = Occ3DWaymoTree([5] * 200)
+    car = ["Car", 3, [9.0, 2.0, 0.8], [4.0, 1.8, 1.5], 0.1]
+    record = {"poses": street(frames=5).poses.tolist(), "times": list(range(5)), "boxes": [[car]] * 5}
+    assert peak_of(lambda: tree.finish(tmp_path, (record for _ in range(200)))) < 2**20
+    assert (tmp_path / "waymo_infos_train.pkl").stat().st_size > 3 * 2**20 / 2
+    infos = pickle.loads((tmp_path / "waymo_infos_val.pkl").read_bytes())
+    assert [info["image"]["image_idx"] for info in infos[4:7]] == [1_000_004, 1_001_000, 1_001_001]
 
 
 def test_annotations_are_the_boxes_of_the_scene_to_readers_of_camera_boxes(root):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 import zipfile
 from pathlib import Path
@@ -9,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from street_scene import DRIVING, street
-from written_tree import write_tree
+from written_tree import peak_of, write_tree
 
+from dyncity.conditions import poses_from_trajectory
 from exporters.uniocc import UniOccTree
 
 FREE = 10
@@ -80,6 +82,32 @@ def test_flow_from_a_frame_leads_to_the_same_class_in_the_next(frames):
         cars = np.argwhere(frame["occ_label"] == 1)
         to = np.rint(cars + frame["occ_flow_forward"][tuple(cars.T)]).astype(int)
         assert (following["occ_label"][tuple(to.T)] == 1).all()
+
+
+def test_flow_where_the_ego_turns_is_that_of_the_corners_that_the_data_set_moves(tmp_path):
+    """ComputeFlowsForBackground of uniocc_flow_gen.py, on OccFrameToEgoFrame of its uniocc_utils.py."""
+    poses = poses_from_trajectory(np.array([[0.0, 0.0, 0.0], [2.0, 0.3, 0.2]]))
+    nod = np.eye(4)
+    nod[[0, 0, 2, 2], [0, 2, 0, 2]] = np.cos(0.02), np.sin(0.02), -np.sin(0.02), np.cos(0.02)
+    poses[1] = poses[1] @ nod
+    write_tree(UniOccTree, tmp_path, dataclasses.replace(street(frames=2), poses=poses, instances=None, boxes=None))
+    for number, key in ((0, "occ_flow_forward"), (1, "occ_flow_backward")):
+        frame = dict(np.load(tmp_path / f"scene-0001/{number}.npz", allow_pickle=True))
+        voxels = np.argwhere(frame["occ_label"] != FREE)
+        corners = voxels * 0.4 - [40, 40, 2.2]
+        step = np.linalg.inv(poses[1 - number]) @ poses[number]
+        expected = (corners @ step[:3, :3].T + step[:3, 3] - corners) / 0.4
+        assert np.abs(frame[key][tuple(voxels.T)] - expected).max() < 1e-4
+
+
+def test_the_list_of_scenes_is_written_in_memory_that_does_not_grow_with_them(tmp_path):
+    tree = UniOccTree([4] * 20_000)
+    assert peak_of(lambda: tree.finish(tmp_path, ())) < 2**20
+    infos = pickle.loads((tmp_path / "scene_infos.pkl").read_bytes())
+    assert infos[19_999] == {
+        "scene_name": "scene-20000",
+        "occ_in_scene_paths": [f"scene-20000/{frame}.npz" for frame in range(4)],
+    }
 
 
 def test_boxes_and_cameras_are_lists_of_what_readers_look_for(frames):

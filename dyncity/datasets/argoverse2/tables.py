@@ -102,7 +102,7 @@ def read_raster(path: Path) -> NDArray[np.float32]:
     try:
         # Mapping checks the declared shape against the length of the file before anything is allocated.
         raster = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError, MemoryError, OverflowError, SyntaxError) as error:
+    except bounded_files.NPY_ERRORS as error:
         raise InputError(path, f"not readable as .npy ({error})", RESTORE) from None
     if not isinstance(raster, np.ndarray) or raster.ndim != 2 or raster.dtype.kind != "f":
         raise InputError(path, "not a two-dimensional array of heights", RESTORE)
