@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import pickle
 import zipfile
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from street_scene import DRIVING, street
+from street_scene import DRIVING, STANDING, street
 from written_tree import write_tree
 
-from exporters.uniocc import UniOccTree
+from dyncity.scene import Boxes
+from exporters.cameras import NUSCENES_CAMERAS
+from exporters.motion import track_poses
+from exporters.occ3d import occ3d_frames
+from exporters.sensors import HDL_32E
+from exporters.uniocc import UniOccTree, voxel_flow
 
 FREE = 10
 
@@ -73,6 +79,21 @@ def test_flow_points_at_each_voxels_place_in_the_next_and_the_previous_frame(fra
                 expected = [0.0 if last else sign * step, 0.0, 0.0]
                 assert np.abs(flow[where] - expected).max() < 1e-4
             assert (flow[labels == FREE] == 0).all()
+
+
+def test_a_track_that_the_other_frame_does_not_have_has_no_flow():
+    """Where a car went that is not there any more nobody knows; what stands still goes by the ego's motion."""
+    scene = street()
+    gone = (scene.boxes.frame == 1) & (scene.boxes.track == DRIVING)
+    boxes = Boxes(**{field.name: getattr(scene.boxes, field.name)[~gone] for field in fields(Boxes)})
+    instances, seen = scene.instances.copy(), np.ones(scene.semantics.shape, np.uint8)
+    instances[1][instances[1] == DRIVING] = 0
+    scene = replace(scene, boxes=boxes, instances=instances, mask_lidar=seen, mask_camera=seen)
+    frames = occ3d_frames(scene, "native", HDL_32E, NUSCENES_CAMERAS)
+    flow = voxel_flow(scene, frames, track_poses(scene), 0, 1)
+    assert (frames.instances[0] == DRIVING).any()
+    assert (flow[frames.instances[0] == DRIVING] == 0).all()
+    np.testing.assert_allclose(flow[frames.instances[0] == STANDING], [[-5.0, 0.0, 0.0]] * (5 * 4 * 4), atol=1e-4)
 
 
 def test_flow_from_a_frame_leads_to_the_same_class_in_the_next(frames):
