@@ -16,8 +16,8 @@ from dyncity.grid import GridSpec
 from dyncity.scene import UNKNOWN, OccupancyScene
 from dyncity.taxonomy import NATIVE
 from exporters.isometric import BACKGROUND, fit_view, visible_faces
-from exporters.pictures import render_scene, render_top, write_gif
-from exporters.sheets import contact_sheet, side_by_side, write_png
+from exporters.pictures import render_scene, render_top
+from exporters.sheets import contact_sheet, side_by_side, write_gif, write_png
 
 GRID = GridSpec((32, 32, 8), (0.8, 0.8, 0.8), (-12.8, -12.8, -1.2), 5.0)
 ROAD, BUILDING, CAR = NATIVE.id("road"), NATIVE.id("building"), NATIVE.id("car")
@@ -134,6 +134,18 @@ def test_a_gif_has_the_frames_and_the_rate_of_the_scene_and_loops(tmp_path: Path
         assert gif.n_frames == 4
         assert gif.info["duration"] == 200
         assert gif.info["loop"] == 0
+
+
+def test_a_gif_of_a_scene_names_its_classes(tmp_path: Path) -> None:
+    """Below the picture are the colours of the three classes that occur, and of no other."""
+    write_gif(street(), tmp_path / "a.gif", size=(420, 240))
+    with Image.open(tmp_path / "a.gif") as gif:
+        legend = pixels(gif.convert("RGB"))[-60:]
+    near = {
+        name: (np.abs(legend - color).max(axis=2) <= 4).sum()
+        for name, color in zip(NATIVE.classes, NATIVE.palette(), strict=False)
+    }
+    assert {name for name, count in near.items() if count > 100} == {"road", "building", "car"}
 
 
 def test_a_contact_sheet_takes_at_most_16_scenes_and_names_the_classes(tmp_path: Path) -> None:
