@@ -16,7 +16,7 @@ from dyncity.conditions import poses_from_trajectory
 from dyncity.errors import InputError
 from dyncity.grid import GridSpec
 from dyncity.scene import OccupancyScene
-from exporters.cameras import NUSCENES_CAMERAS, Camera, camera_images, camera_mask, read_cameras
+from exporters.cameras import NUSCENES_CAMERAS, Camera, camera_images, camera_mask, point_map, read_cameras
 from exporters.sensors import HDL_32E, HDL_64E, Lidar, even, scan
 from exporters.visibility import seen_over_time
 
@@ -212,6 +212,30 @@ def test_images_show_depth_class_and_instance_of_what_each_pixel_meets():
     assert rows.min() == 30 - 9  # 0.5 m above the axis: 30 - 50 * 0.5 / 2.9
     assert np.isinf(images.depth[~met]).all()
     assert camera_images(scene_of(semantics), 0, camera, stride=4).depth.shape == (15, 25)
+
+
+def test_point_maps_of_all_cameras_and_frames_lie_on_the_same_world():
+    """Each point, a little further along its ray, is in a voxel of the world of the class that the pixel shows."""
+    rng = np.random.default_rng(3)
+    world = np.where(rng.random(GRID.shape) < 0.03, rng.choice([BUILDING, 12, 17], GRID.shape), 0).astype(np.uint8)
+    poses = poses_from_trajectory(np.array([[0.0, 0, 0], [1.3, -0.4, 0.6]]))
+    scene = scene_of(np.stack([world, world]), poses=poses, anchor=0)
+    cameras = [
+        Camera("A", (0.3, 0.1, 0.6), 0.0, 40.0, 64, 48, pitch=8.0),
+        Camera("B", (-0.2, 0, 0.7), 130.0, 30.0, 64, 48),
+    ]
+    for camera, frame in itertools.product(cameras, range(2)):
+        images = camera_images(scene, frame, camera, stride=2)
+        points = point_map(camera, images.depth, poses[frame], stride=2)
+        hit = np.isfinite(images.depth)
+        assert points.shape == (24, 32, 3)
+        assert hit.sum() > 50
+        assert np.isnan(points[~hit]).all()
+        lens = (poses[frame] @ camera.to_ego())[:3, 3]
+        ahead = points[hit] - lens
+        index, inside = GRID.index(points[hit] + 1e-4 * ahead)
+        assert inside.all()
+        np.testing.assert_array_equal(world[tuple(index.T)], images.semantics[hit])
 
 
 def test_a_pitched_camera_looks_down():
