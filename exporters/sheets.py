@@ -136,6 +136,9 @@ def draw_corpus(corpus: Path | ObjectPath, out: Path, most: int, beside: Path | 
         contact_sheet(drawn.scenes(), out, columns=max(4, round(count**0.5)), most=count)
         return f"{count} scenes"
     other = opened(beside)
+    if other.taxonomy != drawn.taxonomy:
+        found = f"its labels are {other.taxonomy}, those of {corpus} {drawn.taxonomy}"
+        raise InputError(beside, found, "give corpora with the same labels")
     count = min(count, len(other.scene_ids))
     side_by_side(drawn.scenes(), other.scenes(), out, (str(corpus), str(beside)), most=count)
     return f"{count} scenes of each"

@@ -17,7 +17,7 @@ from dyncity.scene import UNKNOWN, OccupancyScene
 from dyncity.taxonomy import NATIVE
 from exporters.isometric import BACKGROUND, fit_view, visible_faces
 from exporters.pictures import render_scene, render_top
-from exporters.sheets import contact_sheet, side_by_side, write_gif, write_png
+from exporters.sheets import contact_sheet, draw_corpus, side_by_side, write_gif, write_png
 
 GRID = GridSpec((32, 32, 8), (0.8, 0.8, 0.8), (-12.8, -12.8, -1.2), 5.0)
 ROAD, BUILDING, CAR = NATIVE.id("road"), NATIVE.id("building"), NATIVE.id("car")
@@ -222,3 +222,12 @@ def test_a_frame_is_quick_to_draw() -> None:
         render_scene(scene)
         times.append(time.process_time() - start)
     assert min(times) < 0.25
+
+
+def test_a_corpus_of_other_labels_beside_is_named_before_anything_is_drawn(make_scene, write_corpus, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    native = write_corpus(tmp_path / "native", [make_scene(0)])
+    other = write_corpus(tmp_path / "other", [make_scene(1, labels="carlasc")], labels="carlasc")
+    with pytest.raises(InputError, match="labels are carlasc, those of .*native native") as error:
+        draw_corpus(native, tmp_path / "a.png", 4, other)
+    assert error.value.where == str(other)
+    assert not (tmp_path / "a.png").exists()
