@@ -227,7 +227,7 @@ def test_a_frame_is_quick_to_draw() -> None:
 def test_a_corpus_of_other_labels_beside_is_named_before_anything_is_drawn(make_scene, write_corpus, tmp_path) -> None:  # type: ignore[no-untyped-def]
     native = write_corpus(tmp_path / "native", [make_scene(0)])
     other = write_corpus(tmp_path / "other", [make_scene(1, labels="carlasc")], labels="carlasc")
-    with pytest.raises(InputError, match="labels are carlasc, those of .*native native") as error:
+    with pytest.raises(InputError, match=r"labels are carlasc, those of .*native native") as error:
         draw_corpus(native, tmp_path / "a.png", 4, other)
     assert error.value.where == str(other)
     assert not (tmp_path / "a.png").exists()

@@ -201,13 +201,13 @@ def test_a_turning_lidar_fires_from_where_the_ego_is_by_then_and_points_are_comp
 
 @pytest.mark.parametrize(("frame", "max_range", "hit"), [(1, 7.3, [19, 0]), (2, 7.9, [19])])
 def test_a_turn_goes_the_way_to_the_next_frame_and_the_last_one_on_as_before(frame, max_range, hit):
-    """2 m, then 1 m a frame of 1 s: half a turn after frame 1 the sensor is half a metre on, and after frame 2 too."""
+    """2 m, then 1 m a frame of 1 s: half a turn later the sensor is half a metre on in both."""
     semantics = empty(frames=3)
     semantics[:, 0] = semantics[:, -1] = BUILDING
     poses = poses_from_trajectory(np.array([[0.0, 0, 0], [2.0, 0, 0], [3.0, 0, 0]]))
     scene = scene_of(semantics, poses=poses, anchor=0, timestamps_us=np.arange(3) * 1_000_000)
     lidar = Lidar((0.1, 0.1, 0.6), (0.0,), 2, 0.0, max_range, turn_seconds=1.0)
-    # The wall behind, at -4.5 m, is 7.1 m away by then, and 8.1 m a frame later: from where the frame began 6.6 and 7.6.
+    # The wall behind, at -4.5 m, is 7.1 m away by then, and 8.1 m a frame later; where the frames began, 6.6 and 7.6.
     assert scan(scene, frame, lidar).voxel[:, 0].tolist() == hit
 
 
