@@ -76,11 +76,20 @@ def generate(
     chunks: Annotated[int, typer.Option(metavar="N", min=1, help="diffusion: longer scenes, N clips on end.")] = 1,
     strict: Strict = False,
     sampler: Annotated[
-        str | None, typer.Option(metavar="NAME", help="diffusion: euler, heun; for DDPM ancestral, ddim, dpmpp_2m.")
+        str | None,
+        typer.Option(
+            metavar="NAME", help="diffusion: euler, heun; of DDPM ancestral, ddim, dpmpp_2m; else the checkpoint's."
+        ),
     ] = None,
-    steps: Annotated[int | None, typer.Option(metavar="N", help="diffusion: steps of the solver.")] = None,
-    cfg_scale: Annotated[float | None, typer.Option(metavar="S", help="diffusion: guidance scale; 1 is none.")] = None,
-    micro_batch: Annotated[int | None, typer.Option(metavar="N", help="Scenes made at a time.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(metavar="N", help="diffusion: steps of the solver; else the checkpoint's.")
+    ] = None,
+    cfg_scale: Annotated[
+        float | None, typer.Option(metavar="S", help="diffusion: guidance scale, 1 is none; else the checkpoint's.")
+    ] = None,
+    micro_batch: Annotated[
+        int | None, typer.Option(metavar="N", help="Scenes made at a time; else the configuration's.")
+    ] = None,
     scenes_per_shard: PerShard = None,
     workers: Workers = None,
     gpus_per_worker: Gpus = 0.0,
@@ -179,7 +188,7 @@ def import_logs(
     labels: Labels = "native",
     container: Container = "parquet",
     columns: Columns = "",
-    scenes_per_shard: PerShard = 1,
+    scenes_per_shard: Annotated[int, typer.Option(metavar="N", help="Scenes of a shard.")] = 1,
     workers: Workers = None,
     address: Address = "local",
     resume: Resume = False,

@@ -66,6 +66,14 @@ def only_with(what: str, context: typer.Context, *names: str) -> None:
             raise InputError(parameter.opts[-1], f"means nothing to {what}", "leave it out")
 
 
+def check_file(option: str, path: Path) -> None:
+    """Refuse a file that could not be written, before the work that is to fill it."""
+    if not path.parent.is_dir():
+        raise InputError(option, f"there is no folder {path.parent}", "name a file in one that there is")
+    if path.is_dir():
+        raise InputError(option, f"{path} is a folder", "name a file")
+
+
 def worker_range(text: str | None, default: int) -> tuple[int, int]:
     """``N`` or ``MIN:MAX`` as (least, most)."""
     if text is None:

@@ -54,7 +54,8 @@ def not_joined(address: str, error: Exception) -> InputError:
     """Why Ray did not start here, or no cluster could be joined, on one line."""
     said = " ".join(str(error).split())[:200]
     if address == "local":
-        fix = "try again when the machine is less busy"
+        fix = "try again when the machine is less busy, or give --workers 0, which needs no Ray"
     else:  # Ray answers to a wrong token as to no answer
         fix = "check the address and, where the cluster wants one, the token (RAY_AUTH_MODE=token), or use local"
-    return InputError("--address", f"no Ray at {address!r} ({said})", fix)
+    found = "Ray did not start on this machine" if address == "local" else f"no Ray at {address!r}"
+    return InputError("--address", f"{found} ({said})", fix)

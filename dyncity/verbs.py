@@ -22,6 +22,7 @@ from dyncity.options import (
     Resume,
     Settings,
     Workers,
+    check_file,
     closing,
     not_for,
     worker_range,
@@ -194,10 +195,8 @@ def evaluate(
     from dyncity.evaluation import evaluate_conditions, evaluate_samples, write_values
     from dyncity.terminal import ProgressLine, show_columns, show_table
 
-    if json is not None and not json.parent.is_dir():
-        raise InputError("--json", f"there is no folder {json.parent}", "name a file in one that there is")
-    if json is not None and json.is_dir():
-        raise InputError("--json", f"{json} is a folder", "name a file")
+    if json is not None:
+        check_file("--json", json)
     if kind == "conditions":
         not_for("evaluate conditions", {"--real": real})
         with ProgressLine("evaluate", "scenes") as progress:

@@ -187,6 +187,23 @@ def camera_images(
     )
 
 
+def point_map(
+    camera: Camera, depth: NDArray[np.floating], pose: NDArray[np.float64], stride: int = 1
+) -> NDArray[np.float64]:
+    """Where what each pixel shows lies: ``[h, w, 3]`` metres, NaN where nothing is hit.
+
+    Args:
+        camera, stride: of the image.
+        depth: ``[h, w]`` metres along the optical axis (``CameraImages.depth``).
+        pose: ``[4, 4]`` ego to the frame of the points: with ``scene.poses[frame]`` that is the world, in which the
+            maps of all cameras and frames agree.
+    """
+    known = np.where(np.isfinite(depth), depth, np.nan).astype(np.float64)
+    # Directions are 1 long along the view, as depths are measured.
+    points = camera.position + camera.directions(stride).reshape(*depth.shape, 3) * known[..., None]
+    return np.asarray(points @ pose[:3, :3].T + pose[:3, 3])
+
+
 def camera_mask(
     scene: OccupancyScene,
     frame: int,

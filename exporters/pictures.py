@@ -75,18 +75,6 @@ def render_top(scene: OccupancyScene, frame: int = 0, size: tuple[int, int] = (4
     return _fitted(image, size)
 
 
-def write_gif(scene: OccupancyScene, path: Path, fps: float | None = None, size: tuple[int, int] = (640, 480)) -> None:
-    """Write the scene over time as a GIF that loops.
-
-    Args:
-        scene: the scene.
-        path: the GIF to write (whole or not at all).
-        fps: frames a second; by default those of the scene. GIF counts in hundredths of a second.
-        size: (width, height) in pixels.
-    """
-    save_gif([render_scene(scene, k, size) for k in range(scene.frames)], path, fps or scene.grid.frame_rate)
-
-
 def save_gif(frames: list[Image.Image], path: Path, fps: float) -> None:
     """Write pictures of one size as a GIF that loops (whole or not at all)."""
     # One palette for all frames: colours do not flicker from frame to frame.

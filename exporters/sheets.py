@@ -16,7 +16,7 @@ from dyncity.object_storage import ObjectPath
 from dyncity.scene import OccupancyScene
 from dyncity.taxonomy import Taxonomy, taxonomy
 from exporters.isometric import BACKGROUND
-from exporters.pictures import INK, render_scene, render_top, save_gif, save_png, write_gif
+from exporters.pictures import INK, render_scene, render_top, save_gif, save_png
 
 MAX_SCENES = 16
 
@@ -28,6 +28,18 @@ def write_png(scene: OccupancyScene, path: Path, size: tuple[int, int] = (520, 4
     tiles = [(render_scene(scene, k, size), f"frame {k}, {seconds[k]:.1f} s") for k in frames]
     tiles.append((render_top(scene, frames[-1], size), f"frame {frames[-1]} from above"))
     save_png(_sheet(tiles, min(3, len(tiles)), caption(scene), taxonomy(scene.taxonomy), classes_of([scene])), path)
+
+
+def write_gif(scene: OccupancyScene, path: Path, size: tuple[int, int] = (640, 480)) -> None:
+    """Write a GIF of one scene over time, at its own rate, that loops: the time of each frame, the classes below."""
+    space, occurring = taxonomy(scene.taxonomy), classes_of([scene])
+    seconds = (scene.timestamps_us - scene.timestamps_us[0]) / 1e6
+
+    def sheet(frame: int) -> Image.Image:
+        tile = render_scene(scene, frame, size), f"frame {frame}, {seconds[frame]:.1f} s"
+        return _sheet([tile], 1, caption(scene), space, occurring, at_least=1)
+
+    save_gif([sheet(frame) for frame in range(scene.frames)], path, scene.grid.frame_rate)
 
 
 def contact_sheet(
@@ -124,6 +136,9 @@ def draw_corpus(corpus: Path | ObjectPath, out: Path, most: int, beside: Path | 
         contact_sheet(drawn.scenes(), out, columns=max(4, round(count**0.5)), most=count)
         return f"{count} scenes"
     other = opened(beside)
+    if other.taxonomy != drawn.taxonomy:
+        found = f"its labels are {other.taxonomy}, those of {corpus} {drawn.taxonomy}"
+        raise InputError(beside, found, "give corpora with the same labels")
     count = min(count, len(other.scene_ids))
     side_by_side(drawn.scenes(), other.scenes(), out, (str(corpus), str(beside)), most=count)
     return f"{count} scenes of each"
@@ -194,13 +209,14 @@ def _sheet(
     title: str,
     space: Taxonomy,
     occurring: NDArray[np.bool_],
+    at_least: int = 2,
 ) -> Image.Image:
-    """Tiles with captions in rows, a title above, the classes that occur below."""
+    """Tiles with captions in rows, a title above, the classes that occur below; wide enough for ``at_least`` tiles."""
     gap, line = 12, 24
     width, height = tiles[0][0].size
     rows = -(-len(tiles) // columns)
     drawn = [i for i in range(len(space)) if occurring[i] and i != space.free]
-    total = max(columns, 2) * (width + gap) + gap
+    total = max(columns, at_least) * (width + gap) + gap
     entry = 190
     entries = max(1, (total - 2 * gap) // entry)
     legend = -(-len(drawn) // entries) * line

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from dyncity.errors import InputError
-from dyncity.options import Corpus, Out, Overwrite, Resume
+from dyncity.options import Corpus, Out, Overwrite, Resume, check_file
 from dyncity.places import place
 from exporters.formats import FORMATS
 
@@ -112,6 +112,7 @@ def view(
 
     if (kind := out.suffix.lower()) not in (".png", ".gif", ".html"):
         raise InputError("--out", f"found {out.name!r}", "name a .png, a .gif or a .html")
+    check_file("--out", out)
     if scene is not None and (scenes is not None or beside is not None):
         raise InputError("--scene", "was given beside --scenes or --beside", "draw one scene, or many")
     if kind == ".html" and beside is not None:

@@ -31,12 +31,12 @@ def standing_movers(volume: NDArray[np.uint8], grid: GridSpec, labels: str) -> N
     """
     movers, wheels = list(taxonomy(labels).movers), vehicle_ids(labels)
     bare = without_movers(volume, labels)
-    result, third = volume.copy(), max(1, len(volume) * 3 // 8)
+    result, telling = volume.copy(), max(1, len(volume) * 3 // 8)
     edges = np.array(grid.voxel_size[:2])
     for ids, (length, width) in ((wheels, _LARGEST), ([i for i in movers if i not in wheels], _LARGEST_OTHER)):
         covered = np.isin(volume, ids)
         often = covered.mean(axis=0) >= 0.5
-        begun, ended = (part.mean(axis=0) >= 0.5 for part in (covered[:third], covered[-third:]))
+        begun, ended = (part.mean(axis=0) >= 0.5 for part in (covered[:telling], covered[-telling:]))
         for part in components(often):
             low, high = np.maximum(part.min(axis=0) - 1, 0), part.max(axis=0) + 2
             box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))

@@ -128,6 +128,15 @@ def test_an_epoch_is_decided_by_seed_and_number(corpora):
     assert drawn(ShardSampler(clips, shuffle=False), 1) == list(range(len(clips)))
 
 
+def test_corpora_of_one_size_are_shuffled_apart(corpora):
+    """Else a real clip would meet the same synthetic one again and again."""
+    clips = OccupancyShards(corpora[0], frames=4)
+    numbers = np.array(drawn(ShardSampler([clips, clips], seed=3)))
+    first, second = numbers[numbers < len(clips)], numbers[numbers >= len(clips)] - len(clips)
+    assert sorted(first) == sorted(second)
+    assert first.tolist() != second.tolist()
+
+
 # A spawned worker imports torch anew, seconds each.
 @pytest.mark.parametrize("start", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_the_number_of_workers_changes_nothing(corpora, start):

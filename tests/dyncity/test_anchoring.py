@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dyncity.anchoring import along, anchored, clip_of, complete_static, ego_windows
+from dyncity.anchoring import along, anchored, clip_of, complete_static, ego_windows, path_on_grid
 from dyncity.conditions import Conditions, poses_from_trajectory, yaw_between
 from dyncity.errors import InputError
 from dyncity.grid import GridSpec
@@ -59,9 +59,15 @@ def test_a_window_turned_by_a_quarter_is_a_rotated_slice() -> None:
 
 
 def test_what_the_grid_does_not_cover_is_unknown_not_free() -> None:
-    windows = ego_windows(world_scene(straight(5, 8.0), city(5)), WINDOW)
+    scene = world_scene(straight(5, 8.0), city(5))
+    masks = {name: np.ones(scene.semantics.shape, np.uint8) for name in ("mask_lidar", "mask_camera")}
+    instances = np.ones(scene.semantics.shape, np.uint16)
+    windows = ego_windows(replace(scene, instances=instances, **masks), WINDOW)
     assert (windows.semantics[0, :8] == 255).all()
     assert (windows.semantics[2] != 255).all()
+    for array in (windows.mask_lidar, windows.mask_camera, windows.instances):
+        assert array is not None
+        np.testing.assert_array_equal(array, windows.semantics != 255)  # unseen, and nobody's
 
 
 def test_cutting_out_and_anchoring_again_gives_the_same_city() -> None:
@@ -82,12 +88,26 @@ def test_static_classes_are_filled_from_other_frames_and_movers_are_not() -> Non
     np.testing.assert_array_equal(filled[0, 0, 0], [BUILDING, CAR, 0, 255])
 
 
+def test_static_classes_are_filled_from_the_nearest_frame() -> None:
+    semantics = np.full((4, 1, 1, 1), 255, np.uint8)
+    semantics[[0, 1], 0, 0, 0] = [BUILDING, ROAD]
+    assert complete_static(semantics, "native").reshape(-1).tolist() == [BUILDING, ROAD, ROAD, ROAD]
+
+
+def test_the_path_on_a_turned_grid_is_seen_from_that_grid() -> None:
+    path = path_on_grid(straight(3, 2.0), 1, np.pi / 2)
+    np.testing.assert_allclose(path, [(0, 2, -np.pi / 2), (0, 0, -np.pi / 2), (0, -2, -np.pi / 2)], atol=1e-12)
+    np.testing.assert_allclose(path_on_grid(straight(3, 2.0), 1, None), [(-2, 0, 0), (0, 0, 0), (2, 0, 0)])
+    assert path_on_grid(straight(3, 2.0), None, None) == [(0.0, 0.0, 0.0)] * 3
+
+
 def test_a_clip_starts_a_world_of_its_own(make_scene) -> None:  # type: ignore[no-untyped-def]
     scene = make_scene(frames=6)
     clip = clip_of(scene, 2, 3)
     np.testing.assert_array_equal(clip.poses[0], np.eye(4))
     np.testing.assert_allclose(scene.poses[2] @ clip.poses[2], scene.poses[4], atol=1e-12)
     np.testing.assert_array_equal(clip.semantics, scene.semantics[2:5])
+    np.testing.assert_array_equal(clip.timestamps_us, scene.timestamps_us[2:5])
     with pytest.raises(InputError, match="has 6 frames"):
         clip_of(scene, 4, 3)
 

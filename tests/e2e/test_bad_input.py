@@ -139,8 +139,10 @@ def test_a_corpus_of_another_grid_is_refused_in_training(dyncity, corpus: Path, 
 def test_a_scene_that_is_not_there_and_a_picture_of_an_unknown_kind(dyncity, corpus: Path, tmp_path: Path) -> None:
     refused(dyncity("view", corpus, "--scene", "nobody", "--out", tmp_path / "a.png"), "--scene", "nobody")
     refused(dyncity("view", corpus, "--out", tmp_path / "a.bmp"), "--out", ".png")
-    refused(dyncity("view", corpus, "--out", tmp_path / "none" / "a.png"), "none")
+    refused(dyncity("view", corpus, "--out", tmp_path / "none" / "a.png"), "--out", "no folder", "none")
     assert not list(tmp_path.iterdir())
+    (tmp_path / "a.gif").mkdir()
+    refused(dyncity("view", corpus, "--out", tmp_path / "a.gif"), "--out", "is a folder")
 
 
 def test_a_hostile_manifest_is_refused(dyncity, corpus: Path, tmp_path: Path) -> None:

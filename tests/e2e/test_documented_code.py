@@ -19,6 +19,8 @@ PAGE = "docs/use-in-training.md"
 RUN_HERE = {
     "OccupancyShards with a DataLoader",
     "Real and synthetic clips, equally many",
+    "What it is worth, at equal budgets",
+    "Depth images and point maps",
     "Hugging Face datasets",
     "pyarrow",
     "numpy",
@@ -96,6 +98,26 @@ def test_real_and_synthetic_clips(folder):
     numbers = np.array(list(names["sampler"]))
     assert ((numbers < 3).reshape(3, 2).sum(axis=1) == 1).all()  # each batch has one of each
     assert torch.isfinite(names["loss"])
+
+
+def test_equal_budgets(folder, make_scene, write_corpus):
+    write_corpus(folder / "held-out", [make_scene(80 + i) for i in range(2)])
+    names = run_section(PAGE, "What it is worth, at equal budgets")
+    assert np.shape(names["rows"]) == (3, 2)
+    assert np.isfinite(names["rows"]).all()
+    again = names["miou"](names["trained"]([names["real"]], 1), names["held_out"])
+    assert again == names["rows"][1][0]  # a run is its corpora and its seed
+
+
+def test_depth_images_and_point_maps(folder):
+    names = run_section(PAGE, "Depth images and point maps")
+    scene, views = names["scene"], names["views"]
+    assert len(views) == 6 * scene.frames
+    for images, points in views.values():
+        assert images.depth.shape == (112, 200)
+        assert points.shape == (112, 200, 3)
+        np.testing.assert_array_equal(np.isfinite(points).all(axis=-1), np.isfinite(images.depth))
+    assert any(np.isfinite(images.depth).any() for images, _ in views.values())
 
 
 def test_hugging_face_datasets(folder, hugging_face):

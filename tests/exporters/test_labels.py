@@ -118,6 +118,16 @@ def test_a_coarser_voxel_is_the_documented_vote_of_its_eight(make_scene, seed, f
         assert coarse[index] == expected
 
 
+@pytest.mark.parametrize(("free", "expected"), [(3, 255), (4, 255), (5, 0)])
+def test_of_nothing_but_free_and_unknown_voxels_more_have_to_be_free(make_scene, free, expected):
+    """In either order: eight voxels of which so many are free."""
+    block = np.where(np.arange(8) < free, 0, 255).astype(np.uint8)
+    for voxels in (block, block[::-1]):
+        semantics = np.tile(voxels.reshape(2, 2, 2), (4, 4, 2))[None]
+        coarse = to_grid(make_scene(0, frames=1, grid=FINE, semantics=semantics), COARSE)
+        assert (coarse.semantics == expected).all()
+
+
 @pytest.mark.parametrize("height", [0.375, 0.55, 1.1])
 def test_grids_that_do_not_divide_each_other_look_at_the_centres_within_or_at_the_one_that_holds_them(
     make_scene, height

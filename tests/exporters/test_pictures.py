@@ -16,8 +16,8 @@ from dyncity.grid import GridSpec
 from dyncity.scene import UNKNOWN, OccupancyScene
 from dyncity.taxonomy import NATIVE
 from exporters.isometric import BACKGROUND, fit_view, visible_faces
-from exporters.pictures import render_scene, render_top, write_gif
-from exporters.sheets import contact_sheet, side_by_side, write_png
+from exporters.pictures import render_scene, render_top
+from exporters.sheets import contact_sheet, draw_corpus, side_by_side, write_gif, write_png
 
 GRID = GridSpec((32, 32, 8), (0.8, 0.8, 0.8), (-12.8, -12.8, -1.2), 5.0)
 ROAD, BUILDING, CAR = NATIVE.id("road"), NATIVE.id("building"), NATIVE.id("car")
@@ -136,6 +136,18 @@ def test_a_gif_has_the_frames_and_the_rate_of_the_scene_and_loops(tmp_path: Path
         assert gif.info["loop"] == 0
 
 
+def test_a_gif_of_a_scene_names_its_classes(tmp_path: Path) -> None:
+    """Below the picture are the colours of the three classes that occur, and of no other."""
+    write_gif(street(), tmp_path / "a.gif", size=(420, 240))
+    with Image.open(tmp_path / "a.gif") as gif:
+        legend = pixels(gif.convert("RGB"))[-60:]
+    near = {
+        name: (np.abs(legend - color).max(axis=2) <= 4).sum()
+        for name, color in zip(NATIVE.classes, NATIVE.palette(), strict=False)
+    }
+    assert {name for name, count in near.items() if count > 100} == {"road", "building", "car"}
+
+
 def test_a_contact_sheet_takes_at_most_16_scenes_and_names_the_classes(tmp_path: Path) -> None:
     taken = []
 
@@ -210,3 +222,12 @@ def test_a_frame_is_quick_to_draw() -> None:
         render_scene(scene)
         times.append(time.process_time() - start)
     assert min(times) < 0.25
+
+
+def test_a_corpus_of_other_labels_beside_is_named_before_anything_is_drawn(make_scene, write_corpus, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    native = write_corpus(tmp_path / "native", [make_scene(0)])
+    other = write_corpus(tmp_path / "other", [make_scene(1, labels="carlasc")], labels="carlasc")
+    with pytest.raises(InputError, match=r"labels are carlasc, those of .*native native") as error:
+        draw_corpus(native, tmp_path / "a.png", 4, other)
+    assert error.value.where == str(other)
+    assert not (tmp_path / "a.png").exists()

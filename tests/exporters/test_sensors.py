@@ -16,7 +16,7 @@ from dyncity.conditions import poses_from_trajectory
 from dyncity.errors import InputError
 from dyncity.grid import GridSpec
 from dyncity.scene import OccupancyScene
-from exporters.cameras import NUSCENES_CAMERAS, Camera, camera_images, camera_mask, read_cameras
+from exporters.cameras import NUSCENES_CAMERAS, Camera, camera_images, camera_mask, point_map, read_cameras
 from exporters.sensors import HDL_32E, HDL_64E, Lidar, even, scan
 from exporters.visibility import seen_over_time
 
@@ -176,6 +176,10 @@ def test_lost_returns_are_the_share_asked_for_the_same_each_time_and_still_clear
     assert (scan(scene_of(semantics), 0, lossy).points == part.points).all()
     other = scan(scene_of(semantics, scene_id="other"), 0, lossy)
     assert len(other.points) != len(part.points) or (other.points != part.points).any()
+    twice = scene_of(np.repeat(semantics, 2, axis=0))
+    first, second = (scan(twice, frame, lossy).points.tolist() for frame in range(2))
+    assert first == part.points.tolist()
+    assert first != second  # each turn loses others
 
 
 def test_a_turning_lidar_fires_from_where_the_ego_is_by_then_and_points_are_compensated():
@@ -195,6 +199,18 @@ def test_a_turning_lidar_fires_from_where_the_ego_is_by_then_and_points_are_comp
     assert points[:, 0] == pytest.approx(still.points[:, 0], abs=2e-3)  # compensated: the walls stand still
 
 
+@pytest.mark.parametrize(("frame", "max_range", "hit"), [(1, 7.3, [19, 0]), (2, 7.9, [19])])
+def test_a_turn_goes_the_way_to_the_next_frame_and_the_last_one_on_as_before(frame, max_range, hit):
+    """2 m, then 1 m a frame of 1 s: half a turn later the sensor is half a metre on in both."""
+    semantics = empty(frames=3)
+    semantics[:, 0] = semantics[:, -1] = BUILDING
+    poses = poses_from_trajectory(np.array([[0.0, 0, 0], [2.0, 0, 0], [3.0, 0, 0]]))
+    scene = scene_of(semantics, poses=poses, anchor=0, timestamps_us=np.arange(3) * 1_000_000)
+    lidar = Lidar((0.1, 0.1, 0.6), (0.0,), 2, 0.0, max_range, turn_seconds=1.0)
+    # The wall behind, at -4.5 m, is 7.1 m away by then, and 8.1 m a frame later; where the frames began, 6.6 and 7.6.
+    assert scan(scene, frame, lidar).voxel[:, 0].tolist() == hit
+
+
 def test_images_show_depth_class_and_instance_of_what_each_pixel_meets():
     semantics, instances = empty(), np.zeros((1, *GRID.shape), np.uint16)
     semantics[0, 16, 4:8, :4] = 17
@@ -212,6 +228,30 @@ def test_images_show_depth_class_and_instance_of_what_each_pixel_meets():
     assert rows.min() == 30 - 9  # 0.5 m above the axis: 30 - 50 * 0.5 / 2.9
     assert np.isinf(images.depth[~met]).all()
     assert camera_images(scene_of(semantics), 0, camera, stride=4).depth.shape == (15, 25)
+
+
+def test_point_maps_of_all_cameras_and_frames_lie_on_the_same_world():
+    """Each point, a little further along its ray, is in a voxel of the world of the class that the pixel shows."""
+    rng = np.random.default_rng(3)
+    world = np.where(rng.random(GRID.shape) < 0.03, rng.choice([BUILDING, 12, 17], GRID.shape), 0).astype(np.uint8)
+    poses = poses_from_trajectory(np.array([[0.0, 0, 0], [1.3, -0.4, 0.6]]))
+    scene = scene_of(np.stack([world, world]), poses=poses, anchor=0)
+    cameras = [
+        Camera("A", (0.3, 0.1, 0.6), 0.0, 40.0, 64, 48, pitch=8.0),
+        Camera("B", (-0.2, 0, 0.7), 130.0, 30.0, 64, 48),
+    ]
+    for camera, frame in itertools.product(cameras, range(2)):
+        images = camera_images(scene, frame, camera, stride=2)
+        points = point_map(camera, images.depth, poses[frame], stride=2)
+        hit = np.isfinite(images.depth)
+        assert points.shape == (24, 32, 3)
+        assert hit.sum() > 50
+        assert np.isnan(points[~hit]).all()
+        lens = (poses[frame] @ camera.to_ego())[:3, 3]
+        ahead = points[hit] - lens
+        index, inside = GRID.index(points[hit] + 1e-4 * ahead)
+        assert inside.all()
+        np.testing.assert_array_equal(world[tuple(index.T)], images.semantics[hit])
 
 
 def test_a_pitched_camera_looks_down():

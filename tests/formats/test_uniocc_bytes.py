@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
 import pickle
 import zipfile
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from street_scene import DRIVING, street
+from street_scene import DRIVING, STANDING, street
 from written_tree import peak_of, write_tree
 
 from dyncity.conditions import poses_from_trajectory
-from exporters.uniocc import UniOccTree
+from dyncity.scene import Boxes
+from exporters.cameras import NUSCENES_CAMERAS
+from exporters.motion import track_poses
+from exporters.occ3d import occ3d_frames
+from exporters.sensors import HDL_32E
+from exporters.uniocc import UniOccTree, voxel_flow
 
 FREE = 10
 
@@ -77,6 +82,21 @@ def test_flow_points_at_each_voxels_place_in_the_next_and_the_previous_frame(fra
             assert (flow[labels == FREE] == 0).all()
 
 
+def test_a_track_that_the_other_frame_does_not_have_has_no_flow():
+    """Where a car went that is not there any more nobody knows; what stands still goes by the ego's motion."""
+    scene = street()
+    gone = (scene.boxes.frame == 1) & (scene.boxes.track == DRIVING)
+    boxes = Boxes(**{field.name: getattr(scene.boxes, field.name)[~gone] for field in fields(Boxes)})
+    instances, seen = scene.instances.copy(), np.ones(scene.semantics.shape, np.uint8)
+    instances[1][instances[1] == DRIVING] = 0
+    scene = replace(scene, boxes=boxes, instances=instances, mask_lidar=seen, mask_camera=seen)
+    frames = occ3d_frames(scene, "native", HDL_32E, NUSCENES_CAMERAS)
+    flow = voxel_flow(scene, frames, track_poses(scene), 0, 1)
+    assert (frames.instances[0] == DRIVING).any()
+    assert (flow[frames.instances[0] == DRIVING] == 0).all()
+    np.testing.assert_allclose(flow[frames.instances[0] == STANDING], [[-5.0, 0.0, 0.0]] * (5 * 4 * 4), atol=1e-4)
+
+
 def test_flow_from_a_frame_leads_to_the_same_class_in_the_next(frames):
     for frame, following in zip(frames, frames[1:], strict=False):
         cars = np.argwhere(frame["occ_label"] == 1)
@@ -90,7 +110,7 @@ def test_flow_where_the_ego_turns_is_that_of_the_corners_that_the_data_set_moves
     nod = np.eye(4)
     nod[[0, 0, 2, 2], [0, 2, 0, 2]] = np.cos(0.02), np.sin(0.02), -np.sin(0.02), np.cos(0.02)
     poses[1] = poses[1] @ nod
-    write_tree(UniOccTree, tmp_path, dataclasses.replace(street(frames=2), poses=poses, instances=None, boxes=None))
+    write_tree(UniOccTree, tmp_path, replace(street(frames=2), poses=poses, instances=None, boxes=None))
     for number, key in ((0, "occ_flow_forward"), (1, "occ_flow_backward")):
         frame = dict(np.load(tmp_path / f"scene-0001/{number}.npz", allow_pickle=True))
         voxels = np.argwhere(frame["occ_label"] != FREE)

@@ -2,15 +2,18 @@
 
 import json
 import sys
+import zlib
 from dataclasses import replace
 
 import numpy as np
+import pyarrow
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numbered_scenes import FRAMES, small_config, small_plan
 
-from dyncity.conditions import COMMANDS
+import dyncity
+from dyncity.conditions import COMMANDS, LAYOUT_CLASSES, Layout
 from dyncity.errors import InputError
 from dyncity.presets import occ3d_waymo
 from generators.plan import CorpusPlan, default_scenes_per_shard, difference
@@ -155,3 +158,25 @@ def test_a_million_scenes_are_planned_without_being_listed():
 def test_more_shards_than_a_manifest_holds_are_refused():
     with pytest.raises(InputError, match="--scenes-per-shard: makes 1000000 shards"):
         small_plan(2 * 10**6, scenes_per_shard=2, micro_batch=2)
+
+
+def test_of_a_layout_the_fingerprint_sees_what_is_asked_and_nothing_else():
+    frames, x, y, _ = small_config().clip_shape
+    road, building = LAYOUT_CLASSES.index("road"), LAYOUT_CLASSES.index("building")
+    given = np.arange(len(LAYOUT_CLASSES)) == road
+
+    def fingerprint(marked: int | None, given: np.ndarray = given) -> str:
+        maps = np.zeros((len(LAYOUT_CLASSES), frames, x, y), bool)
+        if marked is not None:
+            maps[marked, 0, 0, 0] = True
+        return small_plan(2, layout=Layout(maps, given)).fingerprint()
+
+    plain = fingerprint(None)
+    assert fingerprint(building) == plain  # buildings are not asked for
+    assert len({plain, fingerprint(road), fingerprint(None, ~given), small_plan(2).fingerprint()}) == 4
+
+
+def test_the_fingerprint_sees_the_versions_of_all_that_writes_bytes():
+    versions = {"dyncity": dyncity.__version__, "numpy": np.__version__, "pyarrow": pyarrow.__version__}
+    assert small_plan().to_dict()["versions"] == versions
+    assert small_plan(container="numpy").to_dict()["versions"] == versions | {"zlib": zlib.ZLIB_RUNTIME_VERSION}

@@ -9,9 +9,25 @@ import pytest
 from small_models import small_config
 
 from dyncity.anchoring import ego_windows
-from dyncity.conditions import COMMANDS, Conditions, poses_from_trajectory, trajectory_from_poses
+from dyncity.conditions import (
+    COMMANDS,
+    Conditions,
+    command_from_trajectory,
+    poses_from_trajectory,
+    trajectory_from_poses,
+)
 from dyncity.layout import layout_of
-from dyncity.metrics.adherence import Adherence, chunk_frames, mover_rows, poses_continuous, seam_rows, seams
+from dyncity.metrics.adherence import (
+    Adherence,
+    Drive,
+    chunk_frames,
+    drive,
+    drive_rows,
+    mover_rows,
+    poses_continuous,
+    seam_rows,
+    seams,
+)
 from dyncity.presets import tiny
 from dyncity.scene import OccupancyScene, SceneSpec
 from generators.procedural.city import ProceduralCity
@@ -81,6 +97,29 @@ def test_frames_fixed_to_the_world_are_cut_along_their_path() -> None:
     rows = measured([replace(world, conditions=replace(world.conditions, layout=asked))])
     assert rows["command accuracy, %"] == 100
     assert rows["layout IoU, road, %"] > 90
+
+
+def test_errors_of_scenes_add_up_as_squares_and_accuracy_counts_those_that_were_asked() -> None:
+    still = np.zeros((1, 3))
+    drives = [Drive(still, 0.9, True, 3.0), Drive(still, 0.7, False, 4.0), Drive(still, 0.8, None, None)]
+    rows = drive_rows(drives, [(0.5, 1.0), (float("nan"), 0.0)])
+    assert rows == {
+        "registration agreement": pytest.approx(0.8),
+        "command accuracy, %": 50.0,
+        "trajectory error, voxels rms": pytest.approx(12.5**0.5),
+        "ego path drivable, %": 50.0,
+        "frames clear of movers, %": 50.0,
+    }
+
+
+def test_the_command_of_a_longer_scene_is_that_of_its_first_frames(scenes: list[OccupancyScene]) -> None:
+    scene = scenes[COMMANDS.index("left")]
+    assert scene.conditions.trajectory is not None
+    first = command_from_trajectory(scene.conditions.trajectory[:3])
+    assert first != "left"
+    asked = replace(scene, conditions=Conditions(first))
+    assert drive(asked, 3).obeyed
+    assert not drive(asked).obeyed
 
 
 def test_every_length_of_chunks_is_found_again() -> None:

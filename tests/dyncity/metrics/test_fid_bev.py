@@ -65,6 +65,12 @@ def test_sets_of_different_sizes_are_refused(real: list[OccupancyScene]) -> None
         fid_ratio(real[:3], real[:4], real[4:8])
 
 
+def test_the_ratio_is_the_distance_in_shares_of_that_of_other_real_scenes(real: list[OccupancyScene]) -> None:
+    one, two, three = real[:4], real[4:8], real[8:12]
+    assert fid_ratio(one, two, three) == pytest.approx(fid_bev(one, two) / fid_bev(three, two))
+    assert fid_ratio(three, two, three) == 1.0
+
+
 def test_patches_with_unknown_columns_are_left_out(real: list[OccupancyScene]) -> None:
     semantics = real[0].semantics.copy()
     semantics[:, :1] = 255

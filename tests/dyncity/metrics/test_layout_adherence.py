@@ -46,3 +46,11 @@ def test_what_is_not_asked_does_not_count(scene: tuple[OccupancyScene, Layout]) 
     some = Layout(scene[1].maps, np.array([name == "road" for name in LAYOUT_CLASSES]))
     assert layout_iou([asked(scene[0], some)], CONFIG.clip_grid).keys() == {"road"}
     assert layout_iou([scene[0]], CONFIG.clip_grid) == {}
+
+
+def test_columns_of_which_nothing_is_known_do_not_count() -> None:
+    world = ProceduralCity(CONFIG, frame="world").generate([SceneSpec(0, 4, Conditions("static"))])[0]
+    scene = asked(ego_windows(world, CONFIG.grid), layout_of(world.semantics, "native"))
+    semantics = scene.semantics.copy()
+    semantics[:, : semantics.shape[1] // 2] = 255
+    assert set(layout_iou([replace(scene, semantics=semantics)], CONFIG.clip_grid).values()) == {100.0}

@@ -22,6 +22,13 @@ def test_the_mean_leaves_out_free_and_absent_classes() -> None:
     assert mean_iou(matrix, CARLASC) == pytest.approx((0.5 + 1.0) / 2)
 
 
+def test_a_class_that_is_only_guessed_has_no_iou() -> None:
+    """It is absent from the truth: an IoU of 0 would pull the mean of a set down for what is not in it."""
+    iou = class_iou(confusion(np.array([1, 1], np.uint8), np.array([1, 2], np.uint8), 3))
+    assert iou[1] == 0.5
+    assert np.isnan(iou[[0, 2]]).all()
+
+
 def test_unknown_truth_never_counts() -> None:
     truth = np.full(10, 255, np.uint8)
     assert confusion(truth, np.zeros(10, np.uint8), 5).sum() == 0

@@ -18,6 +18,7 @@ from dyncity.metrics.registration import (
 )
 from dyncity.presets import tiny
 from dyncity.scene import OccupancyScene
+from dyncity.taxonomy import NATIVE
 
 
 @dataclass(frozen=True)
@@ -118,3 +119,16 @@ def test_a_scene_without_anything_static_agrees_in_nothing(real: list[OccupancyS
 def test_frames_fixed_to_the_world_are_refused(real: list[OccupancyScene]) -> None:
     with pytest.raises(InputError, match="ego_windows"):
         frame_motions(anchored(real[1], tiny().grid))
+
+
+def test_agreement_counts_static_voxels_of_both_frames_where_no_mover_hides_them(make_scene) -> None:  # type: ignore[no-untyped-def]
+    """Three walls: one is in both frames, one behind a car in the second, one missing there; and one that is new."""
+    semantics = np.zeros((2, *make_scene().grid.shape), np.uint8)
+    semantics[:, 1, 1, 1] = semantics[0, 2:4, 1, 1] = semantics[1, 5, 1, 1] = NATIVE.id("building")
+    semantics[1, 2, 1, 1] = NATIVE.id("car")
+    scene = make_scene(frames=2, semantics=semantics)
+    still = np.zeros((1, 3))
+    # Of the first frame's walls one is found and one is not, of the second's one is and one is not.
+    assert registration_agreement(scene, still) == 2 / 4
+    semantics[1, 5, 1, 1] = 0
+    assert registration_agreement(scene, still) == 2 / 3

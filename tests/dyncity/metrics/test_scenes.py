@@ -8,6 +8,7 @@ from small_models import small_config
 from spoiled_scenes import noisy, shuffled, spliced
 
 from dyncity.conditions import Conditions
+from dyncity.grid import GridSpec
 from dyncity.metrics.distribution import class_histogram, jensen_shannon
 from dyncity.metrics.ego_path import ego_path
 from dyncity.scene import OccupancyScene, SceneSpec
@@ -36,6 +37,20 @@ def test_a_car_in_the_way_and_a_lawn_under_the_wheels_are_seen(scenes: list[Occu
     drivable, clear = ego_path(scene)
     assert drivable == 0.0
     assert clear == pytest.approx(1 - 1 / scene.frames)
+
+
+def test_the_ground_is_what_lies_below_the_road_surface_as_far_as_it_is_known(make_scene) -> None:  # type: ignore[no-untyped-def]
+    """Voxels end at the height of the road. Of those below the ego half are road, a quarter lawn, a quarter unknown."""
+    grid = GridSpec((16, 16, 2), (1.1, 0.9, 1.0), (-8.8, -7.2, -1.0), 5.0)
+    semantics = np.zeros((1, *grid.shape), np.uint8)
+    semantics[..., 0] = NATIVE.id("road")
+    semantics[0, 8, :, 0], semantics[0, 9, :, 0] = NATIVE.id("terrain"), 255
+    scene = make_scene(frames=1, grid=grid, semantics=semantics)
+    assert ego_path(scene) == (pytest.approx(2 / 3), 1.0)
+    semantics[..., 0] = 255
+    drivable, clear = ego_path(scene)
+    assert np.isnan(drivable)
+    assert clear == 1.0
 
 
 def test_the_ego_path_notices_noise_and_another_place_but_no_order(
