@@ -33,6 +33,7 @@ from dyncity.scene import UNKNOWN, OccupancyScene, SceneSpec
 from dyncity.seeding import Purpose, stream
 from dyncity.taxonomy import taxonomy
 from dyncity.trajectories import draw_grid_yaw, draw_trajectory
+from generators.asked_agents import columns_held, with_asked
 from generators.ego_space import clear_of_movers
 from generators.fragments import without_fragments
 from generators.laid_out import without_strangers
@@ -99,6 +100,7 @@ class LatentDiffusion:
             "joining": f"{self.sampling.join_rounds} in {' to '.join(map(str, self.sampling.join_interval))}",
             "smallest_vehicle": " x ".join(map(str, self.sampling.smallest_vehicle)),
             "smallest_piece": self.sampling.smallest_piece,
+            "draw_asked": self.sampling.draw_asked,
             "sampler": f"{self.config.dit.objective}, {self.sampling.sampler}",
             "attention": self.dit.backend,
             # Vector instructions of another length add up in another order.
@@ -185,6 +187,13 @@ class LatentDiffusion:
         volumes = self.volumes(specs, conditions)
         return [self._scene(s, c, v) for s, c, v in zip(specs, conditions, volumes, strict=True)]
 
+    def with_asked(self, volume: NDArray[np.uint8], asked: Conditions, route: Route = NO_ROUTE) -> NDArray[np.uint8]:
+        """A volume of ``volumes`` with the agents of its layout (``generators.asked_agents``), but where the ego is."""
+        if not self.sampling.draw_asked or asked.layout is None:
+            return volume
+        drawn = with_asked(volume, asked.layout, self.config.clip_grid, self.config.taxonomy, asked.given)
+        return with_given(self._leaving_the_ego(drawn, asked, route), asked.given)
+
     def facts(self, conditions: Conditions) -> dict[str, int]:
         """What a scene's provenance says of its conditions: how many voxels were given, how much contradicts itself."""
         found = contradictions(conditions, self.config.clip_grid, self.config.taxonomy, self.anchor)
@@ -248,13 +257,18 @@ class LatentDiffusion:
         whole = without_strangers(whole, asked.layout, labels)
         if self.anchor is None:
             return with_given(whole, asked.given)
-        if asked.trajectory is not None:
-            before, after = route
-            drive = np.concatenate([before, asked.trajectory, after])
-            path = path_on_grid(drive, len(before) + self.anchor, asked.grid_yaw)
-            whole = clear_of_movers(whole, path, len(before), grid, labels)
+        whole = self._leaving_the_ego(whole, asked, route)
         still = standing_still(whole, labels, asked.given)
         return with_given(without_specks(still, labels, self.sampling.smallest_piece), asked.given)
+
+    def _leaving_the_ego(self, volume: NDArray[np.uint8], asked: Conditions, route: Route) -> NDArray[np.uint8]:
+        """A volume with nobody in the space of the ego, on a grid fixed to the world and where a path is known."""
+        if self.anchor is None or asked.trajectory is None:
+            return volume
+        before, after = route
+        drive = np.concatenate([before, asked.trajectory, after])
+        path = path_on_grid(drive, len(before) + self.anchor, asked.grid_yaw)
+        return clear_of_movers(volume, path, len(before), self.config.clip_grid, self.config.taxonomy)
 
     def _denoiser(self, encoded: ConditionBatch, conditions: list[Conditions]) -> Denoiser:
         """The DiT under guidance; scenes with a layout obey more by more of it, and without weaker selves."""
@@ -321,14 +335,14 @@ class LatentDiffusion:
         with the ego: the volume itself; its poses are those that were asked for, not measured, and all
         the same where the model knows no trajectory.
         """
-        config = self.config
+        config, held = self.config, columns_held(volume, conditions.layout, self.config.taxonomy)
         assert conditions.trajectory is not None
         frames, rate = config.clip.frames, config.grid.frame_rate
         fixed, told = config.clip.planes == "world", config.dit.trajectory
         poses = poses_from_trajectory(conditions.trajectory)
         scene = OccupancyScene(
             scene_id=f"{self.name}-{spec.index:06d}",
-            semantics=volume,
+            semantics=self.with_asked(volume, conditions),
             poses=poses if fixed or told else np.repeat(np.eye(4)[None], frames, axis=0),
             grid=config.clip_grid,
             taxonomy=config.taxonomy,
@@ -343,6 +357,7 @@ class LatentDiffusion:
                 "index": spec.index,
                 **({} if fixed else {"poses": "as asked" if told else "unknown"}),
                 **self.facts(conditions),
+                **held,
             },
         )
         return ego_windows(scene, config.grid) if fixed else scene
