@@ -24,6 +24,7 @@ Found = tuple[str, int, float, float]  # what, frame, x, y
 
 _ROAD = LAYOUT_CLASSES.index("road")
 _SOLID = tuple(LAYOUT_CLASSES.index(name) for name in ("building", "vegetation"))
+_BUILDING = LAYOUT_CLASSES.index("building")
 _IN_THE_WAY = (*_SOLID, *range(MOVING, len(LAYOUT_CLASSES)))
 
 
@@ -67,6 +68,7 @@ def contradictions(asked: Conditions, grid: GridSpec, labels: str, anchor: int |
         found += _path_in_layout(path, asked.layout, asked.layout.grid or grid)
         found += _path_in_agents(path, asked.layout.agents)
         found += _agents_in_agents(asked.layout.agents, asked.layout.maps.shape[1])  # the same in every scene
+        found += _movers_in_buildings(asked.layout, asked.layout.grid or grid)
     if asked.given is not None:
         found += _path_in_given(path, asked.given, grid, labels)
     if asked.layout is not None and asked.given is not None:
@@ -125,6 +127,16 @@ def _overlapping(agents: tuple[Agent, ...], frames: int) -> Iterator[Found]:
                 if _overlap(agents[a].size, places[a], agents[b].size, places[b]):
                     x, y = (centers[a] + centers[b]) / 2
                     yield f"agents[{a}] and agents[{b}] overlap", t, float(x), float(y)
+
+
+def _movers_in_buildings(layout: Layout, grid: GridSpec) -> Iterator[Found]:
+    """Columns that are asked to be a building, and somebody. Trees and signs may stand over both."""
+    for number in range(MOVING, len(LAYOUT_CLASSES)):
+        if layout.given[number] and layout.given[_BUILDING]:
+            both = layout.maps[number] & layout.maps[_BUILDING]
+            for t in np.flatnonzero(both.any(axis=(1, 2))).tolist():
+                what = f"columns asked to be {LAYOUT_CLASSES[number]} are asked to be building"
+                yield from _places(what, t, both[t], grid)
 
 
 def _layout_in_given(layout: Layout, given: NDArray[np.uint8], grid: GridSpec, labels: str) -> Iterator[Found]:

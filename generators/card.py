@@ -9,8 +9,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from dyncity.anchoring import ego_windows
 from dyncity.conditions import COMMANDS, LAYOUT_CLASSES
 from dyncity.datasets.manifest import Manifest
+from dyncity.metrics.adherence import DECODED
+from dyncity.metrics.layout_adherence import LayoutCounts
 from dyncity.scene import UNKNOWN, OccupancyScene
 from dyncity.taxonomy import Taxonomy, taxonomy
 from generators.plan import MIXED, CorpusPlan
@@ -219,9 +222,28 @@ def _conditions(sample: Sequence[OccupancyScene]) -> str | None:
             "|---|---|",
             *(f"| {name} | {counts[name]} |" for name in names),
             *([f"\ncontradictions: {found} (`docs/conditions.md` says what counts)"] if found else []),
+            *_agents(sample),
             "",
         ]
     )
+
+
+def _agents(sample: Sequence[OccupancyScene]) -> list[str]:
+    """A line a moving class of layouts: the share of the asked columns that hold it, as decoded and as written."""
+    decoded: Counter[str] = Counter()
+    written = LayoutCounts()
+    for scene in sample:
+        if said := {name: n for name in DECODED if type(n := scene.provenance.get(name)) is int}:
+            decoded.update(said)
+            written.add(scene if scene.anchor is None else ego_windows(scene, scene.grid))
+    held = written.obeyed()
+    shares = [(name, decoded[f"asked_{name}_columns"], decoded[f"decoded_{name}_columns"]) for name in held]
+    return [
+        f"\nasked {name} columns: {100 * found / asked:.0f} % hold one as decoded, {held[name]:.0f} % as written: who "
+        "is missing is drawn (`docs/conditions.md`)"
+        for name, asked, found in shares
+        if asked
+    ]
 
 
 def _how_made(plan: CorpusPlan) -> str:

@@ -14,9 +14,9 @@ from torch import Tensor
 from dyncity.anchoring import ego_windows, path_on_grid
 from dyncity.checkpoint import load_checkpoint, weights_digest
 from dyncity.conditions import COMMANDS, Conditions, Layout, command_from_trajectory, poses_from_trajectory
-from dyncity.config import SAMPLERS, Config, SamplingConfig
+from dyncity.config import Config, SamplingConfig
 from dyncity.contradictions import contradictions
-from dyncity.diffusion.ddpm import TRAINED_STEPS, ancestral, ddim, dpmpp_2m, respaced_schedule
+from dyncity.diffusion.ddpm import ancestral, ddim, dpmpp_2m, respaced_schedule
 from dyncity.diffusion.flow import euler, heun
 from dyncity.diffusion.guidance import Denoiser, guided, weaker_selves
 from dyncity.diffusion.joining import Repeats, joined, known_cells
@@ -33,54 +33,19 @@ from dyncity.scene import UNKNOWN, OccupancyScene, SceneSpec
 from dyncity.seeding import Purpose, stream
 from dyncity.taxonomy import taxonomy
 from dyncity.trajectories import draw_grid_yaw, draw_trajectory
+from generators.asked_agents import columns_held, with_asked
 from generators.ego_space import clear_of_movers
 from generators.fragments import without_fragments
 from generators.laid_out import without_strangers
 from generators.lasting_vehicles import lasting_vehicles
 from generators.one_kind import one_kind
+from generators.sampling_checked import check_sampling
 from generators.specks import without_specks
 from generators.standing_movers import standing_movers
 from generators.standing_still import standing_still, with_given
 
 # How often each command occurs where none is asked for.
 _COMMAND_SHARES = {"static": 0.15, "forward": 0.45, "left": 0.2, "right": 0.2}
-
-
-def check_sampling(sampling: SamplingConfig, objective: str) -> SamplingConfig:
-    """The settings themselves.
-
-    Raises:
-        InputError: a sampler that does not solve the objective, or a number out of range.
-    """
-    if sampling.sampler not in (fitting := SAMPLERS[objective]):
-        raise InputError("--sampler", f"found {sampling.sampler!r}", f"use one of {', '.join(fitting)}")
-    most = TRAINED_STEPS if objective == "ddpm" else 10_000
-    if not 1 <= sampling.steps <= most:
-        raise InputError("--steps", f"found {sampling.steps}", f"give 1 to {most}")
-    if sampling.micro_batch < 1:
-        raise InputError("--micro-batch", f"found {sampling.micro_batch}", "give at least 1")
-    if not 0.0 <= sampling.cfg_scale <= 100.0:
-        raise InputError("--cfg-scale", f"found {sampling.cfg_scale}", "give a scale from 0 to 100, 1 is none")
-    if not 0.0 <= sampling.cfg_scale_layout <= 100.0:
-        found = f"found {sampling.cfg_scale_layout}"
-        raise InputError("sampling.cfg_scale_layout", found, "give a scale from 0 to 100, 0 is cfg_scale")
-    if not 0 <= sampling.join_rounds <= 100:
-        raise InputError("sampling.join_rounds", f"found {sampling.join_rounds}", "give 0 to 100")
-    for name in ("cfg_interval", "skip_interval", "join_interval"):
-        low, high = getattr(sampling, name)
-        if not 0.0 <= low <= high <= 1.0:
-            raise InputError(f"sampling.{name}", f"found {low}, {high}", "give two noise levels from 0 to 1, in order")
-    if not 0.1 <= sampling.time_shift <= 10.0:
-        raise InputError("sampling.time_shift", f"found {sampling.time_shift}", "give 0.1 to 10, 1 is none")
-    for name in ("coarse_scale", "skip_scale"):
-        if not 0.0 <= (found := getattr(sampling, name)) <= 100.0:
-            raise InputError(f"sampling.{name}", f"found {found}", "give a scale from 0 to 100, 0 is none")
-    if not all(0.0 <= metres <= 100.0 for metres in sampling.smallest_vehicle):
-        sizes = f"found {list(sampling.smallest_vehicle)}"
-        raise InputError("sampling.smallest_vehicle", sizes, "give length, width and height, 0 to 100 metres")
-    if not 0 <= sampling.smallest_piece <= 1000:
-        raise InputError("sampling.smallest_piece", f"found {sampling.smallest_piece}", "give 0 to 1000 voxels")
-    return sampling
 
 
 class LatentDiffusion:
@@ -135,6 +100,7 @@ class LatentDiffusion:
             "joining": f"{self.sampling.join_rounds} in {' to '.join(map(str, self.sampling.join_interval))}",
             "smallest_vehicle": " x ".join(map(str, self.sampling.smallest_vehicle)),
             "smallest_piece": self.sampling.smallest_piece,
+            "draw_asked": self.sampling.draw_asked,
             "sampler": f"{self.config.dit.objective}, {self.sampling.sampler}",
             "attention": self.dit.backend,
             # Vector instructions of another length add up in another order.
@@ -221,6 +187,13 @@ class LatentDiffusion:
         volumes = self.volumes(specs, conditions)
         return [self._scene(s, c, v) for s, c, v in zip(specs, conditions, volumes, strict=True)]
 
+    def with_asked(self, volume: NDArray[np.uint8], asked: Conditions, route: Route = NO_ROUTE) -> NDArray[np.uint8]:
+        """A volume of ``volumes`` with the agents of its layout (``generators.asked_agents``), but where the ego is."""
+        if not self.sampling.draw_asked or asked.layout is None:
+            return volume
+        drawn = with_asked(volume, asked.layout, self.config.clip_grid, self.config.taxonomy, asked.given)
+        return with_given(self._leaving_the_ego(drawn, asked, route), asked.given)
+
     def facts(self, conditions: Conditions) -> dict[str, int]:
         """What a scene's provenance says of its conditions: how many voxels were given, how much contradicts itself."""
         found = contradictions(conditions, self.config.clip_grid, self.config.taxonomy, self.anchor)
@@ -284,13 +257,18 @@ class LatentDiffusion:
         whole = without_strangers(whole, asked.layout, labels)
         if self.anchor is None:
             return with_given(whole, asked.given)
-        if asked.trajectory is not None:
-            before, after = route
-            drive = np.concatenate([before, asked.trajectory, after])
-            path = path_on_grid(drive, len(before) + self.anchor, asked.grid_yaw)
-            whole = clear_of_movers(whole, path, len(before), grid, labels)
+        whole = self._leaving_the_ego(whole, asked, route)
         still = standing_still(whole, labels, asked.given)
         return with_given(without_specks(still, labels, self.sampling.smallest_piece), asked.given)
+
+    def _leaving_the_ego(self, volume: NDArray[np.uint8], asked: Conditions, route: Route) -> NDArray[np.uint8]:
+        """A volume with nobody in the space of the ego, on a grid fixed to the world and where a path is known."""
+        if self.anchor is None or asked.trajectory is None:
+            return volume
+        before, after = route
+        drive = np.concatenate([before, asked.trajectory, after])
+        path = path_on_grid(drive, len(before) + self.anchor, asked.grid_yaw)
+        return clear_of_movers(volume, path, len(before), self.config.clip_grid, self.config.taxonomy)
 
     def _denoiser(self, encoded: ConditionBatch, conditions: list[Conditions]) -> Denoiser:
         """The DiT under guidance; scenes with a layout obey more by more of it, and without weaker selves."""
@@ -357,14 +335,14 @@ class LatentDiffusion:
         with the ego: the volume itself; its poses are those that were asked for, not measured, and all
         the same where the model knows no trajectory.
         """
-        config = self.config
+        config, held = self.config, columns_held(volume, conditions.layout, self.config.taxonomy)
         assert conditions.trajectory is not None
         frames, rate = config.clip.frames, config.grid.frame_rate
         fixed, told = config.clip.planes == "world", config.dit.trajectory
         poses = poses_from_trajectory(conditions.trajectory)
         scene = OccupancyScene(
             scene_id=f"{self.name}-{spec.index:06d}",
-            semantics=volume,
+            semantics=self.with_asked(volume, conditions),
             poses=poses if fixed or told else np.repeat(np.eye(4)[None], frames, axis=0),
             grid=config.clip_grid,
             taxonomy=config.taxonomy,
@@ -379,6 +357,7 @@ class LatentDiffusion:
                 "index": spec.index,
                 **({} if fixed else {"poses": "as asked" if told else "unknown"}),
                 **self.facts(conditions),
+                **held,
             },
         )
         return ego_windows(scene, config.grid) if fixed else scene

@@ -8,6 +8,7 @@ is one of the whole scene, of which each clip is asked for what lies on its grid
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -39,6 +40,7 @@ from dyncity.scene import UNKNOWN, OccupancyScene, SceneSpec
 from dyncity.seeding import Purpose, stream
 from dyncity.taxonomy import taxonomy
 from dyncity.trajectories import draw_drive
+from generators.asked_agents import columns_held
 from generators.city_ahead import City, tiles_along
 from generators.diffusion import LatentDiffusion
 
@@ -143,8 +145,10 @@ class LongScenes:
         # The first chunk has the noise of the scene that the spec alone would give, and is told where the drive leads.
         begun = [drive[0] for drive in drives]
         before = self.diffusion.volumes(specs, [c.asked() for c in begun], [c.route for c in begun])
+        held: list[Counter[str]] = [Counter() for _ in specs]
         cities = self._cities(specs, drives, before, [s[self.chunks :] for s in seeds])
         windows: list[list[NDArray[np.uint8]]] = [[] for _ in specs]
+        known: list[NDArray[np.uint8] | None] = [None] * len(specs)
         for chunk in range(self.chunks):
             if chunk:
                 known = [
@@ -158,10 +162,16 @@ class LongScenes:
                     city.kept(drive[chunk].place, volume)
                     for city, drive, volume in zip(cities, drives, made, strict=True)
                 ]
+            new = slice(self.shared if chunk else 0, length)
+            for fact, drive, volume in zip(held, drives, before, strict=True):
+                fact.update(columns_held(volume, drive[chunk].layout, inner.taxonomy, new))
+            before = [
+                self.diffusion.with_asked(volume, drive[chunk].asked(given), drive[chunk].route)
+                for volume, drive, given in zip(before, drives, known, strict=True)
+            ]
             for frames, drive, volume in zip(windows, drives, before, strict=True):
                 steps = np.linalg.inv(drive[chunk].place) @ drive[chunk].poses
-                new = range(self.shared if chunk else 0, length)
-                frames += [frame_on(volume[t], grid, inner.grid, steps[t]) for t in new]
+                frames += [frame_on(volume[t], grid, inner.grid, steps[t]) for t in range(length)[new]]
         return [
             OccupancyScene(
                 scene_id=f"{self.name}-{spec.index:06d}",
@@ -173,10 +183,10 @@ class LongScenes:
                 conditions=conditions,
                 provenance={
                     "generator": self.name, "seed": spec.seed, "index": spec.index, "chunks": self.chunks,
-                    **self._facts(conditions),
+                    **self._facts(conditions), **fact,
                 },
             )
-            for spec, conditions, path, frames in zip(specs, whole, poses, windows, strict=True)
+            for spec, conditions, path, frames, fact in zip(specs, whole, poses, windows, held, strict=True)
         ]  # fmt: skip
 
     def _facts(self, conditions: Conditions) -> dict[str, int]:

@@ -18,7 +18,7 @@ from dyncity.options import not_for
 from dyncity.presets import preset as named
 from dyncity.regions import Region
 from dyncity.taxonomy import label_map
-from generators.diffusion import LatentDiffusion, check_sampling
+from generators.diffusion import LatentDiffusion
 from generators.edited_corpus import corpus_to_edit
 from generators.from_frame import FromFrame
 from generators.inpainting import Inpainting
@@ -29,6 +29,7 @@ from generators.plan import CorpusPlan
 from generators.procedural.city import ProceduralCity
 from generators.recorded import RecordedLogs
 from generators.recorded_trees import RecordedTrees
+from generators.sampling_checked import check_sampling
 
 
 class Source(NamedTuple):

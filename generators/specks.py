@@ -11,7 +11,7 @@ from dyncity.taxonomy import taxonomy
 
 # What comes in masses: a piece of a few voxels is none of it. Poles, signs and cones are small by nature.
 _STRUCTURES = ("building", "fence", "vegetation")
-_GROUNDS = (
+GROUNDS = (
     *("road", "crosswalk", "parking", "sidewalk", "terrain", "ground"),
     *("other-ground", "driveable_surface", "other_flat", "walkable"),
 )
@@ -36,7 +36,7 @@ def without_specks(volume: NDArray[np.uint8], labels: str, least: int) -> NDArra
     still = _what_stands(volume, space.free, [*space.movers, UNKNOWN])
     unknown = np.pad((volume == UNKNOWN).any(axis=(0, 3)), 1, constant_values=True)
     mended = still.copy()
-    for names, ground in ((_STRUCTURES, False), (_GROUNDS, True)):
+    for names, ground in ((_STRUCTURES, False), (GROUNDS, True)):
         ids = [space.id(name) for name in names if name in space.classes]
         for one in ids:
             for part in components(still == one):

@@ -6,7 +6,8 @@ Every scene is measured once, on its ego-centred frames, and rows are kept for w
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +33,9 @@ from dyncity.metrics.vehicles import movers_going_on
 from dyncity.scene import OccupancyScene
 
 Rows = dict[str, float]
+
+# What a scene's provenance says of the agents of its layout: columns asked for, and those held before any were drawn.
+DECODED = tuple(f"{what}_{name}_columns" for name in LAYOUT_CLASSES[MOVING:] for what in ("asked", "decoded"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +129,15 @@ def mover_rows(going: Iterable[tuple[NDArray[np.int64], list[int]]]) -> Rows:
     return {name: 100 * float(counts[1] / counts[0]) for name, counts in rows.items() if counts[0]}
 
 
+def decoded_rows(counts: Mapping[str, int]) -> Rows:
+    """The share of the asked columns that held their class as it was decoded, from sums over provenances."""
+    return {
+        f"asked {name} columns occupied as decoded, %": 100 * counts.get(f"decoded_{name}_columns", 0) / asked
+        for name in LAYOUT_CLASSES[MOVING:]
+        if (asked := counts.get(f"asked_{name}_columns", 0))
+    }
+
+
 def poses_continuous(scene: OccupancyScene) -> bool:
     """Whether every step between two poses is one that a vehicle can make (``TOP_SPEED``, ``TOP_YAW_RATE``)."""
     steps = np.diff(trajectory_from_poses(scene.poses), axis=0) * scene.grid.frame_rate
@@ -143,6 +156,7 @@ class Adherence:
         self._drives: list[Drive] = []
         self._paths: list[tuple[float, float]] = []
         self._layouts = LayoutCounts()
+        self._decoded: Counter[str] = Counter()
         self._steps: list[tuple[Floats, list[int]]] = []
         self._going: list[tuple[NDArray[np.int64], list[int]]] = []
         self._continuous: list[bool] = []
@@ -160,6 +174,7 @@ class Adherence:
         if scene.anchor is not None:
             scene = ego_windows(scene, scene.grid)
         self._layouts.add(scene)
+        self._decoded.update({n: v for n in DECODED if type(v := scene.provenance.get(n)) is int})
         if asked.command is not None or asked.trajectory is not None:
             self._paths.append(ego_path(scene))
         if scene.frames < 2:
@@ -178,6 +193,7 @@ class Adherence:
         rows |= {f"layout IoU, {name}, %": value for name, value in self._layouts.iou().items()}
         occupied = self._layouts.obeyed()
         rows |= {f"asked {n} columns occupied, %": occupied[n] for n in LAYOUT_CLASSES[MOVING:] if n in occupied}
+        rows |= decoded_rows(self._decoded)
         rows |= seam_rows(self._steps) | mover_rows(self._going)
         if self._continuous:
             rows["poses continuous, %"] = 100 * float(np.mean(self._continuous))

@@ -73,6 +73,17 @@ def test_beside_the_path_under_trees_and_where_nothing_is_asked_is_no_contradict
     assert said(Conditions("left", STRAIGHT)) == []
 
 
+@pytest.mark.parametrize("name", ["vehicle", "pedestrian"])
+def test_somebody_asked_for_inside_a_building_is_found(name: str) -> None:
+    inside = layout(**{name: (-6.0, 6.0, 1.6, 1.6), "building": (-6.0, 7.0, 6.4, 3.2)})
+    (found,) = contradictions(Conditions(layout=inside), GRID, "native", None)
+    assert found.what == f"columns asked to be {name} are asked to be building"
+    assert (found.first, found.last) == (0, FRAMES - 1)
+    assert abs(found.x + 6) < 1
+    assert abs(found.y - 6) < 1
+    assert said(Conditions(layout=layout(**{name: (-6.0, 6.0, 1.6, 1.6), "vegetation": (-6.0, 7.0, 6.4, 3.2)}))) == []
+
+
 def test_a_frame_that_moves_with_the_ego_has_it_in_the_middle() -> None:
     asked = Conditions(trajectory=STRAIGHT, layout=layout(building=(5.0, 0.0, 3.2, 1.6)))
     assert contradictions(asked, GRID, "native", None) == []

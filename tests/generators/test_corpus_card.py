@@ -9,6 +9,7 @@ from numbered_scenes import FRAMES, NumberedScenes, small_plan
 
 from dyncity.conditions import LAYOUT_CLASSES, Conditions, Layout
 from dyncity.datasets.manifest import FailedScene, Manifest, ShardRecord
+from dyncity.taxonomy import NATIVE
 from generators.card import card, class_shares, command_line, licence
 
 
@@ -115,3 +116,21 @@ def test_conditions_are_counted_scene_by_scene():
     assert "layout of building" not in text
     bare = [replace(scene, conditions=Conditions()) for scene in scenes()]
     assert "## Conditions" not in card(small_plan(4), a_manifest(), bare, False)
+
+
+def test_agents_as_decoded_and_as_written_are_both_said():
+    made = scenes()[:2]
+    number = LAYOUT_CLASSES.index("pedestrian")
+    for i, scene in enumerate(made):
+        maps = np.zeros((6, FRAMES, *scene.grid.shape[:2]), bool)
+        maps[number, :, 0, :] = True
+        layout = Layout(maps, np.arange(6) == number, scene.grid)
+        said = {"asked_pedestrian_columns": 20, "decoded_pedestrian_columns": 5}
+        semantics = np.zeros_like(scene.semantics)
+        semantics[:, 0, :, 0] = NATIVE.id("pedestrian") * (i == 0)
+        conditions = replace(scene.conditions, layout=layout)
+        made[i] = replace(scene, conditions=conditions, semantics=semantics, provenance=scene.provenance | said)
+    text = card(small_plan(4), a_manifest(), made, False)
+    assert "asked pedestrian columns: 25 % hold one as decoded, 50 % as written: who is missing is drawn" in text
+    assert "asked vehicle columns" not in text
+    assert "as decoded" not in card(small_plan(4), a_manifest(), scenes(), False)

@@ -10,7 +10,7 @@ import torch
 from small_models import small_config
 
 from dyncity.anchoring import ego_windows
-from dyncity.conditions import Conditions, Layout, command_from_trajectory, poses_from_trajectory
+from dyncity.conditions import LAYOUT_CLASSES, Conditions, Layout, command_from_trajectory, poses_from_trajectory
 from dyncity.config import SamplingConfig
 from dyncity.errors import InputError
 from dyncity.hexplane import planes_of, rollout_shape
@@ -104,6 +104,38 @@ def test_a_layout_reaches_the_model(source: LatentDiffusion) -> None:
     plain = source.generate([SceneSpec(0, 0, Conditions("forward")), SceneSpec(0, 0, Conditions("forward"))])[0]
     assert (building.semantics != plain.semantics).any()
     np.testing.assert_array_equal(nothing.semantics, plain.semantics)
+
+
+def test_agents_are_drawn_where_they_are_missing_but_where_the_ego_is(
+    checkpoint: Path, source: LatentDiffusion
+) -> None:
+    config, pedestrian = source.config, LAYOUT_CLASSES.index("pedestrian")
+    x, y = config.clip_shape[1:3]
+    street = np.full(config.clip_shape, NATIVE.free, np.uint8)
+    street[..., :2] = NATIVE.id("road")
+    maps = np.zeros((6, *config.clip_shape[:3]), bool)
+    maps[pedestrian, :, x // 2, [y // 2, y // 2 + 6]] = True  # the first is run over in the middle frame
+    asked = Conditions("static", layout=Layout(maps, np.arange(6) == pedestrian))
+    drawn = source.with_asked(street, source.conditions(SceneSpec(0, 0, asked)))
+    columns = (drawn == NATIVE.id("pedestrian")).any(axis=-1)
+    assert columns[:, x // 2, y // 2 + 6].all()
+    assert columns.sum() == len(columns)
+    decoded = LatentDiffusion(checkpoint, sampled(draw_asked=False))
+    assert decoded.with_asked(street, asked) is street
+
+
+def test_the_provenance_says_how_many_columns_were_decoded(checkpoint: Path, source: LatentDiffusion) -> None:
+    vehicle = LAYOUT_CLASSES.index("vehicle")
+    maps = np.zeros((6, *source.config.clip_shape[:3]), bool)
+    maps[vehicle, :, 2:8, 2:5] = True
+    specs = [SceneSpec(i, 0, Conditions("static", layout=Layout(maps, np.arange(6) == vehicle))) for i in range(2)]
+    said = {"asked_vehicle_columns": int(maps.sum())}
+    for scene, plain in zip(
+        source.generate(specs), LatentDiffusion(checkpoint, sampled(draw_asked=False)).generate(specs), strict=True
+    ):
+        assert scene.provenance.items() >= said.items()
+        assert scene.provenance == plain.provenance  # what is drawn is not decoded
+        assert 0 <= scene.provenance["decoded_vehicle_columns"] <= maps.sum()
 
 
 def test_the_grid_of_a_scene_lies_along_streets_or_as_its_layout_does(source: LatentDiffusion) -> None:

@@ -106,6 +106,8 @@ def test_a_layout_a_path_and_the_chunk_before_hold_together(diffusion: LatentDif
     np.testing.assert_allclose(scene.poses[:, 0, 3], drive[:, 0])
     free = source.generate([SceneSpec(0, 3, Conditions(trajectory=drive)), SceneSpec(1, 3)])[0]
     assert (free.semantics != scene.semantics).any()
+    new = first.layout.maps[vehicle].sum() + second.layout.maps[vehicle, 2:].sum()  # the second shares two frames
+    assert scene.provenance["asked_vehicle_columns"] == new
     other = replace(layout, maps=maps[:, :4])
     with pytest.raises(InputError, match="has 4 frames, anchor None; give 6, of 2 chunks"):
         source.generate([SceneSpec(0, 3, Conditions(layout=other)), SceneSpec(1, 3)])

@@ -165,3 +165,10 @@ def test_poses_that_jump_are_not_continuous(scenes: list[OccupancyScene]) -> Non
 def test_unknown_ground_is_left_out_of_the_ego_path(scenes: list[OccupancyScene]) -> None:
     unknown = replace(scenes[0], semantics=np.full_like(scenes[0].semantics, 255))
     assert "ego path drivable, %" not in measured([unknown])
+
+
+def test_what_was_decoded_is_summed_over_provenances(scenes: list[OccupancyScene]) -> None:
+    said = {"asked_pedestrian_columns": 30, "decoded_pedestrian_columns": 9}
+    told = [replace(scenes[0], provenance=said), replace(scenes[1], provenance={"asked_pedestrian_columns": 10})]
+    assert measured(told)["asked pedestrian columns occupied as decoded, %"] == pytest.approx(22.5)
+    assert not any("as decoded" in name for name in measured(scenes[:1]))
