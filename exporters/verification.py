@@ -28,8 +28,10 @@ from exporters.shard_digests import (
 )
 
 LEASE = ".lease-"  # objects that runs in object storage hold a corpus by
-_REQUIRED = ("README.md", "config.json")
+_CARD = "README.md"
+_REQUIRED = (_CARD, "config.json")
 _EXPECTED = {*COMPANIONS, MANIFEST, "shards", ".lock"}
+_JOURNALS = ".progress"  # of a run that did not end, which has no card yet
 
 
 class _Checked(NamedTuple):
@@ -91,9 +93,9 @@ def _findings(
     if not written:
         return [f"{folder / MANIFEST}: its layout was changed, though not what it says"]
     return [
+        *_counts(manifest),
         *_companions(folder, manifest),
         *extra(folder, manifest),
-        *_counts(manifest),
         *_shard_findings(folder, manifest, look, threads),
     ]
 
@@ -161,7 +163,8 @@ def _companions(folder: Path, manifest: Manifest) -> Iterator[str]:
     """Card, configuration and preview: there, and as they were when the manifest was written."""
     for name in COMPANIONS:
         path = folder / name
-        if name not in _REQUIRED and name not in manifest.files and not path.exists():
+        awaited = name in _REQUIRED and (manifest.complete or name != _CARD)
+        if not awaited and name not in manifest.files and not path.exists():
             continue
         try:
             changed = name in manifest.files and digest(path) != manifest.files[name]
@@ -192,7 +195,7 @@ def _extra(folder: Path, manifest: Manifest) -> Iterator[str]:
                 yield f"{parent}: it is not a folder"
             continue
         for path in sorted(parent.iterdir()):
-            if path.name not in expected:
+            if path.name not in expected and (manifest.complete or parent != folder or path.name != _JOURNALS):
                 yield f"{path}: it does not belong to the corpus"
 
 

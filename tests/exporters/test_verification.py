@@ -177,6 +177,22 @@ def test_a_run_that_did_not_end_is_found(make_scene, write_corpus, tmp_path):
     assert "4 scenes were asked for, 2 are written and 0 failed" in finding
 
 
+def test_of_a_killed_run_nothing_is_said_but_that_it_did_not_end(make_scene, write_corpus, tmp_path):
+    """It has no card yet, and the journals that a resume reads; both are strange in a corpus that is whole."""
+    folder = write_corpus(tmp_path / "c", [make_scene(i) for i in range(4)])
+    manifest = read_manifest(folder)
+    (folder / ".progress").mkdir()
+    (folder / "README.md").unlink()
+    whole = verify_corpus(folder)
+    assert any(".progress: it does not belong" in finding for finding in whole)
+    assert any("README.md: it is missing" in finding for finding in whole)
+    os.unlink(folder / "shards/00001.parquet")
+    files = {name: digest for name, digest in manifest.files.items() if name != "README.md"}
+    write_manifest(folder, replace(manifest, shards=manifest.shards[:1], files=files))
+    (finding,) = verify_corpus(folder)
+    assert "the run did not end; go on with --resume" in finding
+
+
 @pytest.mark.parametrize("container", CONTAINERS)
 @pytest.mark.parametrize(
     ("changes", "text"),
