@@ -24,6 +24,7 @@ from dyncity.datasets.layout import (
     read_provenance,
 )
 from dyncity.datasets.layout_maps import unpack_layout
+from dyncity.datasets.parquet_footer import row_groups
 from dyncity.datasets.parquet_pages import MAX_PAGE_BYTES, check_pages
 from dyncity.errors import InputError
 from dyncity.object_storage import ObjectPath
@@ -86,6 +87,11 @@ class ParquetShard:
             source = path.open() if isinstance(path, ObjectPath) else path
             self._file = pq.ParquetFile(source, page_checksum_verification=True, memory_map=False)
             schema = self._file.schema_arrow
+            with self._opened() as file:
+                self._groups = row_groups(file)
+            leaves = [self._file.schema.column(i).path for i in range(len(self._file.schema))]
+            if any([chunk.name for chunk in group.chunks] != leaves for group in self._groups):
+                raise ValueError("a row group has other columns than the schema")
         metadata = schema.metadata or {}
         if METADATA_KEY not in metadata:
             raise InputError(path, "its metadata does not describe a grid", "give a corpus that dyncity wrote")
@@ -111,7 +117,7 @@ class ParquetShard:
     def index(self) -> list[tuple[str, int, int]]:
         """(scene id, group, frames) of every scene in order, from the id column alone."""
         entries: list[tuple[str, int, int]] = []
-        for group in range(self._file.num_row_groups):
+        for group in range(len(self._groups)):
             self._check_group(group)
             ids = [i for rows in self._rows(group, ["scene_id"]) for i in rows.column(0).to_pylist()]
             for k, scene_id in enumerate(ids):
@@ -142,7 +148,7 @@ class ParquetShard:
     def _rows(self, group: int, columns: list[str] | None) -> Iterator[pa.RecordBatch]:
         """The rows of a group, a few MB at a time; every voxel column is checked before it is used."""
         frame_bytes = self.layout.frame_bytes + self.layout.packed_bytes if columns is None else 64
-        count = self._file.metadata.row_group(group).num_rows
+        count = self._groups[group].rows
         if count * frame_bytes > _WHOLE_BYTES:
             count = _BATCH_BYTES // frame_bytes
         most = _EXPANDED_BYTES // self._dictionary.get(group, 1)  # each row may repeat the largest value
@@ -155,12 +161,8 @@ class ParquetShard:
 
     def _check_group(self, group: int) -> None:
         """Compare what a row group declares with the declared grid, before anything is decoded."""
-        with self._damage():
-            meta = self._file.metadata.row_group(group)
-            sizes = {
-                (chunk := meta.column(i)).path_in_schema: chunk.total_uncompressed_size for i in range(meta.num_columns)
-            }
-        rows, voxels = meta.num_rows, self.layout.grid.voxels
+        found, voxels = self._groups[group], self.layout.grid.voxels
+        rows, sizes = found.rows, {chunk.name: chunk.size for chunk in found.chunks}
         check_frames(rows, self.layout, str(self.path))
         for name, size in sizes.items():
             least = rows * voxels * VOXEL_DTYPES[name].itemsize if name in VOXEL_DTYPES else 0
@@ -175,7 +177,7 @@ class ParquetShard:
                 )
         if group not in self._dictionary:
             with self._damage(), self._opened() as file:
-                self._dictionary[group] = max(1, check_pages(file, meta, lambda name: _page_bytes(name, sizes)))
+                self._dictionary[group] = max(1, check_pages(file, found, lambda name: _page_bytes(name, sizes)))
 
     def _opened(self) -> BinaryIO:
         return self.path.buffered() if isinstance(self.path, ObjectPath) else open(self.path, "rb")
