@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +31,12 @@ def read_trajectory(path: Path, frames: int, frame_rate: float, scenes: int) -> 
     Raises:
         InputError: no such file, another kind of file, not numbers, another number of rows or scenes, too fast.
     """
-    if path.suffix not in (".json", ".npy", ".csv"):
+    kind = path.suffix.lower()
+    if kind not in (".json", ".npy", ".csv"):
         raise InputError(path, "not a kind of file that is read here", "give .json, .npy or .csv")
-    if path.suffix == ".npy":
+    if kind == ".npy":
         rows = read_array(path, _FIX)
-    elif path.suffix == ".json":
+    elif kind == ".json":
         rows = _array(path, read_json(path, _FIX, _MAX_BYTES))
     else:
         rows = _lines(path)
@@ -60,10 +62,19 @@ def _array(path: Path, values: Any) -> NDArray[np.generic]:
         raise InputError(path, "its rows differ in length", "give one row x, y, yaw a frame") from None
 
 
+def _numbers(line: str) -> bool:
+    """Whether a line has a number in it, "nan" and "inf" too: a header has names alone."""
+    for word in line.split(","):
+        with suppress(ValueError):
+            float(word)
+            return True
+    return False
+
+
 def _lines(path: Path) -> NDArray[np.float64]:
     """``[t, 3]`` of lines x,y,yaw, or ``[n, t, 3]`` of lines scene,x,y,yaw."""
     lines = read_text(path, _FIX, _MAX_BYTES).removeprefix("\ufeff").rstrip().splitlines()
-    header = int(bool(lines) and any(c.isalpha() and c not in "eE" for c in lines[0]))
+    header = int(bool(lines) and not _numbers(lines[0]))
     if len(lines) == header:
         raise InputError(path, "it has no rows", _FIX)
     columns = lines[header].count(",") + 1

@@ -18,7 +18,8 @@ def test_json_numpy_and_csv_hold_the_same_trajectory(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("x,y,yaw\n" + "\n".join(",".join(map(str, r)) for r in ROWS) + "\n")
     (tmp_path / "b.csv").write_text("\ufeff" + "\n".join(",".join(map(str, r)) for r in ROWS))  # as spreadsheets do
     expected = np.array(ROWS) - (1.0, 2.0, 0.0)
-    for name in ("a.json", "a.npy", "a.csv", "b.csv"):
+    (tmp_path / "C.CSV").write_text((tmp_path / "a.csv").read_text())
+    for name in ("a.json", "a.npy", "a.csv", "b.csv", "C.CSV"):
         np.testing.assert_allclose(read_trajectory(tmp_path / name, 3, 5.0, 9), expected, err_msg=name)
 
 
@@ -47,6 +48,8 @@ def test_json_numpy_and_csv_hold_the_same_trajectory(tmp_path: Path) -> None:
         ("a.csv", b"0,0,0\n1,0,0\n2,0,0.7", "frame 2 is 200.5 degrees a second after frame 1"),
         ("a.npy", b"\x93NUMPY", "not readable as an array"),
         ("a.csv", b"x,y,yaw\n1,2,three", "line 2: found '1,2,three'"),
+        ("a.csv", b"nan,0,0\n1,0,0\n2,0,0", "row 0 is nan, 0, 0; give finite"),  # no header: a header has no number
+        ("a.csv", b"zero,0,0\n1,0,0\n2,0,0", "line 1: found 'zero,0,0'"),
         ("a.txt", b"0 0 0", "not a kind of file"),
     ],
 )
