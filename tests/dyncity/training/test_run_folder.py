@@ -6,6 +6,7 @@ import resource
 import shutil
 import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -24,17 +25,19 @@ def run(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.fixture
+@contextmanager
 def little_disk() -> Iterator[None]:
-    """Files of more than a page are refused, as by a full disk."""
+    """Files of more than a page are refused, as by a full disk; no fixture, for what pytest writes is refused too."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_full_disk_is_one_line_and_the_state_before_stays(run: Path, little_disk: None) -> None:
-    with pytest.raises(InputError, match=r"state\.safetensors: cannot be written .*make room"):
+def test_a_full_disk_is_one_line_and_the_state_before_stays(run: Path) -> None:
+    with little_disk(), pytest.raises(InputError, match=r"state\.safetensors: cannot be written .*make room"):
         save_state(run, 10, {"x": torch.ones(10_000)})
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["step-00000005"]
     assert load_state(run)[0] == 5
