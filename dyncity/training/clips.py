@@ -85,7 +85,8 @@ class Clips:
     def split(self) -> tuple[list[int], list[int]]:
         """Numbers of training clips and of held-out clips (5 %, 1 to 64, the last ones).
 
-        Training clips that share a frame with a held-out clip are in neither list.
+        Training clips that share a frame with a held-out clip are in neither list; where no other is left, all are
+        trained on.
         """
         held = max(1, min(64, len(self._clips) // 20))
         scene, start = self._clips[-held]
