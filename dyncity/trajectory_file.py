@@ -62,7 +62,7 @@ def _array(path: Path, values: Any) -> NDArray[np.generic]:
         raise InputError(path, "its rows differ in length", "give one row x, y, yaw a frame") from None
 
 
-def _numbers(line: str) -> bool:
+def _has_number(line: str) -> bool:
     """Whether a line has a number in it, "nan" and "inf" too: a header has names alone."""
     for word in line.split(","):
         with suppress(ValueError):
@@ -74,7 +74,7 @@ def _numbers(line: str) -> bool:
 def _lines(path: Path) -> NDArray[np.float64]:
     """``[t, 3]`` of lines x,y,yaw, or ``[n, t, 3]`` of lines scene,x,y,yaw."""
     lines = read_text(path, _FIX, _MAX_BYTES).removeprefix("\ufeff").rstrip().splitlines()
-    header = int(bool(lines) and not _numbers(lines[0]))
+    header = int(bool(lines) and not _has_number(lines[0]))
     if len(lines) == header:
         raise InputError(path, "it has no rows", _FIX)
     columns = lines[header].count(",") + 1

@@ -31,7 +31,7 @@ LEASE = ".lease-"  # objects that runs in object storage hold a corpus by
 _CARD = "README.md"
 _REQUIRED = (_CARD, "config.json")
 _EXPECTED = {*COMPANIONS, MANIFEST, "shards", ".lock"}
-_JOURNALS = ".progress"  # of a run that did not end, which has no card yet
+JOURNALS = ".progress"  # of a run that did not end, which has no card yet
 
 
 class _Checked(NamedTuple):
@@ -124,8 +124,9 @@ def _stored(place: ObjectPath, decode: bool, threads: int | None) -> list[str]:
     if MANIFEST not in sizes and not any(name.startswith("shards/") for name in sizes):
         raise InputError(place, "it is no corpus: there is no manifest.json", "give the place of a corpus")
 
-    below = {name.removeprefix("shards/"): size for name, size in sizes.items() if name.startswith("shards/")}
-    objects = objects_of_shards(below)
+    objects = objects_of_shards(
+        {name.removeprefix("shards/"): size for name, size in sizes.items() if name.startswith("shards/")}
+    )
 
     def extra(copy: Path, manifest: Manifest) -> Iterator[str]:
         records = {record.name for record in manifest.shards if record.scenes}
@@ -186,7 +187,8 @@ def _extra(folder: Path, manifest: Manifest) -> Iterator[str]:
     """Files that the manifest does not know."""
     shards = folder / "shards"
     known = {record.name for record in manifest.shards if record.scenes}
-    for parent, expected in ((folder, _EXPECTED), (shards, known)):
+    own = _EXPECTED if manifest.complete else _EXPECTED | {JOURNALS}
+    for parent, expected in ((folder, own), (shards, known)):
         if parent.is_symlink():
             yield f"{parent}: it is a link; a corpus is checked in the folder that it lies in"
             continue
@@ -195,7 +197,7 @@ def _extra(folder: Path, manifest: Manifest) -> Iterator[str]:
                 yield f"{parent}: it is not a folder"
             continue
         for path in sorted(parent.iterdir()):
-            if path.name not in expected and (manifest.complete or parent != folder or path.name != _JOURNALS):
+            if path.name not in expected:
                 yield f"{path}: it does not belong to the corpus"
 
 

@@ -13,6 +13,7 @@ from dyncity.metrics.vehicles import footprint
 from dyncity.movers import without_movers
 from dyncity.scene import UNKNOWN
 from dyncity.taxonomy import taxonomy
+from generators.laid_out import with_beside
 from generators.specks import GROUNDS
 from generators.tracks import Piece, Track, tracks
 
@@ -132,15 +133,11 @@ def _emptied(
     bare: NDArray[np.uint8],
 ) -> NDArray[np.uint8]:
     """A frame without who is at a place or beside it; who is in somebody else's asked columns too stays."""
-    own, near = np.zeros_like(asked), np.zeros(np.add(asked.shape, 2), bool)
-    x, y = _columns(piece)
-    own[x, y] = True
-    for i in range(3):
-        for j in range(3):
-            near[x + i, y + j] = True
-    emptied = frame.copy()
+    own = np.zeros_like(asked)
+    own[_columns(piece)] = True
+    near, emptied = with_beside(own[None])[0], frame.copy()
     for part in components(table[frame]):
         at = part[:, 0], part[:, 1]
-        if near[1:-1, 1:-1][at].any() and not (asked & ~own)[at].any():
+        if near[at].any() and not (asked & ~own)[at].any():
             emptied[tuple(part.T)] = bare[tuple(part.T)]
     return emptied

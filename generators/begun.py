@@ -54,16 +54,8 @@ def by_number(plan: CorpusPlan, records: Iterable[ShardRecord], out: Path | Obje
     for record in records:
         number = record.first_scene // plan.shard_size
         shard = shards[number] if number < len(shards) else None
-        name = record.name.partition(".")[0]
-        if (
-            shard is None
-            or name != f"{number:05d}"
-            or (record.first_scene, record.end)
-            != (
-                shard.first,
-                shard.first + shard.scenes,
-            )
-        ):
+        said = (record.name.partition(".")[0], record.first_scene, record.end)
+        if shard is None or said != (f"{number:05d}", shard.first, shard.first + shard.scenes):
             raise InputError(out, f"shard {record.name} is none of its plan's", "make it anew with --overwrite")
         found[number] = record
     return found

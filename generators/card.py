@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from dyncity.anchoring import ego_windows
 from dyncity.conditions import COMMANDS, LAYOUT_CLASSES
 from dyncity.datasets.manifest import Manifest
-from dyncity.metrics.adherence import DECODED
+from dyncity.metrics.adherence import decoded_columns, decoded_shares
 from dyncity.metrics.layout_adherence import LayoutCounts
 from dyncity.scene import UNKNOWN, OccupancyScene
 from dyncity.taxonomy import Taxonomy, taxonomy
@@ -233,16 +233,15 @@ def _agents(sample: Sequence[OccupancyScene]) -> list[str]:
     decoded: Counter[str] = Counter()
     written = LayoutCounts()
     for scene in sample:
-        if said := {name: n for name in DECODED if type(n := scene.provenance.get(name)) is int}:
+        if said := decoded_columns(scene):
             decoded.update(said)
             written.add(scene if scene.anchor is None else ego_windows(scene, scene.grid))
     held = written.obeyed()
-    shares = [(name, decoded[f"asked_{name}_columns"], decoded[f"decoded_{name}_columns"]) for name in held]
     return [
-        f"\nasked {name} columns: {100 * found / asked:.0f} % hold one as decoded, {held[name]:.0f} % as written: who "
+        f"\nasked {name} columns: {share:.0f} % hold one as decoded, {held[name]:.0f} % as written: who "
         "is missing is drawn (`docs/conditions.md`)"
-        for name, asked, found in shares
-        if asked
+        for name, share in decoded_shares(decoded).items()
+        if name in held
     ]
 
 

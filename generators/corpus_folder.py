@@ -19,12 +19,12 @@ from dyncity.datasets.manifest import COMPANIONS, MANIFEST, Manifest, ShardRecor
 from dyncity.errors import InputError
 from exporters.manifest import LOCK, TEMPORARY, RunLock, flush, sweep_leftovers, write_manifest
 from exporters.shard_digests import Compared, shard_faults
+from exporters.verification import JOURNALS
 from generators.begun import Say, by_number, check_same_plan, deletion, is_begun
 from generators.plan import CorpusPlan
 from generators.shard_worker import committed_shards
 
 SHARDS = "shards"
-_JOURNALS = ".progress"
 _REPLACED = ".replaced"
 _OWN = (MANIFEST, *COMPANIONS, SHARDS)
 
@@ -140,7 +140,7 @@ def _check(out: Path, resume: bool, overwrite: bool) -> None:
     if not (resume or overwrite):
         raise InputError(out, "already exists", "use --resume or --overwrite")
     foreign = [
-        n for n in sorted(names.difference(_OWN)) if n not in (_JOURNALS, _REPLACED) and not n.startswith(TEMPORARY)
+        n for n in sorted(names.difference(_OWN)) if n not in (JOURNALS, _REPLACED) and not n.startswith(TEMPORARY)
     ]
     others = [name for name in foreign or sorted(names.intersection(_OWN)) if not _is_empty(out / name)]
     if others and (foreign or _REPLACED not in names) and not is_begun(out, foreign):
@@ -175,10 +175,10 @@ def _filled(
             say(line)
         sweep_leftovers(out)
         records = _sound_records(plan, out, compared) if resume and (out / MANIFEST).exists() else {}
-        folder = OpenFolder(out, out / _JOURNALS / secrets.token_hex(8), records)
+        folder = OpenFolder(out, out / JOURNALS / secrets.token_hex(8), records)
         if records:
             write_manifest(out, folder.manifest(plan))  # before the journals go that some of them come from
-        _remove(out / _JOURNALS)
+        _remove(out / JOURNALS)
         # A run that was killed while it replaced a corpus may have moved a part of it only.
         half_replaced = (out / _REPLACED).exists() and not records
         _remove(out / _REPLACED)
@@ -199,7 +199,7 @@ def _filled(
         raise
     finally:
         sweep_leftovers(out)
-        _remove(out / _JOURNALS)
+        _remove(out / JOURNALS)
 
 
 def _sound_records(plan: CorpusPlan, out: Path, compared: Compared | None) -> dict[int, ShardRecord]:
@@ -207,7 +207,7 @@ def _sound_records(plan: CorpusPlan, out: Path, compared: Compared | None) -> di
     manifest = read_manifest(out)
     check_same_plan(plan, manifest, out)
     known = by_number(plan, manifest.shards, out)
-    journals = sorted((out / _JOURNALS).glob("*/*"))  # of a killed run
+    journals = sorted((out / JOURNALS).glob("*/*"))  # of a killed run
     known |= by_number(plan, committed_shards(journals, known).values(), out)
     records = {}
     for number, (record, fault) in zip(known, shard_faults(out, [*known.values()], compared=compared), strict=True):

@@ -30,10 +30,15 @@ def without_strangers(volume: NDArray[np.uint8], layout: Layout | None, labels: 
         if not layout.given[number]:
             continue
         allowed = layout.maps[number] if layout.reach is None else layout.maps[number] | ~layout.reach
-        padded = np.pad(allowed, ((0, 0), (1, 1), (1, 1)))
-        near = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))
-        for frame, voxels, asked in zip(result, volume, np.asarray(near.any(axis=(-2, -1))), strict=True):
+        for frame, voxels, asked in zip(result, volume, with_beside(allowed), strict=True):
             for part in components(tables[number][voxels]):
                 if not asked[part[:, 0], part[:, 1]].any():
                     frame[tuple(part.T)] = bare[tuple(part.T)]
     return result
+
+
+def with_beside(columns: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Columns ``[t, x, y]`` and those beside them, at their corners too."""
+    padded = np.pad(columns, ((0, 0), (1, 1), (1, 1)))
+    near = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))
+    return np.asarray(near.any(axis=(-2, -1)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import stat
 import struct
 import zipfile
 import zlib
@@ -152,9 +153,9 @@ def _header(file: Any, shape: tuple[int, ...]) -> tuple[np.dtype[Any], Any]:
 def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
     """An open npz; whatever goes wrong while it is read is bad input."""
     try:
-        if path.exists() and not path.is_file():
+        if not stat.S_ISREG((status := path.stat()).st_mode):
             raise InputError(path, "it is not a file", RESTORE)
-        if path.exists() and path.stat().st_size > _MAX_NPZ_BYTES:
+        if status.st_size > _MAX_NPZ_BYTES:
             raise InputError(path, f"it has more than {_MAX_NPZ_BYTES} bytes", RESTORE)
         with zipfile.ZipFile(path) as archive:
             bounded_files.check_members(archive)

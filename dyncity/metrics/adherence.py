@@ -34,9 +34,6 @@ from dyncity.scene import OccupancyScene
 
 Rows = dict[str, float]
 
-# What a scene's provenance says of the agents of its layout: columns asked for, and those held before any were drawn.
-DECODED = tuple(f"{what}_{name}_columns" for name in LAYOUT_CLASSES[MOVING:] for what in ("asked", "decoded"))
-
 
 @dataclass(frozen=True, slots=True)
 class Drive:
@@ -129,10 +126,18 @@ def mover_rows(going: Iterable[tuple[NDArray[np.int64], list[int]]]) -> Rows:
     return {name: 100 * float(counts[1] / counts[0]) for name, counts in rows.items() if counts[0]}
 
 
-def decoded_rows(counts: Mapping[str, int]) -> Rows:
-    """The share of the asked columns that held their class as it was decoded, from sums over provenances."""
+def decoded_columns(scene: OccupancyScene) -> dict[str, int]:
+    """What a scene's provenance says of the agents of its layout: columns asked for, and those held before any were
+    drawn.
+    """
+    names = [f"{what}_{name}_columns" for name in LAYOUT_CLASSES[MOVING:] for what in ("asked", "decoded")]
+    return {name: count for name in names if type(count := scene.provenance.get(name)) is int}
+
+
+def decoded_shares(counts: Mapping[str, int]) -> Rows:
+    """By class, which percentage of the asked columns held it as decoded, from sums of ``decoded_columns``."""
     return {
-        f"asked {name} columns occupied as decoded, %": 100 * counts.get(f"decoded_{name}_columns", 0) / asked
+        name: 100 * counts.get(f"decoded_{name}_columns", 0) / asked
         for name in LAYOUT_CLASSES[MOVING:]
         if (asked := counts.get(f"asked_{name}_columns", 0))
     }
@@ -174,7 +179,7 @@ class Adherence:
         if scene.anchor is not None:
             scene = ego_windows(scene, scene.grid)
         self._layouts.add(scene)
-        self._decoded.update({n: v for n in DECODED if type(v := scene.provenance.get(n)) is int})
+        self._decoded.update(decoded_columns(scene))
         if asked.command is not None or asked.trajectory is not None:
             self._paths.append(ego_path(scene))
         if scene.frames < 2:
@@ -193,7 +198,8 @@ class Adherence:
         rows |= {f"layout IoU, {name}, %": value for name, value in self._layouts.iou().items()}
         occupied = self._layouts.obeyed()
         rows |= {f"asked {n} columns occupied, %": occupied[n] for n in LAYOUT_CLASSES[MOVING:] if n in occupied}
-        rows |= decoded_rows(self._decoded)
+        decoded = decoded_shares(self._decoded)
+        rows |= {f"asked {name} columns occupied as decoded, %": share for name, share in decoded.items()}
         rows |= seam_rows(self._steps) | mover_rows(self._going)
         if self._continuous:
             rows["poses continuous, %"] = 100 * float(np.mean(self._continuous))
