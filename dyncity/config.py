@@ -141,6 +141,8 @@ class SamplingConfig:
             are taken out of what is decoded, and so are lumps of several. Zeros keep them.
         smallest_piece: voxels; smaller pieces of buildings, fences, vegetation and ground are taken out of a clip
             fixed to the world. 0 keeps them.
+        upright: movers, poles, trunks and signs that float reach down to the ground, in clips fixed to the world
+            whose voxels are half a metre tall or taller.
         draw_asked: agents of a layout that are not decoded at their place are drawn there.
         precision: "bfloat16" runs matrix products in half precision.
         attention: backend of the DiT, ``dyncity.models.attention``; "auto" is the fastest that is exact here.
@@ -161,6 +163,7 @@ class SamplingConfig:
     micro_batch: int = 1
     smallest_vehicle: tuple[float, float, float] = (0.0, 0.0, 0.0)
     smallest_piece: int = 0
+    upright: bool = True
     draw_asked: bool = True
     precision: Literal["float32", "bfloat16"] = "float32"
     attention: Literal["auto", "sdpa", "flash_attn", "fa4"] = "auto"

@@ -43,6 +43,7 @@ from generators.sampling_checked import check_sampling
 from generators.specks import without_specks
 from generators.standing_movers import standing_movers
 from generators.standing_still import standing_still, with_given
+from generators.upright import upright
 
 # How often each command occurs where none is asked for.
 _COMMAND_SHARES = {"static": 0.15, "forward": 0.45, "left": 0.2, "right": 0.2}
@@ -100,6 +101,7 @@ class LatentDiffusion:
             "joining": f"{self.sampling.join_rounds} in {' to '.join(map(str, self.sampling.join_interval))}",
             "smallest_vehicle": " x ".join(map(str, self.sampling.smallest_vehicle)),
             "smallest_piece": self.sampling.smallest_piece,
+            "upright": self.sampling.upright,
             "draw_asked": self.sampling.draw_asked,
             "sampler": f"{self.config.dit.objective}, {self.sampling.sampler}",
             "attention": self.dit.backend,
@@ -244,7 +246,7 @@ class LatentDiffusion:
 
     def _mended(self, volume: NDArray[np.uint8], asked: Conditions, route: Route) -> NDArray[np.uint8]:
         """A decoded volume with given voxels, vehicles whole, of one class each and lasting, without strangers to the
-        layout; what stands does not flicker and has no specks, and nobody is in the space of the ego.
+        layout; what stands does not flicker and has no specks, nobody is in the space of the ego, and nothing floats.
         """
         grid, labels = self.config.clip_grid, self.config.taxonomy
         whole = with_given(volume, asked.given)
@@ -258,8 +260,8 @@ class LatentDiffusion:
         if self.anchor is None:
             return with_given(whole, asked.given)
         whole = self._leaving_the_ego(whole, asked, route)
-        still = standing_still(whole, labels, asked.given)
-        return with_given(without_specks(still, labels, self.sampling.smallest_piece), asked.given)
+        whole = without_specks(standing_still(whole, labels, asked.given), labels, self.sampling.smallest_piece)
+        return with_given(upright(whole, grid, labels) if self.sampling.upright else whole, asked.given)
 
     def _leaving_the_ego(self, volume: NDArray[np.uint8], asked: Conditions, route: Route) -> NDArray[np.uint8]:
         """A volume with nobody in the space of the ego, on a grid fixed to the world and where a path is known."""
