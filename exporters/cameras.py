@@ -1,4 +1,4 @@
-"""Pinhole cameras: rigs, what they see of a scene, and its depth, semantic and instance images."""
+"""Pinhole cameras: rigs, what they see of a scene, its depth, normals, classes and instances by pixel."""
 
 from __future__ import annotations
 
@@ -153,12 +153,15 @@ class CameraImages:
         depth: float32 ``[h, w]`` metres along the optical axis; infinite where nothing is hit.
         semantics: uint8 ``[h, w]`` class ids of the scene; its free id where nothing is hit.
         instances: uint16 ``[h, w]`` track numbers, 0 for none.
+        normals: float32 ``[h, w, 3]`` unit normals of the faces that are hit, towards the camera, in its axes (x right,
+            y down, z along the view); 0 where nothing is hit.
         seen: bool ``[x, y, z]`` voxels of the scene's grid that were passed or hit, unknown ones left out.
     """
 
     depth: NDArray[np.float32]
     semantics: NDArray[np.uint8]
     instances: NDArray[np.uint16]
+    normals: NDArray[np.float32]
     seen: NDArray[np.bool_]
 
 
@@ -172,6 +175,8 @@ def camera_images(
     depth = np.full(len(directions), np.inf, np.float32)
     semantics = np.full(len(directions), taxonomy(scene.taxonomy).free, np.uint8)
     instances = np.zeros(len(directions), np.uint16)
+    normals = np.zeros((len(directions), 3), np.float32)
+    normals[hits.ray] = -hits.inward @ (pose[:3, :3] @ camera.rotation())
     # Directions are 1 long along the view, so the share of the distance that goes that way is 1 / length.
     depth[hits.ray] = hits.distance / np.linalg.norm(directions[hits.ray], axis=1)
     voxel = tuple(hits.voxel.T)
@@ -183,6 +188,7 @@ def camera_images(
         depth=depth.reshape(shape),
         semantics=semantics.reshape(shape),
         instances=instances.reshape(shape),
+        normals=normals.reshape(*shape, 3),
         seen=hits.seen & (scene.semantics[frame] != UNKNOWN),
     )
 

@@ -19,6 +19,7 @@ FORMATS = {
     "openoccupancy": "exporters.openoccupancy",
     "uniocc": "exporters.uniocc",
     "kitti-boxes": "exporters.kitti_boxes",
+    "rgbd": "exporters.rgbd",
 }
 
 

@@ -20,13 +20,15 @@ class TreeOptions:
         sequences: numbers of the scenes in the tree, one a scene; None: by their order.
         scans: write simulated LiDAR scans.
         images: write placeholder images.
-        cameras: the rig that masks and annotations are made with; None: that of the data set.
+        cameras: the rig that masks, annotations and views are made with; None: that of the data set.
+        points: write point maps.
     """
 
     sequences: Sequence[int] | None = None
     scans: bool = True
     images: bool = False
     cameras: tuple[Camera, ...] | None = None
+    points: bool = False
 
 
 # What a scene leaves behind for the end of a tree: JSON values only, as it is kept on disk.
@@ -74,14 +76,14 @@ class TreeFormat:
     """A tree that can be written.
 
     Attributes:
-        labels: the label space that its ids belong to.
+        labels: the label space that its ids belong to; None: that of the corpus, whichever it is.
         entries: a pattern of what lies at the top of such a tree.
         build: (frames of each scene, options) -> the writer.
         takes: names of the options that mean something to it.
         check: looks at the place of the tree; returns warnings.
     """
 
-    labels: str
+    labels: str | None
     entries: str
     build: Callable[[Sequence[int], TreeOptions], NativeTree]
     takes: tuple[str, ...] = ()

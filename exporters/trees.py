@@ -72,7 +72,7 @@ def export_tree(
     for ``resume`` where a scene is finished, else nothing is left behind. Memory holds a scene a worker.
 
     Args:
-        corpus_path: a corpus folder with native labels, or with those of the format.
+        corpus_path: a corpus folder with native labels, or with those of the format if it has labels of its own.
         format: one of ``FORMATS``.
         out: the folder to make; its parents are made as needed.
         overwrite: replace an earlier export at ``out``, and what an interrupted one left.
@@ -99,7 +99,7 @@ def export_tree(
     scene_ids = corpus.scene_ids
     if not scene_ids:
         raise InputError(corpus_path, "it holds no scenes", "export a corpus that has some")
-    if corpus.taxonomy not in ("native", chosen.labels):
+    if chosen.labels is not None and corpus.taxonomy not in ("native", chosen.labels):
         raise InputError(
             corpus_path,
             f"its labels are {corpus.taxonomy!r}",

@@ -21,7 +21,10 @@ def export(
     sequences: Annotated[str | None, typer.Option(metavar="N,N", help="Numbers of the scenes in the tree.")] = None,
     scans: Annotated[bool, typer.Option("--scans/--no-scans", help="Write simulated LiDAR scans.")] = True,
     images: Annotated[bool, typer.Option("--images", help="KITTI's trees: write black image_2 placeholders.")] = False,
-    cameras: Annotated[Path | None, typer.Option(metavar="FILE", help="JSON of a camera rig for the masks.")] = None,
+    cameras: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="JSON of a camera rig for masks and views.")
+    ] = None,
+    points: Annotated[bool, typer.Option("--points", help="rgbd: write point maps.")] = False,
     workers: Annotated[
         int | None, typer.Option(metavar="N", min=0, help="Processes that write; by default by the cores.")
     ] = None,
@@ -42,7 +45,7 @@ def export(
     from exporters.trees import export_tree
 
     rig = read_cameras(cameras) if cameras else None
-    options = TreeOptions(read_numbers(sequences) if sequences else None, scans, images, rig)
+    options = TreeOptions(read_numbers(sequences) if sequences else None, scans, images, rig, points)
     with ProgressLine("export", "scenes") as progress:
         result = export_tree(
             *(corpus, kind, out),

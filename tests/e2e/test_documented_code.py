@@ -20,6 +20,7 @@ RUN_HERE = {
     "OccupancyShards with a DataLoader",
     "Real and synthetic clips, equally many",
     "What it is worth, at equal budgets",
+    "RGB-D trees",
     "Depth images and point maps",
     "Hugging Face datasets",
     "pyarrow",
@@ -107,6 +108,19 @@ def test_equal_budgets(folder, make_scene, write_corpus):
     assert np.isfinite(names["rows"]).all()
     again = names["miou"](names["trained"]([names["real"]], 1), names["held_out"])
     assert again == names["rows"][1][0]  # a run is its corpora and its seed
+
+
+def test_rgbd_trees(folder):
+    export_tree(folder / "corpus", "rgbd", folder / "views")
+    names, scene = run_section(PAGE, "RGB-D trees"), next(iter(open_corpus(folder / "corpus").scenes()))
+    points, classes = names["points"], names["classes"]
+    assert len(points) == len(classes) > 1000
+    # Nudged away from the first camera, points are in voxels of their class, but for those at a voxel's edge.
+    index, inside = scene.grid.index(
+        points + 0.01 * (points - [1.7, 0, 1.51]) / np.linalg.norm(points, axis=1)[:, None]
+    )
+    found = scene.semantics[0][tuple(index[inside].T)]
+    assert (found == classes[inside]).mean() > 0.8
 
 
 def test_depth_images_and_point_maps(folder):
