@@ -23,6 +23,7 @@ from dyncity.datasets.npz_shard import BOX_FIELDS
 from dyncity.errors import InputError
 from dyncity.scene import OccupancyScene
 from exporters.labels import check_labels, to_labels
+from exporters.tracks_from_voxels import with_columns
 
 
 class NumpyExporter:
@@ -57,7 +58,7 @@ class NumpyExporter:
         layout: ShardLayout | None = None
         path.mkdir()
         for scene in scenes:
-            scene = to_labels(scene, self.labels)
+            scene = to_labels(with_columns(scene, self.columns), self.labels)
             if layout is None:
                 layout = layout_of(scene, self.columns)
             check_scene(scene, layout)

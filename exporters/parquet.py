@@ -26,6 +26,7 @@ from dyncity.datasets.parquet_shard import parquet_schema
 from dyncity.errors import InputError
 from dyncity.scene import Boxes, OccupancyScene
 from exporters.labels import check_labels, to_labels
+from exporters.tracks_from_voxels import with_columns
 
 # A row group is decoded as a whole to read one of its scenes: 4 MB of voxels keep that at milliseconds.
 ROW_GROUP_BYTES = 4 * 2**20
@@ -78,7 +79,7 @@ class ParquetExporter:
         with open(path, "xb") as sink:
             try:
                 for scene in scenes:
-                    scene = to_labels(scene, self.labels)
+                    scene = to_labels(with_columns(scene, self.columns), self.labels)
                     if layout is None:
                         layout = layout_of(scene, self.columns)
                         schema = parquet_schema(layout.columns, layout.maps_grid is not None, layout.turned)

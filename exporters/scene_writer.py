@@ -17,6 +17,7 @@ from dyncity.datasets.corpus import Corpus
 from dyncity.errors import InputError
 from exporters.native_tree import NativeTree
 from exporters.partial_tree import PartialTree
+from exporters.tracks_from_voxels import with_tracks
 
 # Scenes that wait in a queue for each worker, so that none of them idles.
 _AHEAD = 2
@@ -30,15 +31,18 @@ class SceneWriter:
         corpus: where scenes come from; each process opens its files by itself.
         tree: what writes them.
         partial: where they go.
+        tracked: scenes without tracks are given estimated ones.
     """
 
     corpus: Corpus
     tree: NativeTree
     partial: PartialTree
+    tracked: bool
 
     def write(self, number: int, scene_id: str) -> int:
         """Write one scene in a folder of its own, move its files to their places, note that; its number."""
         scene = self.corpus.scene(scene_id)
+        scene = with_tracks(scene) if self.tracked else scene
         scratch = self.partial.scratch(str(number))
         record = self.tree.write(scratch, number, scene)
         files = self.partial.move_in(scratch)

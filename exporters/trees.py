@@ -110,6 +110,8 @@ def export_tree(
     notes = chosen.check(out)
     if not corpus.manifest.complete:
         notes = [*notes, f"{corpus_path} is not complete: {corpus.manifest.written} of its scenes are there"]
+    if chosen.tracked and not {"instances", "boxes"} & set(corpus.columns):
+        notes = [*notes, "who is who, and who moves, is estimated from connected voxels: the corpus does not say"]
     tree = chosen.build([corpus.frames(scene_id) for scene_id in scene_ids], options)
     plan = _plan(corpus, format, options)
     partial = partial_tree(out)
@@ -120,7 +122,7 @@ def export_tree(
     try:
         with open_partial(out, plan, resume=resume, overwrite=overwrite):
             if not partial.beside.exists():
-                _write(SceneWriter(corpus, tree, partial), scene_ids, workers, report)
+                _write(SceneWriter(corpus, tree, partial, chosen.tracked), scene_ids, workers, report)
                 _finish(partial, tree, plan, len(scene_ids))
             _put_in_place(partial, out)
     except OSError as error:

@@ -13,9 +13,9 @@ from dyncity.metrics.vehicles import footprint
 from dyncity.movers import without_movers
 from dyncity.scene import UNKNOWN
 from dyncity.taxonomy import taxonomy
+from dyncity.tracks import Piece, Track, tracks
 from generators.laid_out import with_beside
 from generators.specks import GROUNDS
-from generators.tracks import Piece, Track, tracks
 
 _HELD = 0.5  # of the columns of a place; more of them hold who was asked for, or it is drawn
 # What somebody is drawn as of whom no frame tells: the widest and longest that it may be, its height in metres, names.

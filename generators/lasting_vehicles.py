@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dyncity.grid import GridSpec
-from dyncity.metrics.vehicles import vehicle_ids
+from dyncity.metrics.vehicles import TOP_SPEED, vehicle_ids
 from dyncity.taxonomy import taxonomy
-from generators.tracks import middle, reach_of, tracks
+from dyncity.tracks import middle, tracks
 
 
 def lasting_vehicles(volume: NDArray[np.uint8], grid: GridSpec, labels: str) -> NDArray[np.uint8]:
@@ -25,7 +25,8 @@ def lasting_vehicles(volume: NDArray[np.uint8], grid: GridSpec, labels: str) -> 
         labels: the label space.
     """
     ids, free = vehicle_ids(labels), taxonomy(labels).free
-    reach, found = reach_of(grid), tracks(np.isin(volume, ids), grid)
+    edges, found = np.array(grid.voxel_size[:2]), tracks(np.isin(volume, ids), grid)
+    reach = TOP_SPEED / grid.frame_rate / edges  # voxels that anybody gets from one frame to the next
     result, sides = volume.copy(), np.array(volume.shape[1:3])
     for track in (t for t in found if len(t) == 1):
         ((t, piece),) = track.items()
@@ -37,7 +38,8 @@ def lasting_vehicles(volume: NDArray[np.uint8], grid: GridSpec, labels: str) -> 
         for frames in (range(first, last + 1), range(last + 1, len(volume)), range(first - 1, -1, -1)):
             for t in frames:
                 piece = track[min(track, key=lambda k: abs(k - t))]
-                moved = np.rint(middle(track, t) - piece.middle).astype(int)
+                # Halves of voxels are common: the tail of a float must not decide which way they go.
+                moved = np.rint(np.round((middle(track, t) - piece.middle) / edges, 6)).astype(int)
                 at = piece.voxels + np.array([*moved, 0])
                 if t in track or (_inside(at[:, :2], np.zeros(2), sides) and (result[t][tuple(at.T)] == free).all()):
                     result[t][tuple(at.T)] = kind

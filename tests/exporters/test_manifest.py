@@ -124,8 +124,8 @@ def test_scenes_that_cannot_share_a_shard_are_refused(make_scene, tmp_path, expo
 
 @pytest.mark.parametrize("exporter", EXPORTERS)
 def test_a_column_that_a_scene_lacks_is_refused(make_scene, tmp_path, exporter):
-    with pytest.raises(InputError, match="it has no instances"):
-        commit_shard(tmp_path, 0, [make_scene(0)], [], exporter(columns=("instances",)), 0)
+    with pytest.raises(InputError, match="it has no mask_lidar"):
+        commit_shard(tmp_path, 0, [make_scene(0)], [], exporter(columns=("mask_lidar",)), 0)
     with pytest.raises(InputError, match="columns: found 'flow'"):
         exporter(columns=("flow",))
     with pytest.raises(InputError, match="labels: found 'kitti'"):

@@ -1,4 +1,4 @@
-"""Pieces of voxels followed from frame to frame: who is who in a volume fixed to the world."""
+"""Pieces of voxels followed from frame to frame: who is who."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TELLING = 3  # frames whose places tell how a vehicle goes on
 
 @dataclass(frozen=True)
 class Piece:
-    """A component in one frame: voxels ``[n, 3]`` and their middle ``[2]`` seen from above, in voxels."""
+    """A component in one frame: voxels ``[n, 3]`` and their middle ``[2]`` seen from above, metres in the world."""
 
     voxels: NDArray[np.int64]
     middle: NDArray[np.float64]
@@ -25,18 +25,21 @@ class Piece:
 Track = dict[int, Piece]  # by frame
 
 
-def reach_of(grid: GridSpec) -> NDArray[np.float64]:
-    """``[2]``: how far anybody gets from one frame to the next, voxels along x and y."""
-    return TOP_SPEED / grid.frame_rate / np.array(grid.voxel_size[:2])
-
-
-def tracks(mask: NDArray[np.bool_], grid: GridSpec) -> list[Track]:
+def tracks(mask: NDArray[np.bool_], grid: GridSpec, poses: NDArray[np.float64] | None = None) -> list[Track]:
     """The components of a mask ``[t, x, y, z]`` followed from frame to frame, over one frame without them too.
 
     One goes on as the piece that is nearest both ways to where it leads, alike in size, no faster than 20 m/s.
+
+    Args:
+        grid: of every frame.
+        poses: ``[t, 4, 4]`` grid to world; None: the grid is fixed to the world, and its frame is the world's.
     """
-    pieces = [[Piece(part, part[:, :2].mean(axis=0)) for part in components(frame)] for frame in mask]
-    reach = float(reach_of(grid).mean())
+    fixed = np.broadcast_to(np.eye(4), (len(mask), 4, 4)) if poses is None else poses
+    pieces = [
+        [Piece(part, middle_of(part, grid, pose)) for part in components(frame)]
+        for frame, pose in zip(mask, fixed, strict=True)
+    ]
+    reach = TOP_SPEED / grid.frame_rate
     found: list[Track] = []
     for t, now in enumerate(pieces):
         left = now
@@ -48,6 +51,12 @@ def tracks(mask: NDArray[np.bool_], grid: GridSpec) -> list[Track]:
             left = [piece for n, piece in enumerate(left) if n not in pairs.values()]
         found += [{t: piece} for piece in left]
     return found
+
+
+def middle_of(voxels: NDArray[np.int64], grid: GridSpec, pose: NDArray[np.float64]) -> NDArray[np.float64]:
+    """``[2]``: the middle of voxels ``[n, 3]`` from above, metres, in the frame that ``pose`` ``[4, 4]`` leads to."""
+    local = grid.origin + (voxels.mean(axis=0) + 0.5) * grid.voxel_size
+    return np.asarray(pose[:2, :3] @ local + pose[:2, 3])
 
 
 def _pairs(ending: list[Track], now: list[Piece], t: int, reach: float) -> dict[int, int]:
