@@ -22,6 +22,7 @@ from dyncity.options import (
     DryRun,
     Gpus,
     Labels,
+    MadeColumns,
     OptionalPreset,
     OutPlace,
     Overwrite,
@@ -32,6 +33,7 @@ from dyncity.options import (
     Strict,
     Workers,
     closing,
+    made_columns,
     not_for,
     only_with,
     words,
@@ -67,7 +69,7 @@ def generate(
     frame: Annotated[str, typer.Option(metavar="ego|world", help="procedural: what grids are fixed to.")] = "ego",
     labels: Labels = "native",
     container: Container = "parquet",
-    columns: Columns = "",
+    columns: MadeColumns = "",
     command: Annotated[str, typer.Option(metavar="NAME", help="static, forward, left, right or mixed.")] = "mixed",
     trajectory: Annotated[Path | None, typer.Option(metavar="FILE", help=".json, .npy, .csv: x, y, yaw.")] = None,
     layout: Annotated[
@@ -161,7 +163,7 @@ def generate(
             "scenes_per_shard": scenes_per_shard,
             "labels": labels,
             "container": container,
-            "columns": words(columns),
+            "columns": made_columns(columns),
             "command": command,
             "trajectory": None
             if trajectory is None

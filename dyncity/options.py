@@ -26,6 +26,7 @@ Labels = Annotated[
 ]
 Container = Annotated[str, typer.Option(metavar="parquet|numpy", help="What the shards are.")]
 Columns = Annotated[str, typer.Option(metavar="A,B", help="More columns: mask_lidar, mask_camera, instances, boxes.")]
+MadeColumns = Annotated[str, typer.Option("--columns", metavar="A,B", help="More columns: instances, boxes.")]
 PerShard = Annotated[int | None, typer.Option(metavar="N", help="Scenes of a shard; by default a few seconds of work.")]
 Workers = Annotated[
     str | None,
@@ -49,6 +50,19 @@ OptionalPreset = Annotated[
 def words(text: str) -> tuple[str, ...]:
     """The words of a list that is divided by commas."""
     return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def made_columns(text: str) -> tuple[str, ...]:
+    """Optional columns of scenes that are made: who is who in them. Nobody has looked at them yet.
+
+    Raises:
+        InputError: masks, which say what a sensor saw.
+    """
+    for name in words(text):
+        if name in ("mask_lidar", "mask_camera"):
+            fix = "use instances, boxes; what sensors see is cast when the corpus is exported"
+            raise InputError("--columns", f"found {name!r}", fix)
+    return words(text)
 
 
 def not_for(what: str, given: dict[str, Any]) -> None:

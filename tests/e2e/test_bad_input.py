@@ -42,6 +42,7 @@ CASES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "wrong labels": ((*PROCEDURAL, "--labels", "kitty"), ("--labels", "kitty", "semantickitti")),
     "wrong container": ((*PROCEDURAL, "--container", "zip"), ("--container", "zip", "parquet")),
     "wrong column": ((*PROCEDURAL, "--columns", "instances,depth"), ("depth",)),
+    "columns of masks": ((*PROCEDURAL, "--columns", "mask_lidar"), ("--columns", "mask_lidar", "exported")),
     "wrong command": ((*PROCEDURAL, "--command", "up"), ("--command", "up", "forward")),
     "wrong workers": ((*PROCEDURAL, "--workers", "3:1"), ("--workers", "3:1")),
     "unknown key": ((*PROCEDURAL, "--set", "grid.shap=[1,2,3]"), ("--set", "shap", "shape")),

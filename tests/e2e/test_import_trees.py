@@ -73,7 +73,7 @@ def test_a_dry_run_writes_nothing(dyncity, trees, tmp_path: Path) -> None:
         (("--preset", "tiny"), "--preset"),
         (("--set", "grid.frame_rate=5"), "--set"),
         (("--frames", "0"), "--frames"),
-        (("--columns", "instances"), "instances"),
+        (("--columns", "mask_camera"), "mask_camera"),
     ],
 )
 def test_what_means_nothing_to_a_tree_is_refused(dyncity, trees, tmp_path: Path, more, word: str) -> None:
