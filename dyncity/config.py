@@ -142,7 +142,7 @@ class SamplingConfig:
         smallest_piece: voxels; smaller pieces of buildings, fences, vegetation and ground are taken out of a clip
             fixed to the world. 0 keeps them.
         upright: movers, poles, trunks and signs that float reach down to the ground, in clips fixed to the world
-            whose voxels are half a metre tall or taller.
+            whose voxels are half a metre tall or taller; and there trees have trunks and crowns.
         draw_asked: agents of a layout that are not decoded at their place are drawn there.
         precision: "bfloat16" runs matrix products in half precision.
         attention: backend of the DiT, ``dyncity.models.attention``; "auto" is the fastest that is exact here.

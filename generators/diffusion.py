@@ -44,6 +44,7 @@ from generators.specks import without_specks
 from generators.standing_movers import standing_movers
 from generators.standing_still import standing_still, with_given
 from generators.upright import upright
+from generators.whole_trees import whole_trees
 
 # How often each command occurs where none is asked for.
 _COMMAND_SHARES = {"static": 0.15, "forward": 0.45, "left": 0.2, "right": 0.2}
@@ -261,7 +262,9 @@ class LatentDiffusion:
             return with_given(whole, asked.given)
         whole = self._leaving_the_ego(whole, asked, route)
         whole = without_specks(standing_still(whole, labels, asked.given), labels, self.sampling.smallest_piece)
-        return with_given(upright(whole, grid, labels) if self.sampling.upright else whole, asked.given)
+        if self.sampling.upright:
+            whole = upright(whole_trees(whole, labels), grid, labels)
+        return with_given(whole, asked.given)
 
     def _leaving_the_ego(self, volume: NDArray[np.uint8], asked: Conditions, route: Route) -> NDArray[np.uint8]:
         """A volume with nobody in the space of the ego, on a grid fixed to the world and where a path is known."""

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dyncity.grid import GridSpec
-from dyncity.scene import UNKNOWN
+from dyncity.metrics.components import components
+from dyncity.movers import without_movers
 from dyncity.taxonomy import taxonomy
 
 # Voxels this tall do not resolve what is between a body and the ground.
@@ -24,8 +25,9 @@ def upright(volume: NDArray[np.uint8], grid: GridSpec, labels: str) -> NDArray[n
 
     The free voxels below one, down to the next that is occupied, become its own class; those below a sign or a light
     become a pole. A column of which no more than half of a pole is there, with no sign or light on it, was a crumb and
-    goes. A pedestrian is at least 1.1 m tall. Volumes of voxels lower than 0.5 m, which show the gap under a car, stay
-    as they are, and so do columns with nothing below.
+    goes. A pedestrian is at least 1.1 m tall; of one in several columns, those that are lower go if there are others.
+    Volumes of voxels lower than 0.5 m, which show the gap under a car, stay as they are, and so do columns with nothing
+    below.
 
     Args:
         volume: ``[t, x, y, z]`` class ids in which what stands is the same in all frames
@@ -37,7 +39,10 @@ def upright(volume: NDArray[np.uint8], grid: GridSpec, labels: str) -> NDArray[n
         return volume
     space = taxonomy(labels)
     movers, classes = list(space.movers), np.arange(256)
-    still = _without(volume, [*movers, UNKNOWN], space.free)
+    people = [space.id(name) for name in _PEOPLE if name in space.classes]
+    tall = int(np.ceil(_LEAST_PERSON / grid.voxel_size[2]))
+    volume = _slim(volume, people, tall, space.free)
+    still = without_movers(volume, labels)
     legs = np.zeros(256, np.uint8)
     for name in (*_LEGS, *_UPRIGHT):
         if name in space.classes and (leg := _LEGS.get(name, name)) in space.classes:
@@ -45,16 +50,7 @@ def upright(volume: NDArray[np.uint8], grid: GridSpec, labels: str) -> NDArray[n
     mended = _reaching_down(_without_stumps(still, legs, space.classes, space.free), legs, space.free)
     result = np.where((mended != still) & (volume == still), mended, volume)
     moving = np.where(np.isin(classes, movers), classes, 0).astype(np.uint8)
-    result = _reaching_down(result, moving, space.free)
-    people = [space.id(name) for name in _PEOPLE if name in space.classes]
-    return _grown(result, people, int(np.ceil(_LEAST_PERSON / grid.voxel_size[2])), space.free)
-
-
-def _without(volume: NDArray[np.uint8], ids: list[int], free: int) -> NDArray[np.uint8]:
-    """``[x, y, z]``: what is there in the first frame without one of ``ids``; free where there is none."""
-    stands = ~np.isin(volume, ids)
-    seen = np.take_along_axis(volume, stands.argmax(axis=0)[None], axis=0)[0]
-    return np.where(stands.any(axis=0), seen, free).astype(np.uint8)
+    return _grown(_reaching_down(result, moving, space.free), people, tall, space.free)
 
 
 def _reaching_down(volume: NDArray[np.uint8], legs: NDArray[np.uint8], free: int) -> NDArray[np.uint8]:
@@ -81,6 +77,17 @@ def _without_stumps(
     there, would_be = still == pole, _reaching_down(still, only, free)
     crumb = ~held & (2 * there.sum(axis=-1) <= (would_be == pole).sum(axis=-1))
     return np.where(there & crumb[..., None], free, still).astype(np.uint8)
+
+
+def _slim(volume: NDArray[np.uint8], ids: list[int], height: int, free: int) -> NDArray[np.uint8]:
+    """``[t, x, y, z]`` without columns of fewer than ``height`` voxels of ``ids`` that touch one which has them."""
+    result = volume.copy()
+    for frame in result:
+        for part in components(np.isin(frame, ids)):
+            columns, number, count = np.unique(part[:, :2], axis=0, return_inverse=True, return_counts=True)
+            if len(columns) > 1 and count.max() >= height:
+                frame[tuple(part[count[number.reshape(-1)] < height].T)] = free
+    return result
 
 
 def _grown(volume: NDArray[np.uint8], ids: list[int], height: int, free: int) -> NDArray[np.uint8]:

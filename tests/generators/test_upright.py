@@ -10,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dyncity.presets import preset
-from dyncity.scene import UNKNOWN
+from dyncity.scene import UNKNOWN, SceneSpec
 from dyncity.taxonomy import NATIVE
+from generators.procedural.city import ProceduralCity
 from generators.upright import upright
+from generators.whole_trees import whole_trees
 
 GRID = preset("tiny").grid  # voxels of 0.8 m
 FREE, ROAD, BUILDING, POLE, TRUNK = (NATIVE.id(n) for n in ("free", "road", "building", "pole", "trunk"))
@@ -47,6 +49,7 @@ def column(*above: int, frames: int = 3) -> np.ndarray:
 )
 def test_a_column(before: tuple[int, ...], after: tuple[int, ...]) -> None:
     np.testing.assert_array_equal(upright(column(*before), GRID, "native"), column(*after))
+    np.testing.assert_array_equal(upright(column(*after), GRID, "native"), column(*after))
 
 
 def test_who_is_under_a_roof_does_not_grow_into_it() -> None:
@@ -91,9 +94,25 @@ def test_occupied_voxels_stay_but_for_crumbs_of_poles_and_what_stands_stays_the_
     volume[moving & (volume == FREE)] = rng.choice([CAR, PEDESTRIAN])
     mended = upright(volume, GRID, "native")
     changed = mended != volume
-    assert np.isin(volume[changed], [FREE, POLE]).all()
+    assert np.isin(volume[changed], [FREE, POLE, PEDESTRIAN]).all()
     still = [np.where(np.isin(frame, [CAR, PEDESTRIAN]), FREE, frame) for frame in mended]
     own = ~np.isin(mended, [CAR, PEDESTRIAN]).any(axis=0)
     for frame in still:
         np.testing.assert_array_equal(frame[own], still[0][own])
-    np.testing.assert_array_equal(upright(mended, GRID, "native"), mended)
+
+
+def test_a_person_smeared_over_columns_keeps_those_that_are_whole() -> None:
+    volume = column(PEDESTRIAN, PEDESTRIAN)
+    volume[:, 1, 1, 3] = volume[:, 2, 2, 2] = PEDESTRIAN
+    np.testing.assert_array_equal(upright(volume, GRID, "native"), column(PEDESTRIAN, PEDESTRIAN))
+    pair = column(PEDESTRIAN, PEDESTRIAN)
+    pair[:, 1, 1, 2:4] = PEDESTRIAN
+    np.testing.assert_array_equal(upright(pair, GRID, "native"), pair)
+
+
+def test_the_procedural_city_stands_already() -> None:
+    config = preset("tiny")
+    for scene in ProceduralCity(config, frame="world").generate([SceneSpec(i, 6) for i in range(4)]):
+        whole = whole_trees(scene.semantics, "native")
+        np.testing.assert_array_equal(whole, scene.semantics)
+        np.testing.assert_array_equal(upright(whole, scene.grid, "native"), scene.semantics)
