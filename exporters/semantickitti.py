@@ -6,6 +6,7 @@ says what is chosen where the data set leaves a choice.
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -65,6 +66,10 @@ class SemanticKittiTree:
         """Write one scene as one sequence; its record has how many points have each raw id."""
         folder = self.folders[number]
         content = write_sequence(scene, out / folder, scans=self.options.scans, images=self.options.images)
+        # Where KITTI's odometry has them, and its loaders look: dataset/poses/00.txt.
+        poses = (out / folder).parents[1] / "poses"
+        poses.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(out / folder / "poses.txt", poses / f"{_number(folder):02d}.txt")
         return {"folder": folder, "content": sorted(content.items())}
 
     def finish(self, out: Path, records: Iterable[SceneRecord]) -> Finished:
