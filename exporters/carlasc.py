@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from dyncity.taxonomy import NATIVE, label_map
 from exporters.compiled import compiled
 from exporters.labels import frames_on_grid
 from exporters.motion import moving_tracks, track_poses
-from exporters.native_tree import Finished, SceneRecord, TreeFormat, TreeOptions, held_out
+from exporters.native_tree import Finished, SceneRecord, TreeFormat, TreeOptions, check_folder, held_out
 from exporters.sensors import CARLA_LIDAR, Scan, scan
 from exporters.visibility import seen_over_time
 
@@ -30,13 +31,15 @@ LIDAR_HEIGHT = CARLA_LIDAR.position[2]
 RAW_IDS = np.array([0, 1, 2, 3, 4, 5, 7, 22, 8, 9, 10], np.uint32)
 # Native classes that have a raw id of their own.
 _FINER = {"barrier": 17, "lane_marking": 6, "traffic_sign": 12, "traffic_light": 18, "terrain": 22, "parking": 14}
+# Loaders find hit counts by replacing this word anywhere in a path.
+_REPLACED = ("label",)
 
 
 class CarlaScTree:
-    """Writes ``<out>/Cartesian/{Train,Test}/<town>/cartesian``, one scene a town, and nothing else in a town.
+    """Writes ``<out>/Cartesian/{Train,Val,Test}/<town>/cartesian``, one scene a town, and nothing else in a town.
 
-    The last 15 % of the scenes (rounded; at least one of two or more) are for testing. Towns are named
-    ``Town0001`` and so on.
+    The last 15 % of the scenes (rounded; at least one of two or more) are for testing, and of three or more as many
+    before them for validation. Towns are named ``Town0001`` and so on.
 
     Args:
         lengths: frames of each scene.
@@ -45,18 +48,20 @@ class CarlaScTree:
 
     def __init__(self, lengths: Sequence[int], options: TreeOptions | None = None) -> None:
         self.lengths = tuple(lengths)
-        self.training = len(lengths) - held_out(len(lengths))
+        tested = held_out(len(lengths))
+        validated = tested if len(lengths) > 2 else 0
+        self.splits = ["Train"] * (len(lengths) - validated - tested) + ["Val"] * validated + ["Test"] * tested
 
     def write(self, out: Path, number: int, scene: OccupancyScene) -> SceneRecord:
         """Write one scene as one town."""
-        split = "Train" if number < self.training else "Test"
-        folder = f"Cartesian/{split}/Town{number + 1:04d}/cartesian"
+        folder = f"Cartesian/{self.splits[number]}/Town{number + 1:04d}/cartesian"
         write_town(scene, out / folder)
         return {"folder": folder}
 
     def finish(self, out: Path, records: Iterable[SceneRecord]) -> Finished:
         """Nothing is left to write."""
-        notes = [] if len(self.lengths) > 1 else ["one scene only: there is no Test split"]
+        missing = [split for split in ("Val", "Test") if split not in self.splits]
+        notes = [f"fewer than three scenes: there is no {' and no '.join(missing)} split"] if missing else []
         if len(set(self.lengths)) > 1:
             notes.append("scenes differ in length: the published loader stacks towns and needs them equal")
         return Finished(notes=tuple(notes))
@@ -173,4 +178,4 @@ def point_flow(
     return flow
 
 
-TREE = TreeFormat(LABELS, "Cartesian", CarlaScTree)
+TREE = TreeFormat(LABELS, "Cartesian", CarlaScTree, check=partial(check_folder, replaced=_REPLACED))

@@ -92,6 +92,22 @@ class TreeFormat:
     tracked: bool = True
 
 
+def check_folder(out: Path, replaced: Sequence[str]) -> list[str]:
+    """Lines of warning about the folders above ``out``, whose loaders find files by replacing words in a whole path.
+
+    Raises:
+        InputError: when ``out`` itself has a name that they would mangle.
+    """
+    for word in replaced:
+        if word in out.name:
+            raise InputError(out, f"the name holds {word!r}, which loaders replace in paths", "choose another name")
+    found = [word for word in replaced if any(word in part for part in out.parent.parts)]
+    return [
+        f"a folder above {out} holds {word!r}: loaders that derive paths by replacing it will fail; move it"
+        for word in found
+    ]
+
+
 def read_numbers(text: str) -> list[int]:
     """Numbers from ``8,0,1``.
 

@@ -6,20 +6,21 @@ says what is chosen where the data set leaves a choice.
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from dyncity.errors import InputError
 from dyncity.grid import GridSpec
 from dyncity.scene import OccupancyScene
 from exporters.labels import frames_looked_at
 from exporters.motion import moving_tracks
-from exporters.native_tree import Finished, SceneRecord, TreeFormat, TreeOptions, chosen_numbers
+from exporters.native_tree import Finished, SceneRecord, TreeFormat, TreeOptions, check_folder, chosen_numbers
 from exporters.semantickitti_ids import REMISSION, configuration, raw_table
 from exporters.semantickitti_voxels import LOWER, SHAPE, VOXEL_SIZE, carrier, voxel_files
 from exporters.sensors import HDL_64E, Scan, scan
@@ -65,6 +66,10 @@ class SemanticKittiTree:
         """Write one scene as one sequence; its record has how many points have each raw id."""
         folder = self.folders[number]
         content = write_sequence(scene, out / folder, scans=self.options.scans, images=self.options.images)
+        # Where KITTI's odometry has them, and its loaders look: dataset/poses/00.txt.
+        poses = (out / folder).parents[1] / "poses"
+        poses.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(out / folder / "poses.txt", poses / f"{_number(folder):02d}.txt")
         return {"folder": folder, "content": sorted(content.items())}
 
     def finish(self, out: Path, records: Iterable[SceneRecord]) -> Finished:
@@ -96,22 +101,6 @@ class SemanticKittiTree:
             f"{'the last part' if len(self.folders) > len(_ROOT) else 'the tree'} has {short} of 11 labelled "
             f"sequences: loaders that walk the fixed splits will miss {', '.join(f'{n:02d}' for n in missing)}"
         ]
-
-
-def check_folder(out: Path) -> list[str]:
-    """Lines of warning about the folders above ``out``.
-
-    Raises:
-        InputError: when ``out`` itself has a name that loaders would mangle.
-    """
-    for word in _REPLACED:
-        if word in out.name:
-            raise InputError(out, f"the name holds {word!r}, which loaders replace in paths", "choose another name")
-    found = [word for word in _REPLACED if any(word in part for part in out.parent.parts)]
-    return [
-        f"a folder above {out} holds {word!r}: loaders that derive paths by replacing it will fail; move it"
-        for word in found
-    ]
 
 
 def sequence_folders(scenes: int, sequences: Sequence[int] | None) -> list[str]:
@@ -227,4 +216,10 @@ def _numbers(matrix: NDArray[np.floating]) -> str:
     return " ".join(f"{value + 0.0:.12e}" for value in np.asarray(matrix, np.float64).reshape(-1))
 
 
-TREE = TreeFormat(LABELS, r"dataset|part-\d{3,}", SemanticKittiTree, ("sequences", "scans", "images"), check_folder)
+TREE = TreeFormat(
+    LABELS,
+    r"dataset|part-\d{3,}",
+    SemanticKittiTree,
+    ("sequences", "scans", "images"),
+    partial(check_folder, replaced=_REPLACED),
+)

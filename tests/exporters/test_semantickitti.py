@@ -19,7 +19,7 @@ from dyncity.scene import Boxes, OccupancyScene
 from dyncity.taxonomy import NATIVE, SEMANTICKITTI
 from exporters.motion import moving_tracks
 from exporters.native_tree import TreeOptions
-from exporters.semantickitti import SemanticKittiTree, check_folder, sequence_folders
+from exporters.semantickitti import TREE, SemanticKittiTree, sequence_folders
 from exporters.semantickitti_ids import raw_table
 
 # learning_map of the data set's own configuration, raw id -> learning id.
@@ -97,10 +97,10 @@ def test_chosen_numbers_are_used_in_one_root():
 @pytest.mark.parametrize("word", ["label", "velodyne", "voxels"])
 def test_a_name_that_loaders_replace_in_paths_is_refused_and_reported_of_parents(tmp_path, word):
     with pytest.raises(InputError, match=word):
-        check_folder(tmp_path / f"my-{word}s")
+        TREE.check(tmp_path / f"my-{word}s")
     parent = tmp_path.parents[-1] / f"my-{word}" / "out"
-    assert any(word in line for line in check_folder(parent))
-    assert check_folder(tmp_path.parents[-1] / "data" / "out") == []
+    assert any(word in line for line in TREE.check(parent))
+    assert TREE.check(tmp_path.parents[-1] / "data" / "out") == []
 
 
 def test_scenes_on_a_coarse_grid_keep_their_surfaces_in_the_input_scan(tmp_path):

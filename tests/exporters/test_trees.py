@@ -94,7 +94,8 @@ def test_more_than_eleven_scenes_give_parts_each_of_which_is_a_data_set(tmp_path
     numbers = [sorted(p.name for p in (root / "dataset/sequences").iterdir()) for root in result.paths]
     assert numbers == [[f"{n:02d}" for n in range(11)], ["00", "08"]]
     assert any("01, 02" in note for note in result.notes)
-    for root in result.paths:
+    for root, names in zip(result.paths, numbers, strict=True):
+        assert sorted(p.name for p in (root / "dataset/poses").iterdir()) == [f"{name}.txt" for name in names]
         for sequence in (root / "dataset/sequences").iterdir():
             frames = len(list((sequence / "voxels").glob("*.label")))
             assert [len(list((sequence / "voxels").glob(f"*.{s}"))) for s in ("bin", "invalid", "occluded")] == [

@@ -11,7 +11,8 @@ import pytest
 from street_scene import street
 from written_tree import write_tree
 
-from exporters.carlasc import CarlaScTree
+from dyncity.errors import InputError
+from exporters.carlasc import TREE, CarlaScTree
 
 # The data set's own map from raw ids to its 11 classes.
 REMAP = np.array([0, 1, 2, 3, 4, 5, 6, 6, 8, 9, 10, 2, 5, 3, 7, 3, 3, 2, 5, 3, 3, 3, 7])
@@ -20,8 +21,8 @@ REMAP = np.array([0, 1, 2, 3, 4, 5, 6, 6, 8, 9, 10, 2, 5, 3, 7, 3, 3, 2, 5, 3, 3
 @pytest.fixture(scope="module")
 def root(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("tree")
-    folders, end = write_tree(CarlaScTree, out, street("a"), street("b"))
-    assert folders == ["Cartesian/Train/Town0001/cartesian", "Cartesian/Test/Town0002/cartesian"]
+    folders, end = write_tree(CarlaScTree, out, street("a"), street("b"), street("c"))
+    assert folders == [f"Cartesian/{split}/cartesian" for split in ("Train/Town0001", "Val/Town0002", "Test/Town0003")]
     assert end.roots == (".",)
     assert end.notes == ()
     return out
@@ -54,7 +55,7 @@ def test_files_have_their_sizes_and_a_town_holds_nothing_else(root, town):
         assert sizes.pop(f"predictions/{frame}.bin") == 12 * points
     assert set(sizes) == {"poses.txt", "times.txt", "evaluation/params.json"}
     assert [p.name for p in town.parent.iterdir()] == ["cartesian"]
-    assert sorted(p.name for p in (root / "Cartesian").iterdir()) == ["Test", "Train"]
+    assert sorted(p.name for p in (root / "Cartesian").iterdir()) == ["Test", "Train", "Val"]
 
 
 def test_parameters_are_those_of_the_data_set(town):
@@ -114,6 +115,28 @@ def test_poses_are_those_of_the_lidar_relative_to_the_first_and_times_count_from
     assert (poses[0] == np.eye(4)[:3]).all()
     assert poses[2] == pytest.approx(np.array([[1, 0, 0, 4.0], [0, 1, 0, 0], [0, 0, 1, 0]]))
     assert np.loadtxt(town / "times.txt").tolist() == [0.0, 0.5, 1.0]
+
+
+def test_training_needs_a_split_to_validate_on_and_one_to_test_on(tmp_path):
+    """The published training script opens Train and Val, the script that tests a model Test."""
+    frames = [street(str(n), frames=1) for n in range(10)]
+    for count, towns in ((1, (1, 0, 0)), (2, (1, 0, 1)), (3, (1, 1, 1)), (10, (6, 2, 2))):
+        folders, end = write_tree(CarlaScTree, tmp_path / str(count), *frames[:count])
+        assert tuple(sum(f"/{split}/" in f for f in folders) for split in ("Train", "Val", "Test")) == towns
+        assert [split for split in ("Val", "Test") if any(f"no {split}" in note for note in end.notes)] == [
+            split for split, some in zip(("Val", "Test"), towns[1:], strict=True) if not some
+        ]
+
+
+def test_a_name_that_loaders_replace_in_paths_is_refused_and_reported_of_parents(tmp_path):
+    """Loaders find hit counts by replacing label by bin in the whole path of a label file."""
+    with pytest.raises(InputError, match="label"):
+        TREE.check(tmp_path / "my-labels")
+    assert any("label" in line for line in TREE.check(tmp_path.parents[-1] / "my-labels" / "out"))
+    assert TREE.check(tmp_path.parents[-1] / "velodyne" / "voxels") == []
+    (folder,), _ = write_tree(CarlaScTree, tmp_path / "out", street(frames=1))
+    path = str(next((tmp_path / "out" / folder / "evaluation").glob("*.label")).relative_to(tmp_path))
+    assert (tmp_path / path.replace("label", "bin")).stat().st_size == 524_288
 
 
 def test_scenes_of_different_lengths_are_told_since_the_published_loader_stacks_them(tmp_path):

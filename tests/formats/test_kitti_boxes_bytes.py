@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -37,9 +38,23 @@ def test_every_frame_has_its_files_and_the_splits_list_them(root):
     assert (root / "ImageSets/train.txt").read_text().split() == names[:3]
     assert (root / "ImageSets/val.txt").read_text().split() == names[3:]
     assert (root / "ImageSets/trainval.txt").read_text().split() == names
-    assert (root / "ImageSets/test.txt").read_text() == ""
     for path in (root / "training").glob("velodyne/*.bin"):
         assert path.stat().st_size % 16 == 0
+
+
+def test_the_validation_frames_are_those_to_test_on_too_since_tools_fail_on_an_empty_list(root, tmp_path):
+    """mmdetection3d's create_data.py prepares train, val and test in one run, and stops at a list without frames."""
+    names = (root / "ImageSets/test.txt").read_text().split()
+    assert names == (root / "ImageSets/val.txt").read_text().split() == ["000003", "000004", "000005"]
+    folders = {p.name for p in (root / "training").iterdir()} - {"label_2"}
+    assert {p.name for p in (root / "testing").iterdir()} == folders
+    for folder in folders:
+        assert sorted(p.stem for p in (root / "testing" / folder).iterdir()) == names
+        for path in (root / "testing" / folder).iterdir():
+            assert path.read_bytes() == (root / "training" / folder / path.name).read_bytes()
+    _, end = write_tree(KittiBoxesTree, tmp_path, street(frames=1), options=TreeOptions(scans=False))
+    assert any("one scene only" in note for note in end.notes)
+    assert not (tmp_path / "testing").exists()
 
 
 def test_a_box_stands_where_its_voxels_are(root):
@@ -79,12 +94,34 @@ def test_the_image_box_holds_the_projection_of_the_middle_and_rotation_follows_t
             assert numbers[2] == pytest.approx(rotation - np.arctan2(location[0], location[2]), abs=1e-3)
 
 
+def test_occlusion_is_that_of_the_scene_since_the_evaluation_ignores_what_is_unknown(root):
+    """KITTI's evaluation scores occlusions of 0 to 2, and finds nothing to score where all are 3."""
+    rows = [line.split() for path in sorted(root.glob("training/label_2/*")) for line in path.read_text().splitlines()]
+    assert {row[2] for row in rows if row[4] == "-1.0000"} == {"3"}
+    in_sight = [row[2] for row in rows if row[4] != "-1.0000"]
+    assert len(in_sight) >= 4
+    assert set(in_sight) == {"0"}  # nothing stands between the camera and what it sees
+
+
 def test_boxes_behind_the_camera_are_listed_without_an_image_box(tmp_path):
     write_tree(KittiBoxesTree, tmp_path, street(frames=6), options=TreeOptions(scans=False))
     lines = (tmp_path / "training/label_2/000005.txt").read_text().splitlines()
     behind = [line.split() for line in lines if float(line.split()[13]) < 0]
     assert len(behind) >= 1
     assert all(words[4:8] == ["-1.0000"] * 4 for words in behind)
+
+
+def test_a_frame_without_objects_lists_what_to_ignore_since_readers_fail_on_an_empty_file(tmp_path):
+    """OpenPCDet concatenates the boxes of a file, Paddle3D parses it as a table: neither takes none at all."""
+    empty = replace(street(), boxes=None, instances=None)
+    _, end = write_tree(KittiBoxesTree, tmp_path, empty, options=TreeOptions(scans=False))
+    for name in (tmp_path / "ImageSets/trainval.txt").read_text().split():
+        rows = [line.split(" ") for line in (tmp_path / f"training/label_2/{name}.txt").read_text().splitlines()]
+        image_boxes = np.concatenate([np.array(row[4:8], float).reshape(1, 4) for row in rows])
+        assert image_boxes.tolist() == [[-1, -1, -1, -1]]
+        assert [len(row) for row in rows] == [15]
+        assert [row for row in rows if row[0] != "DontCare"] == []
+    assert "no objects" in end.notes[-1]
 
 
 def test_placeholder_images_have_the_size_that_openpcdet_asks_for(tmp_path):

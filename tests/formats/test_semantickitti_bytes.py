@@ -100,10 +100,13 @@ def test_files_have_their_sizes_to_the_byte_and_nothing_else_lies_in_the_tree(se
         assert rest == 0
         assert sizes.pop(f"labels/{frame}.label") == 4 * points
     assert set(sizes) == {"poses.txt", "calib.txt", "times.txt"}
-    top = {p.relative_to(sequence.parents[2]).as_posix() for p in sequence.parents[2].rglob("*") if p.is_dir()}
-    assert top == {"dataset", "dataset/sequences", "dataset/sequences/00"} | {
+    root = sequence.parents[2]
+    top = {p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_dir()}
+    assert top == {"dataset", "dataset/poses", "dataset/sequences", "dataset/sequences/00"} | {
         f"dataset/sequences/00/{name}" for name in ("voxels", "velodyne", "labels")
     }
+    beyond = [p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file() and sequence not in p.parents]
+    assert beyond == ["dataset/poses/00.txt"]
 
 
 def test_a_car_at_a_known_place_fills_exactly_its_voxels(sequence):
@@ -186,6 +189,12 @@ def test_poses_give_the_lidar_pose_through_tr_and_start_at_the_identity(sequence
         assert lidar == pytest.approx(expected, abs=1e-9)
     # In the camera's frame, driving ahead is +z, and turning left is a rotation about -y.
     assert poses[2][2, 3] > 1.9
+
+
+def test_poses_lie_where_loaders_of_the_odometry_benchmark_look_for_them_too(sequence):
+    """KISS-ICP and pykitti know poses/00.txt next to sequences, and nothing else."""
+    poses = np.loadtxt(sequence.parents[1] / "poses" / f"{sequence.name}.txt", delimiter=" ").reshape(-1, 3, 4)
+    assert poses.tolist() == [pose[:3].tolist() for pose in read_poses(sequence / "poses.txt")]
 
 
 def test_calibration_has_the_keys_in_order_and_tr_turns_the_lidar_into_the_camera(sequence):
