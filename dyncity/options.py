@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -88,6 +89,6 @@ def worker_range(text: str | None, default: int) -> tuple[int, int]:
     return found
 
 
-def closing(command: str) -> None:
-    """The last line of a verb: what to type next."""
-    typer.echo(f"next: {command}")
+def closing(*words: object) -> None:
+    """The last line of a verb: what to type next after ``dyncity``, quoted for a shell."""
+    typer.echo(f"next: {shlex.join(['dyncity', *map(str, words)])}")

@@ -11,7 +11,8 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-_EVERY = 5.0  # seconds between lines where stderr is not a terminal
+_EVERY = 5.0  # seconds between lines where stdout is not a terminal
+_STARTING = "starting"
 
 
 class ProgressLine:
@@ -30,7 +31,7 @@ class ProgressLine:
     def __init__(self, what: str, unit: str, total: int = 0) -> None:
         self.what, self.unit, self.total = what, unit, total
         self._own, self._own_total = (what, unit), total
-        self.done, self.note = 0, "starting"
+        self.done, self.note = 0, _STARTING
         self._begun = time.monotonic()
         self._first, self._start = 0, self._begun  # where and when the counting began: a run may resume
         self._ended = threading.Event()
@@ -65,6 +66,7 @@ class ProgressLine:
         if self._thread is not None:
             self._thread.join()
             if kind is None:
+                self.note = "" if self.note == _STARTING else self.note
                 print(self.line(), flush=True)  # noqa: T201
 
     def update(self, done: int, total: int | None = None, note: str = "") -> None:
@@ -89,7 +91,7 @@ class ProgressLine:
 
     def _show(self, work: tuple[str, str], done: int, total: int, note: str) -> None:
         """Say how far a piece of work is; the counting begins anew with each."""
-        begins = self.note == "starting" or work != (self.what, self.unit)
+        begins = self.note == _STARTING or work != (self.what, self.unit)
         if begins:
             self._first, self._start = done, time.monotonic()
         (self.what, self.unit), self.done, self.total, self.note = work, done, total, note

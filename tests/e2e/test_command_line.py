@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shlex
 import shutil
 import signal
@@ -60,6 +61,31 @@ def test_verify_names_a_flipped_bit_and_exits_1(dyncity, corpus, tmp_path) -> No
     assert shard.name in done.stdout
 
 
+def test_verify_says_how_far_it_is_and_what_to_type_next(console, corpus, exported, tmp_path) -> None:
+    """Lines without a terminal; where there is damage that can be mended, the command that mends it."""
+    done = console("verify", corpus)
+    assert (done.returncode, done.stderr) == (0, "")
+    first, *_, last = done.stdout.splitlines()
+    assert re.fullmatch(r"verify: (\d+)/\1 shards, .* so far", first)
+    assert last == f"{corpus}: undamaged"
+    damaged = tmp_path / "a copy"
+    shutil.copytree(corpus, damaged)
+    (damaged / "notes\nof mine").touch()
+    done = console("verify", damaged)
+    assert [line.partition(": ")[2] for line in done.stdout.splitlines()[1:]] == [
+        "it does not belong to the corpus",
+        "1 finding",
+    ]
+    next((damaged / "shards").iterdir()).write_bytes(b"")
+    done = console("verify", damaged)
+    assert done.returncode == 1
+    *_, count, last = done.stdout.splitlines()
+    assert count == f"{damaged}: 2 findings"
+    assert last == f"next: dyncity generate --repair --out '{damaged}'"
+    files = sum(path.is_file() for path in exported.parent.rglob("*")) - 1  # all but the listing
+    assert f"verify: {files}/{files} files" in console("verify", exported).stdout
+
+
 def test_the_same_seed_gives_the_same_shards_and_another_seed_others(console, corpus, tmp_path) -> None:
     """The first was made in one process, the second by two workers of Ray."""
     for name, seed, workers in (("again", 0, 2), ("other", 1, 0)):
@@ -112,6 +138,15 @@ def test_view_draws_a_picture_and_a_film(dyncity, corpus, tmp_path) -> None:
         assert done.returncode == 0, done.stderr
         with Image.open(tmp_path / name) as picture:
             assert getattr(picture, "n_frames", 1) == frames
+
+
+@pytest.fixture(scope="module")
+def exported(dyncity, corpus, tmp_path_factory) -> Path:
+    """The corpus as a tree, in a folder of its own."""
+    tree = tmp_path_factory.mktemp("exported") / "kitti"
+    done = dyncity("export", corpus, "--format", "semantickitti", "--no-scans", "--workers", 0, "--out", tree)
+    assert done.returncode == 0, done.stderr
+    return tree
 
 
 def test_export_writes_both_trees(dyncity, corpus, tmp_path) -> None:
