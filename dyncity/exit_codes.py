@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from dyncity.errors import InputError
+from dyncity.errors import InputError, one_line
 from dyncity.places import without_credentials
 
 INTERRUPTED, TERMINATED = 130, 143
@@ -58,7 +58,7 @@ def run(app: typer.Typer, arguments: list[str] | None = None) -> NoReturn:
 
 
 def _leave(line: str, code: int) -> NoReturn:
-    typer.echo(without_credentials(" ".join(line.split())), err=True)
+    typer.echo(without_credentials(one_line(line)), err=True)
     raise SystemExit(code)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dyncity.errors import InputError
+from dyncity.errors import InputError, one_line
 from dyncity.options import Corpus, Out, Overwrite, Resume, check_file, closing
 from dyncity.places import place
 from exporters.formats import FORMATS
@@ -88,7 +88,7 @@ def verify(
         else:
             findings = verify_corpus(place, decode=decode, compared=progress.update)
     for finding in findings:
-        typer.echo(" ".join(finding.split()))
+        typer.echo(one_line(finding))
     if not findings:
         typer.echo(f"{place}: undamaged")
         return

@@ -118,8 +118,6 @@ def _launch(
     say: Say | None,
 ) -> None:
     settings = config.train_vae if job["kind"] == "vae" else config.train_dit
-    if settings.micro_batch < 0:
-        raise InputError(f"train_{job['kind']}.micro_batch", f"found {settings.micro_batch}", "give 0 or more")
     if workers[1] > settings.batch:
         raise InputError(
             "--workers", f"{workers[1]} workers for a batch of {settings.batch}",

@@ -177,14 +177,16 @@ def save_state(out: Path, step: int, tensors: dict[str, Tensor]) -> None:
 
 
 def load_state(out: Path) -> tuple[int, dict[str, Tensor]] | None:
-    """The newest state that can be read, as (step, tensors), or None."""
+    """The newest state that can be read and is of finite numbers, as (step, tensors), or None."""
     for folder in sorted((out / "checkpoints").glob("step-*"), reverse=True):
         path = folder / "state.safetensors"
         try:
             check_tensors_header(path, "start over with --overwrite")
-            return int(folder.name.removeprefix("step-")), load_file(path)
+            step, tensors = int(folder.name.removeprefix("step-")), load_file(path)
         except (SafetensorError, OSError, ValueError):  # InputError is a ValueError
             continue
+        if all(torch.isfinite(tensor).all() for tensor in tensors.values()):
+            return step, tensors
     return None
 
 
