@@ -21,6 +21,7 @@ from dyncity.config_file import to_dict
 from dyncity.datasets.manifest import FailedScene, ShardRecord, record_from_json
 from dyncity.errors import InputError
 from dyncity.object_storage import ObjectPath
+from dyncity.patience import patiently
 from dyncity.scene import OccupancyScene, SceneSpec
 from exporters.base import SceneExporter
 from exporters.manifest import commit_shard
@@ -171,7 +172,7 @@ class ShardWorker:
             InputError: it cannot be built, or what it builds here is not what the plan says.
         """
         if self._generator is None:
-            generator = self._build()
+            generator = patiently(self._build)  # which may read from a storage that this process has not met
             found, planned = generator.fingerprint(), self._plan.fingerprint_of_generator
             different = difference(planned, dict(found))
             if different is not None:
