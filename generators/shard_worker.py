@@ -40,6 +40,7 @@ SCENE_DEATHS = 3
 COMMIT_DEATHS = 3
 
 _COMMITTED = "* "
+_REASON_BYTES = 180  # a million of which can still be read
 
 
 class Journal:
@@ -341,11 +342,14 @@ def _generate(generator: SceneGenerator, specs: list[SceneSpec]) -> list[Occupan
 
 
 def reason(error: Exception) -> str:
-    """Why a scene failed, on one line of at most 200 characters, without addresses and paths.
+    """Why a scene failed, on one line that takes at most 180 bytes in a manifest, without addresses and paths.
 
     What differs between two machines stays out: the reason is part of the manifest.
     """
     text = " ".join(str(error).split())
     text = re.sub(r"0x[0-9a-fA-F]+", "0x...", text)
     text = re.sub(r"(?<![\w.])(/[^\s:'\",;)]+)+", "...", text)
-    return f"{type(error).__name__}: {text}".rstrip(": ")[:200]
+    shown = f"{type(error).__name__}: {text}".rstrip(": ")[:_REASON_BYTES]
+    while len(json.dumps(shown)) - 2 > _REASON_BYTES:  # what is no ASCII takes six bytes a character
+        shown = shown[:-1]
+    return shown
