@@ -83,6 +83,7 @@ def verify_corpus(
         raise InputError(folder, "there is no such folder", "give the folder of a corpus")
     if not (folder / MANIFEST).exists() and not (folder / "shards").exists():
         raise InputError(folder, "it is no corpus: there is no manifest.json", "give the folder of a corpus")
+    folder = folder.resolve() if folder.is_symlink() else folder  # a link that was named; none in it is followed
     return _findings(folder, _extra, partial(_look, folder, decode), threads, compared)
 
 

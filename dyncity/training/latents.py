@@ -33,6 +33,7 @@ from dyncity.errors import InputError
 from dyncity.hexplane import PLANES, rollout, rollout_shape
 from dyncity.layout import layout_cells, layout_channels, layout_of
 from dyncity.models.given import encode_given
+from dyncity.places import check_outside_corpora
 from dyncity.seeding import Purpose, stream
 from dyncity.training.clips import Clip, Clips
 from dyncity.training.mover_cells import mover_latents
@@ -121,6 +122,7 @@ def encode_corpus(
 
 def _check(out: Path, overwrite: bool) -> None:
     """Raise InputError unless latents may be written there."""
+    check_outside_corpora(out)
     if (out.exists() or out.is_symlink()) and not (overwrite and not out.is_symlink() and (out / RECORD).is_file()):
         raise InputError(out, "already exists", "use --overwrite on latents, or another --out")
 

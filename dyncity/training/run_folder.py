@@ -28,6 +28,7 @@ from dyncity.checkpoint import save_tensors
 from dyncity.config import Config
 from dyncity.config_file import config_json, read_config
 from dyncity.errors import InputError
+from dyncity.places import check_outside_corpora
 from dyncity.training.sharding import laid_out
 
 _KEPT = 2
@@ -60,6 +61,7 @@ def prepare_run(
             another configuration or on other inputs, or is being trained by another process.
     """
     given = inputs or {}
+    check_outside_corpora(out)
     if out.exists() and not _is_unbegun(out):
         is_run = (out / "config.json").is_file() and (out / "checkpoints").is_dir()
         if not (resume or overwrite):
