@@ -344,3 +344,20 @@ def test_a_run_that_is_told_to_end_records_what_it_has_and_says_how_to_go_on(sta
     assert last.endswith("--resume")
     assert read_manifest(out).written == len(list(out.glob("shards/*.parquet"))) > 0
     assert {path.name for path in out.iterdir()} == {"config.json", "manifest.json", "shards"}
+
+
+def test_a_driver_of_ray_that_is_told_to_end_says_how_to_go_on(start, tmp_path) -> None:
+    """Ray's own handler would print a stack and abort after three seconds."""
+    out = tmp_path / "c"
+    words = ("generate", "--generator", "procedural", "--num-scenes", 200, "--scenes-per-shard", 1, "--workers", 1)
+    process = start(*words, "--out", out)
+    deadline = time.monotonic() + 300
+    while not list(out.glob("shards/*.parquet")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=300)
+    (last,) = errors.strip().splitlines()
+    assert last.startswith("ended; go on with: dyncity generate")
+    assert process.returncode == 143
+    assert {path.name for path in out.iterdir()} == {"config.json", "manifest.json", "shards"}
+    assert read_manifest(out).written > 0
