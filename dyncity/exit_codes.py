@@ -45,6 +45,10 @@ def run(app: typer.Typer, arguments: list[str] | None = None) -> NoReturn:
         if ended.code != signal.SIGTERM:
             raise
         code = TERMINATED
+    except MemoryError as error:
+        if os.environ.get("DYNCITY_TRACEBACK"):
+            traceback.print_exc()
+        _leave(f"error: memory: this process was given no more ({error}); do less at a time, or on a larger machine", 2)
     except OSError as error:
         if os.environ.get("DYNCITY_TRACEBACK"):
             traceback.print_exc()

@@ -39,6 +39,10 @@ BATCH_DEATHS = 2
 SCENE_DEATHS = 3
 COMMIT_DEATHS = 3
 
+# What Python, an accelerator and torch on a CPU say, as ``reason`` has it.
+_NO_MEMORY = re.compile(r"MemoryError|OutOfMemoryError|RuntimeError: .*DefaultCPUAllocator")
+_LESS = "make fewer scenes at a time (--micro-batch, --scenes-per-shard), or use a machine with more memory"
+
 _COMMITTED = "* "
 _REASON_BYTES = 180  # a million of which can still be read
 
@@ -202,6 +206,8 @@ class ShardWorker:
                 return self._commit(shard, scenes, failures, journal)
             # It died here before: now with nothing else going on that could be the reason.
             return self._sampler.submit(self._commit, shard, scenes, failures, journal).result()
+        except MemoryError:
+            raise InputError(f"shard {shard.number}", "there was no memory to write it", _LESS) from None
         finally:
             journal.close()
 
@@ -223,6 +229,9 @@ class ShardWorker:
                     failures.append(result)
                 else:
                     scenes.append(result)
+        if len(failures) > 1 and not scenes and all(_NO_MEMORY.match(failure.reason) for failure in failures):
+            found = f"there was no memory for any of its {len(failures)} scenes ({failures[0].reason})"
+            raise InputError(f"shard {shard.number}", found, _LESS)
         return scenes, tuple(failures)
 
     def _batch(
@@ -305,8 +314,8 @@ class ShardWorker:
             failed = {f.index for f in failures}
             specs = [spec for spec in self._plan.specs(shard) if spec.index not in failed]
             refused = {spec.index: self._refusal(scene) for spec, scene in zip(specs, scenes, strict=True)}
-            # Bad input that no scene is to blame for, or all of them, is the request's own.
-            if isinstance(error, InputError) and len({why is None for why in refused.values()}) < 2:
+            # Bad input that no scene is to blame for, or all of them, is the request's own; so is a lack of memory.
+            if isinstance(error, InputError | MemoryError) and len({why is None for why in refused.values()}) < 2:
                 raise
         more = [FailedScene(s.index, s.seed, why) for s in specs if (why := refused[s.index])]
         kept = [scene for spec, scene in zip(specs, scenes, strict=True) if not refused[spec.index]]
