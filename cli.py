@@ -346,7 +346,7 @@ def _repair(
     from generators.make import repair
 
     left = repair(out, checkpoint, layout, execution, exporters=_exporters(), preview=contact_sheet)
-    closing(f"dyncity verify {out}")
+    closing("verify", out)
     if left:
         raise typer.Exit(1)
 
@@ -358,7 +358,7 @@ def _make(out: Path | ObjectPath, dry_run: bool, **what: Any) -> None:
 
     failed = make(out=out, dry_run=dry_run, exporters=_exporters(), preview=contact_sheet, **what)
     if not dry_run:
-        closing(f"dyncity view {out} --out {out.name}.gif")
+        closing("view", out, "--out", f"{out.name}.gif")
     if failed:
         raise typer.Exit(1)
 

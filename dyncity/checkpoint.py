@@ -178,14 +178,23 @@ def start_from(folder: Path, prefix: str, module: nn.Module) -> dict[str, Tensor
 
 
 def _read_tensors(path: Path) -> tuple[dict[str, Tensor], str]:
-    """All tensors of a safetensors file as float32, and the licence that it states."""
+    """All tensors of a safetensors file as float32, finite, and the licence that it states."""
     check_tensors_header(path, "give a folder that holds a checkpoint")
     try:
         with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+            tensors = {name: _numbers(file.get_tensor(name), name, path) for name in file.keys()}  # noqa: SIM118
             return tensors, (file.metadata() or {}).get("licence", "unknown")
     except (SafetensorError, OSError) as error:
         raise InputError(path, f"not a safetensors file ({error})", "restore the file") from None
+
+
+def _numbers(tensor: Tensor, name: str, path: Path) -> Tensor:
+    """A tensor of a checkpoint as float32; one of whole numbers, or that holds what is no number, is an InputError."""
+    if not tensor.is_floating_point():
+        raise InputError(path, f"tensor {name} is of {tensor.dtype}", "restore the file")
+    if not torch.isfinite(numbers := tensor.float()).all():
+        raise InputError(path, f"tensor {name} holds values that are not finite", "restore the file, or train again")
+    return numbers
 
 
 def _check_sizes(config: Config, tensors: int, numbers: int, path: Path) -> None:

@@ -211,6 +211,27 @@ class TrainConfig:
     seed: int = 0
 
 
+# From and to which value; what is left out is checked where it is used.
+_INFINITE = float("inf")
+_TRAINING = {
+    **dict.fromkeys(("steps", "batch", "eval_every", "checkpoint_every"), (1, _INFINITE)),
+    **dict.fromkeys(("micro_batch", "warmup", "decoded_frames", "seed", "lr", "weight_decay"), (0, _INFINITE)),
+    "clip_grad": (1e-9, _INFINITE),
+    "ema": (0, 1),
+}
+_RANGES = {
+    "clip.frames": (1, _INFINITE),
+    "clip.margin": (0, _INFINITE),
+    "vae.downsample": (1, _INFINITE),
+    "dit.width": (1, _INFINITE),
+    "dit.heads": (1, _INFINITE),
+    "dit.patch": (1, _INFINITE),
+    "dit.drop_condition": (0, 1),
+    "dit.mover_weight": (0, _INFINITE),
+    **{f"{part}.{name}": span for part in ("train_vae", "train_dit") for name, span in _TRAINING.items()},
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Config:
     """All that is configured. ``grid`` is the ego-centred window that scenes are exported in."""
@@ -226,6 +247,13 @@ class Config:
     train_dit: TrainConfig
 
     def __post_init__(self) -> None:
+        for key, (least, most) in _RANGES.items():
+            part, _, name = key.partition(".")
+            found = getattr(getattr(self, part), name)
+            values = found if isinstance(found, tuple) else (found,)
+            if not all(least <= value <= most for value in values):
+                upper = "" if most == _INFINITE else f", at most {most:g}"
+                raise InputError(key, f"found {found}", f"give at least {least:g}{upper}")
         if self.clip.planes == "ego" and self.clip.margin != (0, 0):
             raise InputError("clip.margin", f"found {self.clip.margin}", "use 0,0 where clip.planes is ego")
         for name, count, factor in zip("txyz", self.clip_shape, self.vae.downsample, strict=True):

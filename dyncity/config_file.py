@@ -22,6 +22,7 @@ from dyncity.errors import InputError
 
 # YAML 1.1 reads 8e-4 as a string, since it has no point; everybody else means a number.
 _EXPONENT = re.compile(r"[-+]?\d+[eE][-+]?\d+")
+_LARGEST = 2**63 - 1  # root seeds go so far, and nothing else that is configured or recorded
 
 
 def to_dict(value: Any) -> Any:
@@ -48,19 +49,27 @@ def _convert(kind: Any, value: Any, key: str, where: str) -> Any:
         return _convert(next(a for a in args if a is not type(None)), value, key, where)
     if origin is tuple and isinstance(value, list | tuple) and len(value) == len(args):
         return tuple(_convert(a, v, key, where) for a, v in zip(args, value, strict=True))
-    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
     if kind is float and isinstance(value, str) and _EXPONENT.fullmatch(value):
+        value = float(value)
+    # Compared as they are: a whole number may be too large for any float. What is not finite fits no bound.
+    if kind is float and type(value) in (int, float) and -_LARGEST <= value <= _LARGEST:
         return float(value)
-    if kind in (int, bool, str) and type(value) is kind:
+    if kind is int and type(value) is int and -_LARGEST <= value <= _LARGEST:
+        return value
+    if kind in (bool, str) and type(value) is kind:
         return value
     name = f"a list of {len(args)}" if origin is tuple else getattr(kind, "__name__", str(kind))
+    if kind in (int, float) and type(value) in (int, float):
+        name = f"{'a whole' if kind is int else 'a finite'} number below 2^63"
     raise InputError(where, f"{key} is {_shown(value)}", f"give {name}")
 
 
 def _shown(value: Any) -> str:
     """A value for an error, cut: the file that it is from may hold anything."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no number of thousands of digits
+        return "a number of thousands of digits"
     return text if len(text) <= 80 else f"{text[:80]}..."
 
 

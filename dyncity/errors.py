@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+_LONGEST = 400  # characters of what was found: a file may hold anything
+
 
 class InputError(ValueError):
     """Bad input from outside: a file, a field or an option.
@@ -18,7 +20,14 @@ class InputError(ValueError):
         self.where = str(where)
         self.found = found
         self.fix = fix
-        super().__init__(" ".join(f"{self.where}: {found}; {fix}".split()))
+        shown = found if len(found) <= _LONGEST else f"{found[:_LONGEST]}..."
+        super().__init__(" ".join(f"{self.where}: {shown}; {fix}".split()))
 
     def __reduce__(self) -> tuple[type[InputError], tuple[str, str, str]]:
         return type(self), (self.where, self.found, self.fix)  # raised in a worker, shown by its parent
+
+
+def one_line(text: str) -> str:
+    """A text that may come from a file, on one line, without characters that a terminal obeys or cannot show."""
+    shown = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in " ".join(text.split()))
+    return "".join(shown)

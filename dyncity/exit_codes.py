@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from dyncity.errors import InputError
+from dyncity.errors import InputError, one_line
 from dyncity.places import without_credentials
 
 INTERRUPTED, TERMINATED = 130, 143
@@ -45,6 +45,10 @@ def run(app: typer.Typer, arguments: list[str] | None = None) -> NoReturn:
         if ended.code != signal.SIGTERM:
             raise
         code = TERMINATED
+    except MemoryError as error:
+        if os.environ.get("DYNCITY_TRACEBACK"):
+            traceback.print_exc()
+        _leave(f"error: memory: this process was given no more ({error}); do less at a time, or on a larger machine", 2)
     except OSError as error:
         if os.environ.get("DYNCITY_TRACEBACK"):
             traceback.print_exc()
@@ -58,7 +62,7 @@ def run(app: typer.Typer, arguments: list[str] | None = None) -> NoReturn:
 
 
 def _leave(line: str, code: int) -> NoReturn:
-    typer.echo(without_credentials(" ".join(line.split())), err=True)
+    typer.echo(without_credentials(one_line(line)), err=True)
     raise SystemExit(code)
 
 

@@ -13,7 +13,6 @@ import os
 import re
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
@@ -25,6 +24,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from dyncity.errors import InputError
+from dyncity.patience import FAILING, UNANSWERED, patiently
 from dyncity.places import without_credentials
 
 Answer = TypeVar("Answer")
@@ -32,8 +32,6 @@ Answer = TypeVar("Answer")
 SCHEMES = ("s3", "gs")
 _GCS_SECONDS = 30  # pyarrow's own is 15 minutes, in which a command says nothing
 _CHUNK = 2**20
-_UNANSWERED = "the storage does not answer"
-_PATIENCE = 60.0  # seconds in which it may come back: what has to be put took minutes to make
 _REASONS = (
     # What the services say, in the words of pyarrow; what that means; what to do.
     ("NO_SUCH_BUCKET|NoSuchBucket|bucket does not exist", "there is no such bucket", "make it, or name another one"),
@@ -43,18 +41,24 @@ _REASONS = (
         "check the credentials and what they allow",
     ),
     (
-        "NETWORK_CONNECTION|curlCode|UNAVAILABLE|DEADLINE|resolve host|timed? ?out"
-        r"|SLOW_?DOWN|THROTTL|INTERNAL_?(FAILURE|ERROR)|HTTP status 5\d\d",
-        _UNANSWERED,
+        r"SLOW_?DOWN|THROTTL|INTERNAL_?(FAILURE|ERROR)|SERVICE_?UNAVAILABLE|HTTP status 5\d\d",
+        FAILING,
+        "try again later",
+    ),
+    (
+        "NETWORK_CONNECTION|curlCode|UNAVAILABLE|DEADLINE|resolve host|timed? ?out",
+        UNANSWERED,
         "check endpoint, region and network",
     ),
 )
+_answered: set[str] = set()  # URIs whose service this process has had an answer from
 
 
 class ObjectPath:
     """A prefix or an object, as ``pathlib`` would have it: ``/`` joins, ``str()`` is the URI without credentials.
 
-    It can be pickled and forked: every process opens a connection of its own.
+    It can be pickled and forked: every process opens a connection of its own. A storage that has answered this
+    process before and stops, or that answers with errors of its own, is asked again for a minute (``patiently``).
 
     Args:
         uri: ``s3://bucket/prefix`` or ``gs://bucket/prefix``, with the options and credentials that
@@ -127,6 +131,17 @@ class ObjectPath:
                 text = text.replace(secret, "...")
             raise InputError(self, without_credentials(text)[:200], "check the URI and its options") from None
 
+    def _asked(self, work: Callable[[], Answer]) -> Answer:
+        """What the service answers to ``work``, which may be called again."""
+
+        def once() -> Answer:
+            with self._readable_errors():
+                answer = work()
+            _answered.add(self._uri)
+            return answer
+
+        return patiently(once, (FAILING, UNANSWERED) if self._uri in _answered else (FAILING,))
+
     def _system(self) -> tuple[fs.FileSystem, str]:
         """The file system and the key, by a connection of this process."""
         system, root = _connected(self._uri, os.getpid())
@@ -139,9 +154,12 @@ class ObjectPath:
 
     def _info(self) -> Any:
         """What the service says of the object; None where there is none."""
-        with self._readable_errors():
+
+        def look() -> Any:
             system, key = self._system()
-            info = system.get_file_info(key)
+            return system.get_file_info(key)
+
+        info = self._asked(look)
         return info if info.type == fs.FileType.File else None
 
     def size(self) -> int | None:
@@ -163,9 +181,12 @@ class ObjectPath:
 
         Names are input from outside: one that would lead elsewhere as a path is refused.
         """
-        with self._readable_errors():
+
+        def look() -> tuple[str, Any]:
             system, key = self._system()
-            found = system.get_file_info(fs.FileSelector(key, allow_not_found=True, recursive=recursive))
+            return key, system.get_file_info(fs.FileSelector(key, allow_not_found=True, recursive=recursive))
+
+        key, found = self._asked(look)
         sizes = {}
         for info in found:
             name = info.path[len(key) :].lstrip("/")
@@ -178,11 +199,9 @@ class ObjectPath:
                 raise InputError(self, f"it holds an object named {name[:60]!r}", "remove it")
         return dict(sorted(sizes.items()))
 
-    def open(self) -> Any:
-        """The object, opened by pyarrow for reading at any place: only what is read is fetched."""
-        with self._readable_errors():
-            system, key = self._system()
-            return system.open_input_file(key)
+    def open(self) -> StoredFile:
+        """The object, opened for reading at any place: only what is read is fetched."""
+        return StoredFile(self)
 
     def buffered(self) -> BinaryIO:
         """The object as a binary file of Python's, fetched 4 MiB at a time or more: most are one request."""
@@ -194,15 +213,15 @@ class ObjectPath:
         Raises:
             InputError: it has more than ``most``.
         """
-        with self._readable_errors(), self.open() as file:
+        with self.open() as file:
             if file.size() > most:
                 raise InputError(self, f"it has {file.size()} bytes", f"at most {most} are read")
-            return bytes(file.read())
+            return file.read()
 
     def sha256(self) -> str:
         """Digest of the bytes of the object, read a MiB at a time."""
         total = hashlib.sha256()
-        with self._readable_errors(), self.open() as file:
+        with self.open() as file:
             while part := file.read(_CHUNK):
                 total.update(part)
         return total.hexdigest()
@@ -212,10 +231,13 @@ class ObjectPath:
 
         It is handed over in one piece: a stream that is closed half-way would complete a part of it.
         """
-        with self._readable_errors():
+
+        def put() -> None:
             system, key = self._system()
             with system.open_output_stream(key) as stream:
                 stream.write(data)
+
+        self._asked(put)
 
     def upload(self, path: Path) -> None:
         """Put a file in place as this object."""
@@ -228,7 +250,7 @@ class ObjectPath:
         Raises:
             InputError: it has more than ``most`` bytes.
         """
-        with self._readable_errors(), self.open() as file:
+        with self.open() as file:
             if most is not None and file.size() > most:
                 raise InputError(self, f"it has {file.size()} bytes", f"at most {most} are read")
             with open(path, "xb") as copy:
@@ -236,20 +258,21 @@ class ObjectPath:
 
     def remove(self) -> None:
         """Remove the object, if it is there."""
-        try:
-            with self._readable_errors():
-                system, key = self._system()
-                system.delete_file(key)
-        except InputError as error:
-            if error.found != "there is no such object":
-                raise
+        self._without("delete_file")
 
     def remove_all(self) -> None:
         """Remove all objects below this prefix, and the empty one that stands for it as a folder."""
+        self._without("delete_dir")
+
+    def _without(self, remove: str) -> None:
+        """Call a method of the file system that removes; what is not there is removed."""
+
+        def go() -> None:
+            system, key = self._system()
+            getattr(system, remove)(key)
+
         try:
-            with self._readable_errors():
-                system, key = self._system()
-                system.delete_dir(key)
+            self._asked(go)
         except InputError as error:
             if error.found != "there is no such object":
                 raise
@@ -272,21 +295,76 @@ class ObjectPath:
                 raise InputError(error.where.replace(folder, str(self)), error.found, error.fix) from None
 
 
-def patiently(work: Callable[[], Answer]) -> Answer:
-    """What ``work`` returns; it is called again for up to a minute while the storage does not answer.
+class StoredFile(io.RawIOBase):
+    """An object opened for reading; each fetch is asked for again as ``ObjectPath`` has it.
 
     Raises:
-        InputError: it does not, or ``work`` raises another one.
+        InputError: (by every method) there is no such object, no access, no answer.
     """
-    deadline, pause = time.monotonic() + _PATIENCE, 1.0
-    while True:
-        try:
-            return work()
-        except InputError as error:
-            if error.found != _UNANSWERED or time.monotonic() + pause > deadline:
+
+    def __init__(self, place: ObjectPath) -> None:
+        super().__init__()
+        self._place, self._at = place, 0
+        self._file: Any = None  # pyarrow's, which stands where the last fetch ended: GCS goes on from there
+        place._asked(self._opened)
+
+    def _opened(self) -> Any:
+        """The object, opened by pyarrow; anew after a fetch that failed."""
+        if self._file is None:
+            system, key = self._place._system()
+            self._file = system.open_input_file(key)
+        return self._file
+
+    def size(self) -> int:
+        """Bytes of the object."""
+        return int(self._place._asked(lambda: self._opened().size()))
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def seekable(self) -> bool:
+        """It is."""
+        return True
+
+    def tell(self) -> int:
+        """Where the next read begins."""
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a place; nothing is fetched."""
+        self._at = offset + (self._at if whence == io.SEEK_CUR else self.size() if whence == io.SEEK_END else 0)
+        return self._at
+
+    def read(self, count: int | None = -1) -> bytes:
+        """The next bytes; all that are left where no number is given."""
+        wanted = self.size() - self._at if count is None or count < 0 else count
+
+        def fetch() -> bytes:
+            file = self._opened()
+            try:
+                if file.tell() != self._at:
+                    file.seek(self._at)
+                return bytes(file.read(wanted))
+            except (OSError, pa.ArrowException):
+                self._file = None
                 raise
-        time.sleep(pause)
-        pause = min(2 * pause, 8.0)
+
+        data = self._place._asked(fetch)
+        self._at += len(data)
+        return data
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer; how many bytes there were."""
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        """Close it."""
+        if self._file is not None:
+            self._file.close()
+        super().close()
 
 
 @lru_cache(maxsize=16)

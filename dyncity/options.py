@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from dyncity.errors import InputError
-from dyncity.places import local_path, place
+from dyncity.places import check_outside_corpora, check_path, local_path, place
 
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", parser=local_path, help="Folder to write.")]
 OutPlace = Annotated[
@@ -86,6 +87,7 @@ def check_file(option: str, path: Path) -> None:
         raise InputError(option, f"there is no folder {path.parent}", "name a file in one that there is")
     if path.is_dir():
         raise InputError(option, f"{path} is a folder", "name a file")
+    check_outside_corpora(check_path(path))
 
 
 def worker_range(text: str | None, default: int) -> tuple[int, int]:
@@ -102,6 +104,6 @@ def worker_range(text: str | None, default: int) -> tuple[int, int]:
     return found
 
 
-def closing(command: str) -> None:
-    """The last line of a verb: what to type next."""
-    typer.echo(f"next: {command}")
+def closing(*words: object) -> None:
+    """The last line of a verb: what to type next after ``dyncity``, quoted for a shell."""
+    typer.echo(f"next: {shlex.join(['dyncity', *map(str, words)])}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,10 +31,10 @@ def place(named: str | Path | ObjectPath) -> Path | ObjectPath:
     """A local path, or a place in object storage.
 
     Raises:
-        InputError: a URI of another kind, or one without a bucket.
+        InputError: a URI of another kind, or one without a bucket; no path.
     """
     if not is_uri(named):
-        return Path(str(named))
+        return check_path(named)
     from dyncity.object_storage import ObjectPath  # pyarrow: not for every --help
 
     return named if isinstance(named, ObjectPath) else ObjectPath(str(named))
@@ -43,8 +44,29 @@ def local_path(text: str) -> Path:
     """A path of this machine, for what does not go to or come from object storage.
 
     Raises:
-        InputError: a URI.
+        InputError: a URI; no path.
     """
     if is_uri(text):
         raise InputError(without_credentials(text), "only local paths will do here", "copy from or to it yourself")
+    return check_path(text)
+
+
+def check_path(named: object) -> Path:
+    """A path that can be written down: manifests, tables and the names of Parquet files are UTF-8.
+
+    Raises:
+        InputError: it is empty, as variables of a shell are that were never set, or other bytes.
+    """
+    text = str(named)
+    if not text:
+        raise InputError("''", "an empty path", "name a folder or a file")
+    if "\0" in text or any("\ud800" <= c <= "\udfff" for c in text):
+        raise InputError(text, "its name is not UTF-8", "choose another name")
     return Path(text)
+
+
+def check_outside_corpora(out: Path) -> None:
+    """Raise InputError where a place lies inside a corpus, links followed: what is written there would damage it."""
+    for parent in Path(os.path.realpath(out)).parents:
+        if (parent / "manifest.json").is_file() and (parent / "shards").is_dir():
+            raise InputError(out, f"it lies inside the corpus {parent}", "choose a place outside")

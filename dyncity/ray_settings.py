@@ -6,7 +6,9 @@ Ray itself is not imported here. Authentication: docs/cluster.md.
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -48,6 +50,21 @@ def attempts_unsaid() -> Iterator[None]:
     finally:
         os.dup2(stderr, 2)
         os.close(stderr)
+
+
+@contextmanager
+def sigterm_kept() -> Iterator[None]:
+    """Keep what SIGTERM does while Ray starts or ends.
+
+    From its start Ray's own handler prints a stack and aborts what takes three seconds; from its end there is none.
+    """
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():  # no other may
+            after = signal.getsignal(signal.SIGTERM)  # ends a process that has none by SystemExit
+            signal.signal(signal.SIGTERM, before if callable(before) else after)
 
 
 def not_joined(address: str, error: Exception) -> InputError:

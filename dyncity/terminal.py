@@ -11,7 +11,9 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-_EVERY = 5.0  # seconds between lines where stderr is not a terminal
+_EVERY = 5.0  # seconds between lines where stdout is not a terminal
+_STARTING = "starting"
+_LONG = 60.0  # seconds without news after which they are told: a worker may hang
 
 
 class ProgressLine:
@@ -30,15 +32,16 @@ class ProgressLine:
     def __init__(self, what: str, unit: str, total: int = 0) -> None:
         self.what, self.unit, self.total = what, unit, total
         self._own, self._own_total = (what, unit), total
-        self.done, self.note = 0, "starting"
+        self.done, self.note = 0, _STARTING
         self._begun = time.monotonic()
+        self._news = self._begun
         self._first, self._start = 0, self._begun  # where and when the counting began: a run may resume
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
         self._bar: Progress | None = None
 
     def __enter__(self) -> ProgressLine:
-        self._begun = time.monotonic()
+        self._begun = self._news = time.monotonic()
         if sys.stdout.isatty():
             self._bar = Progress(
                 TextColumn("{task.description}"),
@@ -65,6 +68,7 @@ class ProgressLine:
         if self._thread is not None:
             self._thread.join()
             if kind is None:
+                self.note = "" if self.note == _STARTING else self.note
                 print(self.line(), flush=True)  # noqa: T201
 
     def update(self, done: int, total: int | None = None, note: str = "") -> None:
@@ -89,14 +93,16 @@ class ProgressLine:
 
     def _show(self, work: tuple[str, str], done: int, total: int, note: str) -> None:
         """Say how far a piece of work is; the counting begins anew with each."""
-        begins = self.note == "starting" or work != (self.what, self.unit)
+        begins = self.note == _STARTING or work != (self.what, self.unit)
         if begins:
             self._first, self._start = done, time.monotonic()
+        if begins or done != self.done:
+            self._news = time.monotonic()
         (self.what, self.unit), self.done, self.total, self.note = work, done, total, note
         if self._bar is not None:
             if begins:  # the speed is not that of the work before
                 self._bar.reset(self._task, description=self.what, unit=self.unit)
-            self._bar.update(self._task, completed=done, total=total or None, note=note)
+            self._bar.update(self._task, completed=done, total=total or None, note=", ".join(self._notes()))
 
     def line(self) -> str:
         """The progress as one line of text."""
@@ -109,7 +115,13 @@ class ProgressLine:
             if self.total > self.done:
                 parts.append(f"{_clock((self.total - self.done) / rate)} left")
         parts.append(f"{_clock(time.monotonic() - self._begun)} so far")
-        return ", ".join([*parts, self.note] if self.note else parts)
+        return ", ".join([*parts, *self._notes()])
+
+    def _notes(self) -> list[str]:
+        """The note, and for how long nothing was done, where that is long."""
+        silent = time.monotonic() - self._news
+        said = [self.note, f"nothing new for {_clock(silent)}" if silent >= _LONG else ""]
+        return [text for text in said if text]
 
     def _tick(self) -> None:
         while not self._ended.wait(_EVERY):

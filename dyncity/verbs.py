@@ -66,13 +66,13 @@ def train(
         begun = start_from / "config.json" if start_from is not None and preset is None else None
         start = read_config(begun) if begun is not None else named(preset or "tiny")
         resolved, fit = override(start, settings or [], config), train_vae
-        schedule, follow = resolved.train_vae, f"dyncity encode --data {data} --vae {out} --out latents"
+        schedule, follow = resolved.train_vae, ("encode", "--data", data, "--vae", out, "--out", "latents")
     elif model == "dit":
         if vae is None:
             raise InputError("--vae", "it is missing", "give the run of train vae that encoded --data")
         start = named(preset) if preset is not None else read_config((start_from or vae) / "config.json")
         resolved, fit = override(start, settings or [], config), partial(train_dit, vae=vae)
-        schedule, follow = resolved.train_dit, f"dyncity generate --checkpoint {out} --out corpus"
+        schedule, follow = resolved.train_dit, ("generate", "--checkpoint", out, "--out", "corpus")
     else:
         raise InputError("MODEL", f"found {model!r}", "use one of vae, dit")
     if dry_run:
@@ -99,7 +99,7 @@ def train(
             report=report,
             say=typer.echo,
         )
-    closing(follow)
+    closing(*follow)
 
 
 def encode(
@@ -120,7 +120,7 @@ def encode(
     with ProgressLine("encode", "clips") as progress:
         clips = encode_corpus(data, vae, out, overwrite=overwrite, report=progress.update, say=typer.echo)
     show_table([("clips", clips), ("latents", out)])
-    closing(f"dyncity train dit --data {out} --vae {vae} --out dit")
+    closing("train", "dit", "--data", out, "--vae", vae, "--out", "dit")
 
 
 def convert(
@@ -148,7 +148,7 @@ def convert(
     known = [name for name in ("command", "trajectory", "previous", "layout") if getattr(written.dit, name)]
     rows = [("grid", "x".join(map(str, written.grid.shape))), ("frames", written.clip.frames)]
     show_table([*rows, ("conditions", ", ".join(known) if dit is not None and known else "none")], title=str(out))
-    closing(f"dyncity generate --checkpoint {out} --out corpus" if dit is not None else f"dyncity info {out}")
+    closing(*(("info", out) if dit is None else ("generate", "--checkpoint", out, "--out", "corpus")))
 
 
 def info(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dyncity.bounded_files import read_json
+from dyncity.bounded_files import LARGEST, are_numbers, read_json
 from dyncity.errors import InputError
 from dyncity.scene import UNKNOWN, OccupancyScene
 from dyncity.taxonomy import taxonomy
@@ -129,14 +129,13 @@ def _camera(path: Path, number: int, row: dict[str, Any]) -> Camera:
     for key, value in row.items():
         if key not in _FIELDS:
             raise InputError(where, f"unknown field {key!r}", f"use {', '.join(_FIELDS)}")
-        numbers = value if key == "position" and isinstance(value, list) else [value]
-        plain = all(isinstance(n, int | float) and not isinstance(n, bool) and np.isfinite(n) for n in numbers)
-        if not isinstance(value, _FIELDS[key]) or (key != "name" and not plain):
-            raise InputError(where, f"{key} is {value!r}", "give finite numbers, and a name in quotes")
+        plain = are_numbers(value, 3) if key == "position" else key == "name" or are_numbers([value], 1)
+        if not isinstance(value, _FIELDS[key]) or not plain:
+            fix = f"give numbers of at most {LARGEST:g}, three for position, and a name in quotes"
+            raise InputError(where, f"{key} is {value!r}", fix)
     missing = [key for key in ("name", "position", "yaw", "focal") if key not in row]
-    if missing or len(row["position"]) != 3:
-        found = f"it has no {missing[0]}" if missing else "position needs three numbers"
-        raise InputError(where, found, "give name, position [x, y, z], yaw and focal")
+    if missing:
+        raise InputError(where, f"it has no {missing[0]}", "give name, position [x, y, z], yaw and focal")
     camera = Camera(**(row | {"position": tuple(map(float, row["position"]))}))
     if camera.focal <= 0 or not (0 < camera.width <= 8192 and 0 < camera.height <= 8192):
         raise InputError(where, "an image without extent", "give focal above 0, width and height up to 8192")

@@ -19,6 +19,7 @@ from dyncity.datasets.manifest import (
     COMPANIONS,
     EMPTY_DIGEST,
     MANIFEST,
+    MAX_MANIFEST_BYTES,
     FailedScene,
     Manifest,
     ShardRecord,
@@ -126,12 +127,24 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     They are digested as they are now: write them first.
 
     Raises:
-        InputError: a full disk, no permission.
+        InputError: a full disk, no permission, more than can be read again: then the one before stays.
     """
     folder = Path(folder)
     files = {name: digest(folder / name) for name in COMPANIONS if (folder / name).is_file()}
     ordered = tuple(sorted(manifest.shards, key=lambda s: s.first_scene))
-    write_file(folder / MANIFEST, map(str.encode, manifest_json(replace(manifest, shards=ordered, files=files))))
+    whole = replace(manifest, shards=ordered, files=files)
+    write_file(folder / MANIFEST, _readable(folder / MANIFEST, whole))
+
+
+def _readable(path: Path, manifest: Manifest) -> Iterator[bytes]:
+    """The manifest in pieces, as long as readers take it."""
+    size = 0
+    for piece in map(str.encode, manifest_json(manifest)):
+        size += len(piece)
+        if size > MAX_MANIFEST_BYTES:
+            found = f"with {manifest.failed} failed scenes it would be larger than the {MAX_MANIFEST_BYTES} bytes read"
+            raise InputError(path, found, "find out why they fail, which it says of those before")
+        yield piece
 
 
 def write_file(path: Path, pieces: Iterable[bytes]) -> None:

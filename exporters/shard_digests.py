@@ -15,11 +15,11 @@ from dyncity.datasets.manifest import EMPTY_DIGEST, ShardRecord
 from dyncity.errors import InputError
 from dyncity.object_storage import ObjectPath
 
-Found = TypeVar("Found")
-Compared = Callable[[int, int], None]  # told how many shards of how many are compared
+Asked, Found = TypeVar("Asked"), TypeVar("Found")
+Compared = Callable[[int, int], None]  # told how many shards (of a tree: files) of how many are compared
 
 STORED_AT_ONCE = 8  # a MiB of each in memory: one alone mostly waits for the network
-_ASKED = 1024  # shards that wait for a thread, or their answers for those before them: there may be half a million
+_ASKED = 1024  # of what waits for a thread, or their answers for those before them: there may be half a million
 
 
 def digest(path: Path) -> str:
@@ -53,7 +53,7 @@ def shard_faults(
         out: the corpus, in a folder or in object storage.
         records: what the manifest says.
         threads: shards read at a time; by default one a core, in object storage eight.
-        compared: called after each shard.
+        compared: called before the first shard, and after each.
 
     Raises:
         InputError: the storage refuses, or does not answer.
@@ -67,20 +67,27 @@ def shard_faults(
         faults = looked_at(look, records, threads or STORED_AT_ONCE)
     else:
         faults = looked_at(partial(shard_fault, out), records, threads)
-    for number, found in enumerate(faults):
-        yield found
-        if compared is not None:
-            compared(number + 1, len(records))
+    yield from told(faults, len(records), compared)
 
 
 def looked_at(
-    look: Callable[[ShardRecord], Found], records: Sequence[ShardRecord], threads: int | None = None
-) -> Iterator[tuple[ShardRecord, Found]]:
+    look: Callable[[Asked], Found], records: Sequence[Asked], threads: int | None = None
+) -> Iterator[tuple[Asked, Found]]:
     """What ``look`` says of each record, in order, by several threads (one a core): digests let others run."""
     with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
         for first in range(0, len(records), _ASKED):
             some = records[first : first + _ASKED]
             yield from zip(some, pool.map(look, some), strict=True)
+
+
+def told(faults: Iterable[Found], total: int, compared: Compared | None) -> Iterator[Found]:
+    """What is found, as it comes; ``compared`` is told before the first and after each."""
+    if compared is not None:
+        compared(0, total)
+    for number, found in enumerate(faults):
+        yield found
+        if compared is not None:
+            compared(number + 1, total)
 
 
 def _of_listing(files: Iterable[tuple[str, str]]) -> str:

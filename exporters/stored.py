@@ -9,7 +9,8 @@ from pathlib import Path
 
 from dyncity.datasets.manifest import FailedScene, ShardRecord
 from dyncity.errors import InputError
-from dyncity.object_storage import ObjectPath, patiently
+from dyncity.object_storage import ObjectPath
+from dyncity.patience import patiently
 from dyncity.scene import OccupancyScene
 from exporters.base import SceneExporter
 from exporters.manifest import commit_shard

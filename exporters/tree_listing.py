@@ -11,13 +11,12 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dyncity.errors import InputError
-from exporters.shard_digests import digest
+from exporters.shard_digests import Compared, digest, looked_at, told
 
 LISTING = "scenes.json"
 ENDING = f".{LISTING}"
@@ -137,7 +136,7 @@ def is_tree(place: Path) -> bool:
     return place.name.endswith(ENDING) or (listing_path(place).is_file() and not (place / "manifest.json").exists())
 
 
-def verify_tree(place: Path) -> list[str]:
+def verify_tree(place: Path, compared: Compared | None = None) -> list[str]:
     """What is wrong with an exported tree, one line a finding; empty where every byte is as it was written.
 
     Finds changed, cut, missing and extra files, folders and links. No link is followed, and no name in
@@ -145,6 +144,7 @@ def verify_tree(place: Path) -> list[str]:
 
     Args:
         place: the tree, or its listing.
+        compared: told how many files of how many were looked at.
 
     Raises:
         InputError: there is no listing.
@@ -161,11 +161,8 @@ def verify_tree(place: Path) -> list[str]:
     missing = dict(listing.files)
     folders = {*listing.folders, *(str(parent) for name in missing for parent in Path(name).parents)}
     beside = [(path.with_name(f"{tree.name}.{ending}"), recorded) for ending, recorded in listing.beside.items()]
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:  # digests leave the interpreter to other threads
-        findings = [line for lines in pool.map(_findings, _walk(tree, "", missing, folders)) for line in lines]
-        findings += [f"{tree / name}: it is missing" for name in missing]
-        findings += [line for lines in pool.map(_findings, beside) for line in lines]
-    return findings
+    found = [*_walk(tree, "", missing, folders), *(f"{tree / name}: it is missing" for name in missing), *beside]
+    return [line for _, lines in told(looked_at(_findings, found), len(found), compared) for line in lines]
 
 
 def _findings(found: str | Recorded) -> list[str]:

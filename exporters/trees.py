@@ -23,6 +23,7 @@ import dyncity
 from dyncity.datasets.corpus import Corpus, open_corpus
 from dyncity.datasets.manifest import manifest_json
 from dyncity.errors import InputError
+from dyncity.places import check_outside_corpora
 from exporters.formats import FORMATS, tree_format
 from exporters.manifest import flush, settle
 from exporters.native_tree import NativeTree, TreeFormat, TreeOptions
@@ -105,8 +106,9 @@ def export_tree(
             f"its labels are {corpus.taxonomy!r}",
             f"export a corpus with native or {chosen.labels} labels",
         )
-    if isinstance(corpus_path, Path) and out.is_relative_to(os.path.abspath(corpus_path)):
-        raise InputError(out, "it lies inside the corpus", "choose a folder outside")
+    if isinstance(corpus_path, Path) and os.path.realpath(out) == os.path.realpath(corpus_path):
+        raise InputError(out, "it is the corpus", "choose a folder outside")
+    check_outside_corpora(out)
     notes = chosen.check(out)
     if not corpus.manifest.complete:
         notes = [*notes, f"{corpus_path} is not complete: {corpus.manifest.written} of its scenes are there"]

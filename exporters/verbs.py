@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from dyncity.errors import InputError
-from dyncity.options import Corpus, Out, Overwrite, Resume, check_file
+from dyncity.errors import InputError, one_line
+from dyncity.options import Corpus, Out, Overwrite, Resume, check_file, closing
 from dyncity.places import place
 from exporters.formats import FORMATS
 
@@ -80,16 +80,25 @@ def verify(
       dyncity verify corpus --decode
       dyncity verify kitti
     """
-    from exporters.manifest import verify_corpus
+    from dyncity.terminal import ProgressLine
     from exporters.tree_listing import is_tree, verify_tree
+    from exporters.verification import is_repairable, verify_corpus
 
     tree = isinstance(place, Path) and is_tree(place)
-    findings = verify_tree(place) if tree else verify_corpus(place, decode=decode)
+    with ProgressLine("verify", "files" if tree else "shards") as progress:
+        if tree:
+            findings = verify_tree(place, progress.update)
+        else:
+            findings = verify_corpus(place, decode=decode, compared=progress.update)
     for finding in findings:
-        typer.echo(finding)
-    if findings:
-        raise typer.Exit(1)
-    typer.echo(f"{place}: undamaged")
+        typer.echo(one_line(finding))
+    if not findings:
+        typer.echo(f"{place}: undamaged")
+        return
+    typer.echo(f"{place}: {len(findings)} {'finding' if len(findings) == 1 else 'findings'}")
+    if not tree and is_repairable(place, findings):
+        closing("generate", "--repair", "--out", place)
+    raise typer.Exit(1)
 
 
 def view(

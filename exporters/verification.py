@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -20,17 +20,20 @@ from dyncity.scene import UNKNOWN, OccupancyScene
 from dyncity.taxonomy import taxonomy
 from exporters.shard_digests import (
     STORED_AT_ONCE,
+    Compared,
     digest,
     looked_at,
     objects_of_shards,
     shard_fault,
     stored_shard_fault,
+    told,
 )
 
 LEASE = ".lease-"  # objects that runs in object storage hold a corpus by
 _CARD = "README.md"
 _REQUIRED = (_CARD, "config.json")
 _EXPECTED = {*COMPANIONS, MANIFEST, "shards", ".lock"}
+_FOREIGN = "it does not belong to the corpus"
 JOURNALS = ".progress"  # of a run that did not end, which has no card yet
 
 
@@ -48,7 +51,13 @@ class _Checked(NamedTuple):
     names: tuple[str, ...] = ()
 
 
-def verify_corpus(folder: Path | ObjectPath, *, decode: bool = False, threads: int | None = None) -> list[str]:
+def verify_corpus(
+    folder: Path | ObjectPath,
+    *,
+    decode: bool = False,
+    threads: int | None = None,
+    compared: Compared | None = None,
+) -> list[str]:
     """What is wrong with a corpus, one line a finding; empty where every byte is as it was written.
 
     Finds changed, truncated, missing, extra and swapped files (shards, card, configuration, preview),
@@ -60,6 +69,7 @@ def verify_corpus(folder: Path | ObjectPath, *, decode: bool = False, threads: i
         folder: the corpus.
         decode: read every scene too, which tells whether the writer was right; damage shows in sizes and digests.
         threads: shards looked at at a time; by default one a core, eight where they are digested in object storage.
+        compared: told how many shards of how many were looked at.
 
     Of one in object storage a shard a thread is fetched to be decoded, and needs room in the temporary folder.
 
@@ -67,13 +77,30 @@ def verify_corpus(folder: Path | ObjectPath, *, decode: bool = False, threads: i
         InputError: there is no such folder, or it is no corpus at all; the storage refuses, or does not answer.
     """
     if isinstance(folder, ObjectPath):
-        return _stored(folder, decode, threads)
+        return _stored(folder, decode, threads, compared)
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(folder, "there is no such folder", "give the folder of a corpus")
     if not (folder / MANIFEST).exists() and not (folder / "shards").exists():
         raise InputError(folder, "it is no corpus: there is no manifest.json", "give the folder of a corpus")
-    return _findings(folder, _extra, partial(_look, folder, decode), threads)
+    folder = folder.resolve() if folder.is_symlink() else folder  # a link that was named; none in it is followed
+    return _findings(folder, _extra, partial(_look, folder, decode), threads, compared)
+
+
+def is_repairable(folder: Path | ObjectPath, findings: Sequence[str]) -> bool:
+    """Whether ``dyncity generate --repair`` is the way to go on from what ``verify_corpus`` found.
+
+    It makes what a whole manifest tells of again, where the manifest says how the scenes were made; what does not
+    belong to a corpus it leaves.
+    """
+    try:
+        manifest = read_manifest(folder)
+    except InputError:
+        return False
+    made_of = manifest.plan.get("fingerprint_of_generator")
+    known = manifest.plan.get("generator") in ("diffusion", "procedural") and isinstance(made_of, dict)
+    own = any(not finding.endswith(_FOREIGN) for finding in findings)
+    return manifest.complete and known and own and "edited_corpus_sha256" not in (made_of or {})
 
 
 def _findings(
@@ -81,6 +108,7 @@ def _findings(
     extra: Callable[[Path, Manifest], Iterator[str]],
     look: Callable[[ShardRecord], _Checked],
     threads: int | None,
+    compared: Compared | None,
 ) -> list[str]:
     """What is wrong in a folder, whose shards ``look`` knows how to look at."""
     try:
@@ -92,21 +120,20 @@ def _findings(
         written = all(file.read(len(piece)) == piece for piece in pieces) and not file.read(1)
     if not written:
         return [f"{folder / MANIFEST}: its layout was changed, though not what it says"]
+    shards = manifest.shards
     return [
         *_counts(manifest),
         *_companions(folder, manifest),
         *extra(folder, manifest),
-        *_shard_findings(folder, manifest, look, threads),
+        *_shard_findings(folder, told(looked_at(look, shards, threads), len(shards), compared)),
     ]
 
 
-def _shard_findings(
-    folder: Path, manifest: Manifest, look: Callable[[ShardRecord], _Checked], threads: int | None
-) -> Iterator[str]:
+def _shard_findings(folder: Path, looked: Iterable[tuple[ShardRecord, _Checked]]) -> Iterator[str]:
     """The first thing that is wrong with each shard that is not what the manifest says, in order."""
     layout: ShardLayout | None = None
     names: set[str] = set()
-    for record, (finding, found, scenes) in looked_at(look, manifest.shards, threads):
+    for record, (finding, found, scenes) in looked:
         path = folder / "shards" / record.name
         if finding is not None:
             yield finding
@@ -118,7 +145,7 @@ def _shard_findings(
         names.update(scenes)
 
 
-def _stored(place: ObjectPath, decode: bool, threads: int | None) -> list[str]:
+def _stored(place: ObjectPath, decode: bool, threads: int | None, compared: Compared | None) -> list[str]:
     """What is wrong with a corpus in object storage: digested there; decoding, in a folder with a shard a thread."""
     sizes = place.sizes()
     if MANIFEST not in sizes and not any(name.startswith("shards/") for name in sizes):
@@ -134,7 +161,7 @@ def _stored(place: ObjectPath, decode: bool, threads: int | None) -> list[str]:
             top, _, below = name.partition("/")
             known = below.partition("/")[0] in records if top == "shards" else not below and top in _EXPECTED
             if not known and not name.startswith(LEASE):
-                yield f"{place / name}: it does not belong to the corpus"
+                yield f"{place / name}: {_FOREIGN}"
 
     with place.local(MANIFEST, *COMPANIONS, most=MAX_MANIFEST_BYTES) as copy:
 
@@ -157,7 +184,7 @@ def _stored(place: ObjectPath, decode: bool, threads: int | None) -> list[str]:
                     (copy / "shards" / name).unlink(missing_ok=True)
 
         look, threads = (decoded, threads) if decode else (digested, threads or STORED_AT_ONCE)
-        return [finding.replace(str(copy), str(place)) for finding in _findings(copy, extra, look, threads)]
+        return [finding.replace(str(copy), str(place)) for finding in _findings(copy, extra, look, threads, compared)]
 
 
 def _companions(folder: Path, manifest: Manifest) -> Iterator[str]:
@@ -198,7 +225,7 @@ def _extra(folder: Path, manifest: Manifest) -> Iterator[str]:
             continue
         for path in sorted(parent.iterdir()):
             if path.name not in expected:
-                yield f"{path}: it does not belong to the corpus"
+                yield f"{path}: {_FOREIGN}"
 
 
 def _counts(manifest: Manifest) -> Iterator[str]:

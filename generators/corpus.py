@@ -26,7 +26,7 @@ from dyncity.datasets.corpus import Corpus
 from dyncity.datasets.manifest import FailedScene, Manifest, ShardRecord
 from dyncity.errors import InputError
 from dyncity.object_storage import ObjectPath
-from dyncity.ray_settings import attempts_unsaid, not_joined, settle_environment
+from dyncity.ray_settings import attempts_unsaid, not_joined, settle_environment, sigterm_kept
 from dyncity.scene import OccupancyScene
 from exporters.base import SceneExporter
 from exporters.shard_digests import Compared
@@ -326,7 +326,8 @@ def ray_session(address: str, cpus: int, gpus: float = 0.0) -> Iterator[Any]:
         yield ray
     finally:
         if mine:
-            ray.shutdown()
+            with sigterm_kept():
+                ray.shutdown()
 
 
 def _start(ray: Any, address: str, cpus: int) -> None:
@@ -337,7 +338,7 @@ def _start(ray: Any, address: str, cpus: int) -> None:
         options["num_cpus"] = max(os.cpu_count() or 1, cpus)
         options["object_store_memory"] = _OBJECT_STORE_BYTES
     try:
-        with attempts_unsaid():
+        with attempts_unsaid(), sigterm_kept():
             ray.init(address=address, **options)
     except Exception as error:  # Ray raises a bare Exception when it does not start in time
         raise not_joined(address, error) from error

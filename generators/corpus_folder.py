@@ -17,6 +17,7 @@ from pathlib import Path
 from dyncity.config_file import config_json
 from dyncity.datasets.manifest import COMPANIONS, MANIFEST, Manifest, ShardRecord, read_manifest
 from dyncity.errors import InputError
+from dyncity.places import check_outside_corpora
 from exporters.manifest import LOCK, TEMPORARY, RunLock, flush, sweep_leftovers, write_manifest
 from exporters.shard_digests import Compared, shard_faults
 from exporters.verification import JOURNALS
@@ -128,6 +129,7 @@ def open_folder(
 
 def _check(out: Path, resume: bool, overwrite: bool) -> None:
     """Raise InputError unless ``out`` may be used."""
+    check_outside_corpora(out)
     if out.is_symlink() and not out.exists():
         raise InputError(out, "it is a link that leads nowhere", "choose another folder")
     if not out.exists():

@@ -11,13 +11,13 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 from dyncity.config_file import config_json
 from dyncity.datasets.manifest import COMPANIONS, MANIFEST, Manifest, ShardRecord, read_manifest
 from dyncity.errors import InputError
-from dyncity.object_storage import ObjectPath, patiently
+from dyncity.object_storage import ObjectPath
+from dyncity.patience import patiently
 from exporters.manifest import write_manifest
 from exporters.shard_digests import Compared, shard_faults
 from exporters.verification import LEASE
@@ -61,7 +61,7 @@ class OpenPrefix:
         path = self.staged / name
         path.unlink(missing_ok=True)
         write(path)
-        patiently(partial((self.out / name).upload, path))
+        (self.out / name).upload(path)
 
     def save(self, manifest: Manifest) -> None:
         """Put the manifest in place, if no other run has taken over.
@@ -70,8 +70,8 @@ class OpenPrefix:
             InputError: one has, or the storage refuses.
         """
         write_manifest(self.staged, manifest)
-        patiently(self.lease.check)
-        patiently(partial((self.out / MANIFEST).upload, self.staged / MANIFEST))
+        self.lease.check()
+        (self.out / MANIFEST).upload(self.staged / MANIFEST)
 
     def sweep(self) -> None:
         """Remove what workers left that died while they wrote: nothing, an object is there as a whole."""

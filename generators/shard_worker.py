@@ -21,6 +21,7 @@ from dyncity.config_file import to_dict
 from dyncity.datasets.manifest import FailedScene, ShardRecord, record_from_json
 from dyncity.errors import InputError
 from dyncity.object_storage import ObjectPath
+from dyncity.patience import patiently
 from dyncity.scene import OccupancyScene, SceneSpec
 from exporters.base import SceneExporter
 from exporters.manifest import commit_shard
@@ -38,7 +39,12 @@ BATCH_DEATHS = 2
 SCENE_DEATHS = 3
 COMMIT_DEATHS = 3
 
+# What Python, an accelerator and torch on a CPU say, as ``reason`` has it.
+_NO_MEMORY = re.compile(r"MemoryError|OutOfMemoryError|RuntimeError: .*DefaultCPUAllocator")
+_LESS = "make fewer scenes at a time (--micro-batch, --scenes-per-shard), or use a machine with more memory"
+
 _COMMITTED = "* "
+_REASON_BYTES = 180  # a million of which can still be read
 
 
 class Journal:
@@ -171,7 +177,7 @@ class ShardWorker:
             InputError: it cannot be built, or what it builds here is not what the plan says.
         """
         if self._generator is None:
-            generator = self._build()
+            generator = patiently(self._build)  # which may read from a storage that this process has not met
             found, planned = generator.fingerprint(), self._plan.fingerprint_of_generator
             different = difference(planned, dict(found))
             if different is not None:
@@ -200,6 +206,8 @@ class ShardWorker:
                 return self._commit(shard, scenes, failures, journal)
             # It died here before: now with nothing else going on that could be the reason.
             return self._sampler.submit(self._commit, shard, scenes, failures, journal).result()
+        except MemoryError:
+            raise InputError(f"shard {shard.number}", "there was no memory to write it", _LESS) from None
         finally:
             journal.close()
 
@@ -221,6 +229,9 @@ class ShardWorker:
                     failures.append(result)
                 else:
                     scenes.append(result)
+        if len(failures) > 1 and not scenes and all(_NO_MEMORY.match(failure.reason) for failure in failures):
+            found = f"there was no memory for any of its {len(failures)} scenes ({failures[0].reason})"
+            raise InputError(f"shard {shard.number}", found, _LESS)
         return scenes, tuple(failures)
 
     def _batch(
@@ -303,8 +314,8 @@ class ShardWorker:
             failed = {f.index for f in failures}
             specs = [spec for spec in self._plan.specs(shard) if spec.index not in failed]
             refused = {spec.index: self._refusal(scene) for spec, scene in zip(specs, scenes, strict=True)}
-            # Bad input that no scene is to blame for, or all of them, is the request's own.
-            if isinstance(error, InputError) and len({why is None for why in refused.values()}) < 2:
+            # Bad input that no scene is to blame for, or all of them, is the request's own; so is a lack of memory.
+            if isinstance(error, InputError | MemoryError) and len({why is None for why in refused.values()}) < 2:
                 raise
         more = [FailedScene(s.index, s.seed, why) for s in specs if (why := refused[s.index])]
         kept = [scene for spec, scene in zip(specs, scenes, strict=True) if not refused[spec.index]]
@@ -340,11 +351,14 @@ def _generate(generator: SceneGenerator, specs: list[SceneSpec]) -> list[Occupan
 
 
 def reason(error: Exception) -> str:
-    """Why a scene failed, on one line of at most 200 characters, without addresses and paths.
+    """Why a scene failed, on one line that takes at most 180 bytes in a manifest, without addresses and paths.
 
     What differs between two machines stays out: the reason is part of the manifest.
     """
     text = " ".join(str(error).split())
     text = re.sub(r"0x[0-9a-fA-F]+", "0x...", text)
     text = re.sub(r"(?<![\w.])(/[^\s:'\",;)]+)+", "...", text)
-    return f"{type(error).__name__}: {text}".rstrip(": ")[:200]
+    shown = f"{type(error).__name__}: {text}".rstrip(": ")[:_REASON_BYTES]
+    while len(json.dumps(shown)) - 2 > _REASON_BYTES:  # what is no ASCII takes six bytes a character
+        shown = shown[:-1]
+    return shown

@@ -32,6 +32,7 @@ class NumberedScenes:
     Attributes:
         micro_batch: as the protocol says.
         raises: scenes that raise an error, alone or in company.
+        starves: scenes that ask for more memory than any machine has, alone or in company.
         refuses: a scene at which the whole request turns out to be impossible (InputError), or None.
         dies_at: a scene at which the process is killed, or None.
         deaths: how often that happens, counted in the file ``diary``.
@@ -43,6 +44,7 @@ class NumberedScenes:
 
     micro_batch: int = 4
     raises: tuple[int, ...] = ()
+    starves: tuple[int, ...] = ()
     refuses: int | None = None
     dies_at: int | None = None
     deaths: int = 10**9
@@ -71,6 +73,8 @@ class NumberedScenes:
             raise InputError("--checkpoint", "is of another grid", "choose another one")
         if spec.index in self.raises:
             raise ValueError(f"no road at {self!r}"[:9] + " for <object at 0x7f00> in /some/where/map.json")
+        if spec.index in self.starves:
+            np.empty(2**60, np.uint8)
         if spec.index == self.dies_at and self._may_die():
             os.kill(os.getpid(), signal.SIGKILL)
         rng = stream(spec.seed, spec.index, Purpose.CITY)

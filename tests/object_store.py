@@ -107,10 +107,13 @@ def _serving(script: str, environment: dict[str, str]) -> Iterator[int]:
 
 
 class Network:
-    """The way to a service through a port of its own, which can be cut: connections end, new ones are refused."""
+    """The way to a service through a port of its own.
+
+    It can be cut: connections end, new ones are refused. And it can be a proxy that answers everything by itself.
+    """
 
     def __init__(self, port: int) -> None:
-        self.cut = False
+        self.cut, self.status = False, 0
         self._port, self._socket = port, socket.create_server(("127.0.0.1", 0))
         self.port: int = self._socket.getsockname()[1]
         self._open: set[socket.socket] = set()
@@ -119,10 +122,25 @@ class Network:
     def cut_for(self, seconds: float) -> None:
         """Cut it now, for so long."""
         self.cut = True
-        for end in tuple(self._open):
-            end.shutdown(socket.SHUT_RDWR)
+        self._end()
         time.sleep(seconds)
         self.cut = False
+
+    def answer(self, status: int) -> None:
+        """From now on answer every request with this HTTP status and nothing else; 0: pass requests on."""
+        self.status = status
+        self._end()
+
+    def answer_for(self, seconds: float, status: int) -> None:
+        """Do so from now on, for so long."""
+        self.answer(status)
+        time.sleep(seconds)
+        self.answer(0)
+
+    def _end(self) -> None:
+        for end in tuple(self._open):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
 
     def _accept(self) -> None:
         while True:
@@ -130,10 +148,20 @@ class Network:
             if self.cut:
                 near.close()
                 continue
+            if self.status:
+                threading.Thread(target=self._refuse, args=(near,), daemon=True).start()
+                continue
             far = socket.create_connection(("127.0.0.1", self._port))
             self._open |= {near, far}
             for ends in ((near, far), (far, near)):
                 threading.Thread(target=self._pass_on, args=ends, daemon=True).start()
+
+    def _refuse(self, near: socket.socket) -> None:
+        """Read a request, whole or in part, and answer it."""
+        with near, suppress(OSError):
+            near.settimeout(1.0)
+            near.recv(2**20)
+            near.sendall(f"HTTP/1.1 {self.status} No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
 
     def _pass_on(self, source: socket.socket, sink: socket.socket) -> None:
         with suppress(OSError):

@@ -33,6 +33,7 @@ from dyncity.errors import InputError
 from dyncity.hexplane import PLANES, rollout, rollout_shape
 from dyncity.layout import layout_cells, layout_channels, layout_of
 from dyncity.models.given import encode_given
+from dyncity.places import check_outside_corpora
 from dyncity.seeding import Purpose, stream
 from dyncity.training.clips import Clip, Clips
 from dyncity.training.mover_cells import mover_latents
@@ -121,6 +122,7 @@ def encode_corpus(
 
 def _check(out: Path, overwrite: bool) -> None:
     """Raise InputError unless latents may be written there."""
+    check_outside_corpora(out)
     if (out.exists() or out.is_symlink()) and not (overwrite and not out.is_symlink() and (out / RECORD).is_file()):
         raise InputError(out, "already exists", "use --overwrite on latents, or another --out")
 
@@ -157,8 +159,7 @@ def _write(
     rollouts = np.lib.format.open_memmap(folder / "rollout.npy", "w+", np.float16, shape)
     layouts = givens = movers = None
     if config.dit.layout_plane:
-        channels = layout_channels(config.clip.frames, config.vae.downsample[1:3]) - len(LAYOUT_CLASSES)
-        shape = (total, channels, *vae.latent_shape[1:3])
+        shape = (total, _layout_maps(config), *vae.latent_shape[1:3])
         layouts = np.lib.format.open_memmap(folder / "layout.npy", "w+", np.uint8, shape)
     if config.dit.given:
         shape = (total, vae.latent_channels + 1, height, width)
@@ -216,6 +217,11 @@ def _write(
     (folder / "config.json").write_text(config_json(config))
 
 
+def _layout_maps(config: Config) -> int:
+    """How many maps a layout of a clip has, cell by cell."""
+    return layout_channels(config.clip.frames, config.vae.downsample[1:3]) - len(LAYOUT_CLASSES)
+
+
 def _layout_bytes(clip: Clip, config: Config) -> NDArray[np.uint8]:
     cells = layout_cells(layout_of(clip.ids, config.taxonomy).maps, config.vae.downsample[1:3])
     return np.round(255 * cells).astype(np.uint8)
@@ -249,12 +255,28 @@ def open_latents(folder: Path) -> Latents:
         if isinstance(error, InputError):
             raise
         raise InputError(folder, f"not a folder of latents ({error})", "make it by dyncity encode") from None
-    n = len(latents.rollout)
     numbers = [*latents.train, *latents.held]
-    shapes_fit = latents.trajectory.shape == (n, config.clip.frames, 3) and latents.command.shape == (n,)
-    shapes_fit &= latents.grid_yaw.shape == (n,)
-    shapes_fit &= latents.variance.shape == (len(PLANES), latents.rollout.shape[1])
-    shapes_fit &= all(array is None or len(array) == n for array in (latents.layout, latents.given, latents.movers))
-    if not shapes_fit or not numbers or not all(type(i) is int and 0 <= i < n for i in numbers):
+    n, c = len(latents.trajectory) if latents.trajectory.ndim else 0, config.vae.latent_channels
+    plane = rollout_shape(config.latent_shape)
+    expected = {
+        "rollout": (np.float16, (n, c, *plane)),
+        "trajectory": (np.float64, (n, config.clip.frames, 3)),
+        "command": (np.uint8, (n,)),
+        "variance": (np.float64, (len(PLANES), c)),
+        "grid_yaw": (np.float64, (n,)),
+        "layout": (np.uint8, (n, _layout_maps(config), *config.latent_shape[1:3])),
+        "given": (np.float16, (n, c + 1, *plane)),
+        "movers": (np.float16, (n, c, *plane)),
+    }
+    for name, (kind, shape) in expected.items():
+        array = arrays[name]
+        if array is not None and (array.dtype, array.shape) != (kind, shape):
+            found = f"found {array.dtype} {list(array.shape)}, not {np.dtype(kind)} {list(shape)}"
+            raise InputError(folder / f"{name}.npy", found, fix)
+    for name in ("trajectory", "variance", "grid_yaw"):
+        if not np.isfinite(getattr(latents, name)).all():
+            raise InputError(folder / f"{name}.npy", "it holds values that are not finite", fix)
+    whole = all(type(i) is int and 0 <= i < n for i in numbers) and (latents.command < len(COMMANDS)).all()
+    if not numbers or not whole:
         raise InputError(folder, "its arrays do not belong together", "make it anew by dyncity encode")
     return latents

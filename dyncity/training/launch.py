@@ -21,7 +21,7 @@ from dyncity.config import Config
 from dyncity.config_file import config_json, from_dict
 from dyncity.datasets.manifest import MANIFEST
 from dyncity.errors import InputError
-from dyncity.ray_settings import attempts_unsaid, not_joined, settle_environment
+from dyncity.ray_settings import attempts_unsaid, not_joined, settle_environment, sigterm_kept
 from dyncity.training.clips import Clips
 from dyncity.training.dit_loop import fit_dit
 from dyncity.training.latents import RECORD, open_latents
@@ -118,8 +118,6 @@ def _launch(
     say: Say | None,
 ) -> None:
     settings = config.train_vae if job["kind"] == "vae" else config.train_dit
-    if settings.micro_batch < 0:
-        raise InputError(f"train_{job['kind']}.micro_batch", f"found {settings.micro_batch}", "give 0 or more")
     if workers[1] > settings.batch:
         raise InputError(
             "--workers", f"{workers[1]} workers for a batch of {settings.batch}",
@@ -174,7 +172,7 @@ def _fit_on_ray(
     cpus = os.cpu_count() or 1
     local = {"num_cpus": max(cpus, most)} if address == "local" else {}
     try:
-        with attempts_unsaid():
+        with attempts_unsaid(), sigterm_kept():
             ray.init(
                 address=address, include_dashboard=False if address == "local" else None, log_to_driver=False,
                 logging_level="ERROR", ignore_reinit_error=True, **local,
@@ -209,7 +207,8 @@ def _fit_on_ray(
         thread.start()
         _follow(out / "metrics.jsonl", thread, report)
     finally:
-        ray.shutdown()
+        with sigterm_kept():
+            ray.shutdown()
         shutil.rmtree(storage, ignore_errors=True)
     if outcome:
         raise _cause(out, outcome[0])

@@ -32,6 +32,7 @@ from dyncity.training.sharding import distributed, gathered, laid_out, sharded
 
 Metrics = dict[str, float | int]
 LOG_EVERY = 20
+_DIVERGED = "look at the data, or start over with --overwrite and a lower lr"
 LOOK_EVERY = 5  # steps between looks at whether nodes are leaving: a round trip, in which all workers wait for another
 
 
@@ -118,7 +119,7 @@ def optimise(
         report: called with each line of metrics (rank 0 only).
 
     Raises:
-        FloatingPointError: the loss is no longer finite.
+        InputError: the loss is no longer finite, or what is resumed is the state of another model.
     """
     copied = copy.deepcopy(objective)
     parallel = distributed(objective, parts, config, place.device, place.world)
@@ -156,18 +157,21 @@ def optimise(
         averaged.update(parameters, min(config.ema, (1 + step) / (10 + step)))
         done = step + 1
         last = done == config.steps
-        if done % LOG_EVERY == 0 or last:
+        looks, ships = done % config.eval_every == 0 or last, done % config.checkpoint_every == 0 or last
+        if done % LOG_EVERY == 0 or looks or ships:
             values = _mean_over_workers(losses, place.world)
             if not math.isfinite(values["loss"]):
-                raise FloatingPointError(f"the loss is {values['loss']} at step {done}; lower lr and resume")
+                raise InputError(out, f"the loss is {values['loss']} at step {done}", _DIVERGED)
             rate = (done - first) / (time.monotonic() - started)
             metrics = {"step": done, "steps": config.steps, **values, "steps_per_second": round(rate, 4)}
         leaving = place.leaving() if done % LOOK_EVERY == 0 else left
-        looks, ships = done % config.eval_every == 0 or last, done % config.checkpoint_every == 0 or last
         if looks or ships:
             with averaged.whole(keep=writes) as module:
                 if writes and looks:
-                    metrics = {**metrics, "step": done, "steps": config.steps, **evaluate(module)}
+                    try:
+                        metrics |= evaluate(module)
+                    except FloatingPointError as error:
+                        raise InputError(out, f"{error} at step {done}", _DIVERGED) from None
                 if writes and ships:
                     ship(module, metrics)
         if writes and (looks or done % LOG_EVERY == 0):
@@ -220,13 +224,19 @@ def _resume(
     if found is None:
         return 0
     step, tensors = found
+    numbers = dict.fromkeys(parameters, torch.zeros(()))
+    moments = {"optimizer.step": numbers, "optimizer.exp_avg": parameters, "optimizer.exp_avg_sq": parameters}
+    for prefix, own in {"weights": parameters, "averaged": averaged.weights, **moments}.items():
+        for name, tensor in own.items():
+            stored = tensors.get(f"{prefix}.{name}")
+            if prefix in moments and not any(f"{m}.{name}" in tensors for m in moments):  # it had no gradient yet
+                continue
+            if stored is None or (stored.shape, stored.dtype) != (tensor.shape, tensor.dtype):
+                why = f"its state of step {step} is of another model (see {prefix}.{name})"
+                raise InputError(out / "checkpoints", why, "start over with --overwrite")
     with torch.no_grad():
         for prefix, own in (("weights", parameters), ("averaged", averaged.weights)):
             for name, tensor in own.items():
-                stored = tensors.get(f"{prefix}.{name}")
-                if stored is None or stored.shape != tensor.shape:
-                    why = f"its state of step {step} is of another model (see {prefix}.{name})"
-                    raise InputError(out / "checkpoints", why, "start over with --overwrite")
-                tensor.copy_(laid_out(stored, tensor))
+                tensor.copy_(laid_out(tensors[f"{prefix}.{name}"], tensor))
     restore_optimizer(optimizer, list(parameters), tensors)
     return step

@@ -28,6 +28,7 @@ from dyncity.checkpoint import save_tensors
 from dyncity.config import Config
 from dyncity.config_file import config_json, read_config
 from dyncity.errors import InputError
+from dyncity.places import check_outside_corpora
 from dyncity.training.sharding import laid_out
 
 _KEPT = 2
@@ -60,6 +61,7 @@ def prepare_run(
             another configuration or on other inputs, or is being trained by another process.
     """
     given = inputs or {}
+    check_outside_corpora(out)
     if out.exists() and not _is_unbegun(out):
         is_run = (out / "config.json").is_file() and (out / "checkpoints").is_dir()
         if not (resume or overwrite):
@@ -177,14 +179,16 @@ def save_state(out: Path, step: int, tensors: dict[str, Tensor]) -> None:
 
 
 def load_state(out: Path) -> tuple[int, dict[str, Tensor]] | None:
-    """The newest state that can be read, as (step, tensors), or None."""
+    """The newest state that can be read and is of finite numbers, as (step, tensors), or None."""
     for folder in sorted((out / "checkpoints").glob("step-*"), reverse=True):
         path = folder / "state.safetensors"
         try:
             check_tensors_header(path, "start over with --overwrite")
-            return int(folder.name.removeprefix("step-")), load_file(path)
+            step, tensors = int(folder.name.removeprefix("step-")), load_file(path)
         except (SafetensorError, OSError, ValueError):  # InputError is a ValueError
             continue
+        if all(torch.isfinite(tensor).all() for tensor in tensors.values()):
+            return step, tensors
     return None
 
 

@@ -42,6 +42,22 @@ def test_work_before_the_rest_is_counted_by_itself(monkeypatch) -> None:
     assert progress.line() == "procedural: 500/1000 scenes, 10.00 scenes/s, 50 s left, 16 s so far, 12/50 shards"
 
 
+def test_work_that_hangs_says_for_how_long_there_was_nothing_new(monkeypatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: now[0])
+    progress = ProgressLine("generate", "scenes", 16)
+    progress.update(4, note="1/4 shards")
+    now[0] += 50.0
+    progress.update(8, note="2/4 shards")
+    now[0] += 59.0
+    progress.update(8, note="2/4 shards")
+    assert progress.line().endswith("so far, 2/4 shards")
+    now[0] += 61.0
+    assert progress.line().endswith("so far, 2/4 shards, nothing new for 2:00 min")
+    progress.update(9, note="2/4 shards")
+    assert progress.line().endswith("so far, 2/4 shards")
+
+
 def test_the_last_line_is_the_end_and_a_failure_prints_none(capsys) -> None:
     with ProgressLine("export", "scenes") as progress:
         progress.update(3, 3)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from dyncity.checkpoint import shipped_checkpoint
 from dyncity.config_file import config_json
 from dyncity.presets import preset
 
@@ -26,6 +27,7 @@ def refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
         assert word in lines[0], lines[0]
 
 
+SHIPPED = str(shipped_checkpoint())
 CITY = ("generate", "--generator", "procedural", "--workers", "0")
 PROCEDURAL = (*CITY, "--num-scenes", "1", "--out", "out")
 CASES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -87,6 +89,9 @@ CASES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "options beside a repair": ((*PROCEDURAL, "--repair"), ("--repair",)),
     "a resume beside a repair": (("generate", "--repair", "--resume", "--out", "out"), ("--resume", "--repair")),
     "a parent that is a file": ((*PROCEDURAL[:-1], "file/out"), ("file",)),
+    "a variable that was never set": ((*PROCEDURAL[:-1], ""), ("an empty path",)),
+    "a name that is no text": ((*PROCEDURAL[:-1], "bad\udcff"), ("bad\\udcff", "UTF-8")),
+    "a picture whose name is no text": (("view", "empty", "--out", "bad\udcff.png"), ("UTF-8",)),
     "a place where nothing can be written": ((*PROCEDURAL[:-1], "/proc/dyncity-out"), ("/proc/dyncity-out",)),
 }
 
@@ -105,6 +110,25 @@ def test_the_console_script_does_the_same(console, tmp_path: Path) -> None:
     refused(console(*PROCEDURAL, "--seed", "-1", cwd=tmp_path), "--seed", "-1")
     refused(console("generate", cwd=tmp_path), "--out")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (*PROCEDURAL[:-1], "corpus/shards/more"),
+        (*PROCEDURAL[:-1], "link/more"),
+        ("export", "corpus", "--format", "semantickitti", "--out", "corpus/kitti"),
+        ("train", "vae", "--data", "corpus", "--workers", "0", "--out", "corpus/vae"),
+        ("encode", "--data", "corpus", "--vae", SHIPPED, "--out", "corpus/../corpus/latents"),
+        ("view", "corpus", "--out", "corpus/shards/scene.png"),
+    ],
+)
+def test_nothing_is_written_into_a_corpus(dyncity, corpus: Path, tmp_path: Path, words) -> None:
+    """It would be damaged: there would be files that its manifest does not know."""
+    shutil.copytree(corpus, tmp_path / "corpus")
+    (tmp_path / "link").symlink_to("corpus/shards")
+    refused(dyncity(*words, cwd=tmp_path), "it lies inside the corpus")
+    assert dyncity("verify", tmp_path / "corpus").returncode == 0
 
 
 def test_output_that_exists_is_left_alone(dyncity, corpus: Path, tmp_path: Path) -> None:

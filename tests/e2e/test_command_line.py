@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shlex
 import shutil
 import signal
@@ -60,6 +61,31 @@ def test_verify_names_a_flipped_bit_and_exits_1(dyncity, corpus, tmp_path) -> No
     assert shard.name in done.stdout
 
 
+def test_verify_says_how_far_it_is_and_what_to_type_next(console, corpus, exported, tmp_path) -> None:
+    """Lines without a terminal; where there is damage that can be mended, the command that mends it."""
+    done = console("verify", corpus)
+    assert (done.returncode, done.stderr) == (0, "")
+    first, *_, last = done.stdout.splitlines()
+    assert re.fullmatch(r"verify: (\d+)/\1 shards, .* so far", first)
+    assert last == f"{corpus}: undamaged"
+    damaged = tmp_path / "a copy"
+    shutil.copytree(corpus, damaged)
+    (damaged / "notes\nof mine").touch()
+    done = console("verify", damaged)
+    assert [line.partition(": ")[2] for line in done.stdout.splitlines()[1:]] == [
+        "it does not belong to the corpus",
+        "1 finding",
+    ]
+    next((damaged / "shards").iterdir()).write_bytes(b"")
+    done = console("verify", damaged)
+    assert done.returncode == 1
+    *_, count, last = done.stdout.splitlines()
+    assert count == f"{damaged}: 2 findings"
+    assert last == f"next: dyncity generate --repair --out '{damaged}'"
+    files = sum(path.is_file() for path in exported.parent.rglob("*")) - 1  # all but the listing
+    assert f"verify: {files}/{files} files" in console("verify", exported).stdout
+
+
 def test_the_same_seed_gives_the_same_shards_and_another_seed_others(console, corpus, tmp_path) -> None:
     """The first was made in one process, the second by two workers of Ray."""
     for name, seed, workers in (("again", 0, 2), ("other", 1, 0)):
@@ -114,6 +140,15 @@ def test_view_draws_a_picture_and_a_film(dyncity, corpus, tmp_path) -> None:
             assert getattr(picture, "n_frames", 1) == frames
 
 
+@pytest.fixture(scope="module")
+def exported(dyncity, corpus, tmp_path_factory) -> Path:
+    """The corpus as a tree, in a folder of its own."""
+    tree = tmp_path_factory.mktemp("exported") / "kitti"
+    done = dyncity("export", corpus, "--format", "semantickitti", "--no-scans", "--workers", 0, "--out", tree)
+    assert done.returncode == 0, done.stderr
+    return tree
+
+
 def test_export_writes_both_trees(dyncity, corpus, tmp_path) -> None:
     done = dyncity("export", corpus, "--format", "semantickitti", "--out", tmp_path / "kitti")
     assert done.returncode == 0, done.stderr
@@ -161,7 +196,7 @@ def test_a_network_that_draws_no_numbers_fails_scene_by_scene(dyncity, tmp_path)
     broken = tmp_path / "broken"
     shutil.copytree(shipped_checkpoint(), broken)
     tensors = load_file(broken / "model.safetensors")
-    tensors["latent.std"] = np.full_like(tensors["latent.std"], np.nan)
+    tensors["latent.std"] = np.full_like(tensors["latent.std"], 3e38, np.float32)  # finite, what it scales is not
     save_file(tensors, broken / "model.safetensors")
     done = dyncity("generate", "--checkpoint", broken, "--num-scenes", 2, *QUICK, "--out", tmp_path / "c")
     assert (done.returncode, done.stderr) == (1, "")
@@ -309,3 +344,20 @@ def test_a_run_that_is_told_to_end_records_what_it_has_and_says_how_to_go_on(sta
     assert last.endswith("--resume")
     assert read_manifest(out).written == len(list(out.glob("shards/*.parquet"))) > 0
     assert {path.name for path in out.iterdir()} == {"config.json", "manifest.json", "shards"}
+
+
+def test_a_driver_of_ray_that_is_told_to_end_says_how_to_go_on(start, tmp_path) -> None:
+    """Ray's own handler would print a stack and abort after three seconds."""
+    out = tmp_path / "c"
+    words = ("generate", "--generator", "procedural", "--num-scenes", 200, "--scenes-per-shard", 1, "--workers", 1)
+    process = start(*words, "--out", out)
+    deadline = time.monotonic() + 300
+    while not list(out.glob("shards/*.parquet")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=300)
+    (last,) = errors.strip().splitlines()
+    assert last.startswith("ended; go on with: dyncity generate")
+    assert process.returncode == 143
+    assert {path.name for path in out.iterdir()} == {"config.json", "manifest.json", "shards"}
+    assert read_manifest(out).written > 0

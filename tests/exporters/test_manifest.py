@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from dyncity.datasets.corpus import FailedScene, Manifest, read_manifest
+from dyncity.datasets.manifest import EMPTY_DIGEST, MAX_MANIFEST_BYTES, ShardRecord
 from dyncity.errors import InputError
 from exporters.manifest import (
     RunLock,
@@ -26,6 +27,7 @@ from exporters.manifest import (
 )
 from exporters.numpy import NumpyExporter
 from exporters.parquet import ParquetExporter
+from generators.shard_worker import reason
 
 EXPORTERS = [ParquetExporter, NumpyExporter]
 
@@ -192,6 +194,34 @@ def test_records_are_written_in_order_and_read_back(make_scene, tmp_path):
     assert [s.first_scene for s in manifest.shards] == [0, 1, 2]
     assert set(manifest.shards) == set(records)
     assert not manifest.complete
+
+
+def failed_shards(count: int, why: str) -> tuple[ShardRecord, ...]:
+    """The last shards of a million scenes, 16 a shard, of which every scene failed."""
+    firsts = range(10**6 - 16 * count, 10**6, 16)
+    failures = (tuple(FailedScene(first + k, 2**63 - 1, why) for k in range(16)) for first in firsts)
+    names = (f"{first // 16:05d}.parquet" for first in firsts)
+    return tuple(ShardRecord(n, 0, EMPTY_DIGEST, f[0].index, 0, 0, f) for n, f in zip(names, failures, strict=True))
+
+
+@pytest.mark.parametrize("said", ["x", "é", "\N{NO ENTRY}", '"', "\x00"])
+def test_a_million_failed_scenes_can_be_read_again(tmp_path, said):
+    """Each with the longest reason that is recorded; a hundredth of them is written here."""
+    why = reason(ValueError(said * 500))
+    assert why.startswith(f"ValueError: {said}"[:12])
+    write_manifest(tmp_path, Manifest({"num_scenes": 10**6}, "0" * 64, failed_shards(625, why)))
+    assert read_manifest(tmp_path).failed == 10_000
+    assert (tmp_path / "manifest.json").stat().st_size * 100 < MAX_MANIFEST_BYTES
+
+
+def test_a_manifest_that_nobody_could_read_is_not_written(tmp_path, monkeypatch):
+    plan = {"num_scenes": 10**6}
+    write_manifest(tmp_path, Manifest(plan, "0" * 64, failed_shards(1, "no road")))
+    monkeypatch.setattr("exporters.manifest.MAX_MANIFEST_BYTES", 2**14)
+    with pytest.raises(InputError, match=r"manifest.json: with 1600 failed scenes it would be larger than the 16384"):
+        write_manifest(tmp_path, Manifest(plan, "0" * 64, failed_shards(100, "no road")))
+    assert read_manifest(tmp_path).failed == 16
+    assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]
 
 
 def test_what_killed_runs_left_is_swept_and_nothing_else(make_scene, write_corpus, tmp_path):

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numbered_scenes import NumberedScenes, contents, small_plan, source
 
-from dyncity.datasets.corpus import open_corpus, open_shard
+from dyncity.datasets.corpus import open_corpus, open_shard, read_manifest
 from dyncity.errors import InputError
 from exporters.manifest import verify_corpus
 from exporters.numpy import NumpyExporter
@@ -64,6 +64,13 @@ def test_twice_the_same_plan_is_the_same_corpus(tmp_path, exporter):
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
 
 
+def test_no_memory_to_write_a_shard_ends_the_run_which_can_be_resumed(tmp_path):
+    with pytest.raises(InputError, match=r"shard 1: there was no memory to write it; make fewer scenes at a time"):
+        make(tmp_path / "out", exporter=Picky(tuple(range(8, 16)), error=MemoryError))
+    assert read_manifest(tmp_path / "out").written == 8
+    assert make(tmp_path / "out", resume=True).written == 19
+
+
 def test_nothing_about_this_machine_or_the_time_is_in_a_corpus(tmp_path):
     make(tmp_path / "out")
     text = b"".join(contents(tmp_path / "out").values())
@@ -86,6 +93,22 @@ def test_scenes_that_fail_are_recorded_and_all_others_are_there(tmp_path):
     every = {s.scene_id: s for s in open_corpus(tmp_path / "all").scenes()}
     assert set(every) - set(some) == {f"scene-{i:06d}" for i in (3, 8, 9, 18)}
     assert all((every[name].semantics == scene.semantics).all() for name, scene in some.items())
+
+
+def test_a_scene_that_no_memory_is_enough_for_is_recorded(tmp_path):
+    result = make(tmp_path / "some", build=source(starves=(3, 9)))
+    assert (result.requested, result.written, result.failed) == (19, 17, 2)
+    assert [f.index for f in result.failures] == [3, 9]
+    assert all("MemoryError" in f.reason for f in result.failures)
+    assert verify_corpus(tmp_path / "some") == []
+
+
+def test_no_memory_for_any_scene_of_a_shard_ends_the_run_which_can_be_resumed(tmp_path):
+    """As of a micro-batch that is too large for the device: not a corpus of failed scenes."""
+    with pytest.raises(InputError, match=r"shard 1: there was no memory for any of its 8 scenes .*--micro-batch"):
+        make(tmp_path / "out", build=source(starves=tuple(range(8, 16))))
+    assert read_manifest(tmp_path / "out").written == 8
+    assert make(tmp_path / "out", resume=True).written == 19
 
 
 class Picky(ParquetExporter):

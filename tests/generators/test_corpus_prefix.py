@@ -297,8 +297,8 @@ def test_no_access_is_one_line(capsys):
     [
         ("When reading key 'x/00403.parquet' in bucket '403': AWS Error NETWORK_CONNECTION", "does not answer"),
         ("When reading key 'forbidden/timeout': AWS Error NO_SUCH_BUCKET during HeadObject", "no such bucket"),
-        ("When putting key 'x' in bucket 'y': AWS Error SLOW_DOWN during PutObject operation", "does not answer"),
-        ("When putting key 'x' in bucket 'y': AWS Error UNKNOWN (HTTP status 503)", "does not answer"),
+        ("When putting key 'x' in bucket 'y': AWS Error SLOW_DOWN during PutObject operation", "errors of its own"),
+        ("When putting key 'x' in bucket 'y': AWS Error UNKNOWN (HTTP status 503)", "errors of its own"),
         ("When reading key 'x': AWS Error UNKNOWN (HTTP status 403): Forbidden", "access is denied"),
     ],
 )
