@@ -36,7 +36,9 @@ def test_a_corpus_becomes_the_same_tree_each_time_and_only_its_own_files_lie_in_
     entries = tree_format(format).entries
     assert all(re.fullmatch(entries, p.name) for p in (tmp_path / "a").iterdir())
     beside = sorted(p.name for p in tmp_path.iterdir() if p.name not in ("a", "b", corpus.name))
-    lists = ["bevdetv2-nuscenes_infos_{}.pkl", "nuscenes_infos_{}_temporal_v3_scene.pkl"]
+    lists = [
+        *("bevdetv2-nuscenes_infos_{}.pkl", "occ_infos_temporal_{}.pkl", "nuscenes_infos_{}_temporal_v3_scene.pkl")
+    ]
     infos = {"occ3d-nuscenes": lists, "openoccupancy": ["nuscenes_occ_infos_{}.pkl"]}.get(format, [])
     own = [name.format(split) for name in infos for split in ("train", "val")]
     own += ["semantic-kitti.yaml"] if format == "semantickitti" else []
