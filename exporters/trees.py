@@ -99,11 +99,10 @@ def export_tree(
     scene_ids = corpus.scene_ids
     if not scene_ids:
         raise InputError(corpus_path, "it holds no scenes", "export a corpus that has some")
-    if corpus.taxonomy not in ("native", chosen.labels):
+    labels = dict.fromkeys(("native", chosen.labels))
+    if corpus.taxonomy not in labels:
         raise InputError(
-            corpus_path,
-            f"its labels are {corpus.taxonomy!r}",
-            f"export a corpus with native or {chosen.labels} labels",
+            corpus_path, f"its labels are {corpus.taxonomy!r}", f"export a corpus with {' or '.join(labels)} labels"
         )
     if isinstance(corpus_path, Path) and out.is_relative_to(os.path.abspath(corpus_path)):
         raise InputError(out, "it lies inside the corpus", "choose a folder outside")

@@ -113,6 +113,8 @@ def test_a_corpus_in_the_labels_of_the_format_is_taken_and_one_in_others_refused
         export_tree(corpus, "occ3d-nuscenes", tmp_path / "b")
     assert "native or occ3d-nuscenes" in str(caught.value)
     assert not (tmp_path / "b").exists()
+    with pytest.raises(InputError, match=r"export a corpus with native labels$"):
+        export_tree(make_corpus(1, labels="carlasc"), "uniocc", tmp_path / "uniocc")
 
 
 def test_bad_input_is_told_in_one_line_and_leaves_nothing(tmp_path, make_corpus):
