@@ -81,7 +81,6 @@ class TreeFormat:
         build: (frames of each scene, options) -> the writer.
         takes: names of the options that mean something to it.
         check: looks at the place of the tree; returns warnings.
-        tracked: it says who is who, so scenes that do not are given estimated tracks (``with_tracks``).
     """
 
     labels: str | None
@@ -89,7 +88,6 @@ class TreeFormat:
     build: Callable[[Sequence[int], TreeOptions], NativeTree]
     takes: tuple[str, ...] = ()
     check: Callable[[Path], list[str]] = lambda out: []
-    tracked: bool = True
 
 
 def check_folder(out: Path, replaced: Sequence[str]) -> list[str]:

@@ -1,13 +1,14 @@
-"""Info files of frames, as code built on nuScenes takes them: poses, sensors and where labels lie. No boxes, no images.
+"""Info files of frames, as code built on nuScenes takes them: poses, sensors, boxes and where labels lie. No images.
 
-Keys are those that the data set classes of FlashOcc and BEVDet, of OccWorld and of OpenOccupancy touch on their way to
-occupancy and poses. Frames follow each other through the file: loaders sort all of them by time.
+Keys are those that the data set classes of the Occ3D challenge and PanoOcc, of FlashOcc and BEVDet, of OccWorld and of
+OpenOccupancy touch. Frames follow each other through the file: loaders sort all of them by time.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from tempfile import TemporaryFile
 from typing import Any, BinaryIO
 
@@ -17,15 +18,29 @@ from numpy.typing import NDArray
 from dyncity.scene import OccupancyScene
 from exporters.cameras import Camera
 from exporters.native_tree import SceneRecord
+from exporters.nuscenes_boxes import LIDAR_TO_EGO, box_record, ego_boxes, lidar_boxes
 from exporters.pickles import PickleStream
 from exporters.sensors import HDL_32E
 
 METADATA = {"version": "v1.0-trainval"}
-# nuScenes' LiDAR looks along its y, with x to the right; the same in the ego's frame.
-_LIDAR_TO_EGO = np.array([[0.0, 1.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
 _LIDAR_QUATERNION = [float(np.sqrt(0.5)), 0.0, 0.0, -float(np.sqrt(0.5))]
 _PAUSE = 1_000_000  # microseconds between scenes
 _STEPS, _TURN = 6, 2.0  # frames ahead that a command looks at, and metres to the side that make it a turn
+
+
+@dataclass(frozen=True, slots=True)
+class InfoFile:
+    """One kind of info file.
+
+    Attributes:
+        name: of its files, ``{split}`` where train or val stands.
+        by_scene: a dict of scenes, each a list of frames; else a list of all frames.
+        bevdet: boxes as MMDetection3D has them from 1.0 on, and BEVDet's ``ann_infos``; else as before.
+    """
+
+    name: str
+    by_scene: bool = False
+    bevdet: bool = False
 
 
 class InfoFiles:
@@ -33,25 +48,25 @@ class InfoFiles:
 
     Args:
         training: how many scenes are the training split; those after them are the validation split.
-        lists: name of the files with a list of frames, ``{split}`` where train or val stands.
-        by_scene: the same of files with a dict of scenes, each a list of frames; None: there are none.
+        kinds: which files.
         cameras: the rig.
+        labels: frames have paths to labels of Occ3D.
     """
 
-    def __init__(self, training: int, lists: str, by_scene: str | None, cameras: Sequence[Camera]) -> None:
+    def __init__(self, training: int, kinds: Sequence[InfoFile], cameras: Sequence[Camera], labels: bool) -> None:
         self._training, self._cameras, self._done, self._end = training, tuple(cameras), 0, -_PAUSE
+        self._kinds, self._labels = tuple(kinds), labels
         self._files: dict[str, BinaryIO] = {}
-        self._streams: list[list[PickleStream]] = []  # of lists, then by scene: of train, val
-        for name in (name for name in (lists, by_scene) if name):
+        self._streams: list[list[PickleStream]] = []  # of each kind: of train, val
+        for kind in kinds:
             # They are closed by whoever takes them; the system removes them then, or when the process ends.
-            files = {name.format(split=split): TemporaryFile() for split in ("train", "val")}  # noqa: SIM115
+            files = {kind.name.format(split=split): TemporaryFile() for split in ("train", "val")}  # noqa: SIM115
             self._streams.append([PickleStream(file) for file in files.values()])
             self._files.update(files)
-        for kind, row in enumerate(self._streams):
-            for stream in row:
+            for stream in self._streams[-1]:
                 stream.open_dict()
                 stream.value("infos")
-                stream.open_dict() if kind else stream.open_list()
+                stream.open_dict() if kind.by_scene else stream.open_list()
 
     def add(self, name: str, record: Mapping[str, Any]) -> None:
         """The next scene: its name, its record with ``info_record`` in it."""
@@ -61,21 +76,28 @@ class InfoFiles:
         self._end = int(times[-1])
         infos = frame_infos(name, record["scene_token"], record["tokens"], times.tolist(), poses, self._cameras)
         split = int(self._done >= self._training)
-        for info in infos:
-            self._streams[0][split].value(info)
-        for stream in (row[split] for row in self._streams[1:]):
-            stream.value(name)
-            stream.open_list()
-            for info in infos:
-                stream.value(info)
-            stream.close_list()
+        for kind, row in zip(self._kinds, self._streams, strict=True):
+            stream = row[split]
+            if kind.by_scene:
+                stream.value(name)
+                stream.open_list()
+            for info, boxes, pose in zip(infos, record["boxes"], poses, strict=True):
+                more: dict[str, Any] = lidar_boxes(boxes, pose, older=not kind.bevdet)
+                if kind.bevdet:
+                    more["ann_infos"] = ego_boxes(boxes, pose)
+                if self._labels:
+                    folder = f"gts/{name}/{info['token']}"
+                    more |= {"occ_path": folder, "occ_gt_path": f"{folder}/labels.npz"}
+                stream.value(info | more)
+            if kind.by_scene:
+                stream.close_list()
         self._done += 1
 
     def finished(self) -> dict[str, BinaryIO]:
         """The files by name, complete, to be read from their start."""
-        for kind, row in enumerate(self._streams):
+        for kind, row in zip(self._kinds, self._streams, strict=True):
             for stream in row:
-                stream.close_dict() if kind else stream.close_list()
+                stream.close_dict() if kind.by_scene else stream.close_list()
                 stream.value("metadata")
                 stream.value(METADATA)
                 stream.close_dict()
@@ -92,6 +114,7 @@ def info_record(scene: OccupancyScene) -> SceneRecord:
         "tokens": [frame_token(scene.scene_id, frame) for frame in range(scene.frames)],
         "times": scene.timestamps_us.tolist(),
         "poses": scene.poses.tolist(),
+        "boxes": box_record(scene),
     }
 
 
@@ -103,7 +126,7 @@ def frame_infos(
     poses: NDArray[np.float64],
     cameras: Sequence[Camera],
 ) -> list[dict[str, Any]]:
-    """The infos of one scene.
+    """The infos of one scene, without boxes and labels.
 
     Args:
         name, scene_token: of the scene.
@@ -128,7 +151,6 @@ def frame_infos(
                 "frame_idx": frame,
                 "prev": chain[frame],
                 "next": chain[frame + 2],
-                "occ_path": f"gts/{name}/{token}",
                 "lidar_path": f"samples/LIDAR_TOP/{name}__LIDAR_TOP__{times[frame]}.pcd.bin",
                 "lidar_token": token,
                 "lidarseg": f"lidarseg/v1.0-trainval/{token}_lidarseg.bin",
@@ -141,13 +163,6 @@ def frame_infos(
                     camera.name: _camera(camera, name, times[frame], ego, rotation)
                     for camera, rotation in zip(cameras, turned, strict=True)
                 },
-                "ann_infos": ([], []),
-                "gt_boxes": np.zeros((0, 7)),
-                "gt_names": np.zeros(0, "<U1"),
-                "gt_velocity": np.zeros((0, 2)),
-                "num_lidar_pts": np.zeros(0, np.int64),
-                "num_radar_pts": np.zeros(0, np.int64),
-                "valid_flag": np.zeros(0, np.bool_),
                 "gt_ego_fut_trajs": steps[frame],
                 "pose_mode": commands[frame],
             }
@@ -157,7 +172,7 @@ def frame_infos(
 
 def _camera(camera: Camera, scene: str, time: int, ego: dict[str, Any], rotation: list[float]) -> dict[str, Any]:
     """One camera of one frame."""
-    to_lidar = _LIDAR_TO_EGO.T
+    to_lidar = LIDAR_TO_EGO.T
     return {
         "data_path": f"imgs/{camera.name}/{scene}__{camera.name}__{time}.jpg",
         "type": camera.name,
@@ -182,7 +197,7 @@ def ego_steps(poses: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[
     steps, commands = np.zeros((frames, _STEPS, 2)), np.zeros((frames, 3))
     for frame in range(frames):
         ahead = np.minimum(np.arange(frame, frame + _STEPS + 1), frames - 1)
-        places = (poses[ahead, :3, 3] - poses[frame, :3, 3]) @ poses[frame, :3, :3] @ _LIDAR_TO_EGO
+        places = (poses[ahead, :3, 3] - poses[frame, :3, 3]) @ poses[frame, :3, :3] @ LIDAR_TO_EGO
         steps[frame] = np.diff(places[:, :2], axis=0)
         aside = places[-1, 0]
         commands[frame, 0 if aside >= _TURN else 1 if aside <= -_TURN else 2] = 1

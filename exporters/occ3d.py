@@ -23,7 +23,7 @@ from exporters.compiled import compiled
 from exporters.labels import frames_on_grid
 from exporters.native_tree import Finished, SceneRecord, TreeFormat, TreeOptions, held_out, scene_names
 from exporters.npz import write_npz
-from exporters.nuscenes_infos import InfoFiles, frame_token, info_record, quaternion
+from exporters.nuscenes_infos import InfoFile, InfoFiles, frame_token, info_record, quaternion
 from exporters.sensors import HDL_32E, Lidar, scan
 from exporters.visibility import seen_over_time
 
@@ -34,8 +34,12 @@ LOWER = (-40.0, -40.0, -1.0)
 
 # What readers of annotations.json expect before the first and after the last frame of a scene.
 _NO_FRAME = "EOF"
-# Info files by the names that BEVDet and FlashOcc, and OccWorld give them.
-_LISTS, _BY_SCENE = "bevdetv2-nuscenes_infos_{split}.pkl", "nuscenes_infos_{split}_temporal_v3_scene.pkl"
+# Info files by the names that BEVDet and FlashOcc, the Occ3D challenge and PanoOcc, and OccWorld give them.
+_INFOS = (
+    InfoFile("bevdetv2-nuscenes_infos_{split}.pkl", bevdet=True),
+    InfoFile("occ_infos_temporal_{split}.pkl"),
+    InfoFile("nuscenes_infos_{split}_temporal_v3_scene.pkl", by_scene=True),
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -160,7 +164,7 @@ class Occ3DNuScenesTree:
             "val_split": self.names[first_held_out:],
             "scene_infos": {},
         }
-        infos = InfoFiles(first_held_out, _LISTS, _BY_SCENE, self.cameras)
+        infos = InfoFiles(first_held_out, _INFOS, self.cameras, labels=True)
         with open(out / "annotations.json", "w", encoding="ascii") as file:
             file.write(json.dumps(annotations).removesuffix("}}"))
             for name, record in zip(self.names, records, strict=False):

@@ -33,6 +33,8 @@ _VEHICLES = ("car", "truck", "bus", "trailer", "construction_vehicle", "other_ve
 TYPES = dict.fromkeys(_VEHICLES, "Car") | {"pedestrian": "Pedestrian", "cyclist": "Cyclist"}
 # Type, track, centre, size (length, width, height) and yaw in the world; metres, radians.
 WaymoBox = tuple[str, int, list[float], list[float], float]
+# Which image each camera's is: front right comes before side left in KITTI's numbers, after it in ``cam_infos``.
+_IMAGES = {2: 3, 3: 2}
 _MOST = 1000  # scenes of a split, and frames of a scene: their numbers have three digits
 _SPLITS = (("training", "train", "cam_infos.pkl"), ("validation", "val", "cam_infos_vali.pkl"))
 
@@ -98,7 +100,8 @@ class Occ3DWaymoTree:
         """One frame as the KITTI-style info files of Waymo have it; images and points are named, not written."""
         name = f"{split}{number:03d}{frame:03d}"
         front = self.cameras[0]
-        projections = {f"P{k}": camera_info(camera, pose)["intrinsics"] for k, camera in enumerate(self.cameras)}
+        infos = [camera_info(camera, pose) for camera in self.cameras]
+        projections = {f"P{_IMAGES.get(k, k)}": info["intrinsics"] for k, info in enumerate(infos)}
         return {
             "sample_idx": int(name),
             "timestamp": time,
@@ -109,7 +112,11 @@ class Occ3DWaymoTree:
                 "image_shape": np.array([front.height, front.width], np.int32),
             },
             "point_cloud": {"num_features": 6, "velodyne_path": f"training/velodyne/{name}.bin"},
-            "calib": {**projections, "R0_rect": np.eye(4), "Tr_velo_to_cam": np.linalg.inv(front.to_ego())},
+            "calib": {
+                **dict(sorted(projections.items())),
+                "R0_rect": np.eye(4),
+                "Tr_velo_to_cam": np.linalg.inv(front.to_ego()),
+            },
             "annos": annotated(boxes, pose, front),
             "sweeps": [],
         }

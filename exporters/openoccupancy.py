@@ -16,12 +16,13 @@ from exporters.cameras import NUSCENES_CAMERAS
 from exporters.compiled import compiled
 from exporters.labels import LookedAt, frames_looked_at
 from exporters.native_tree import Finished, SceneRecord, TreeFormat, TreeOptions, held_out
-from exporters.nuscenes_infos import InfoFiles, frame_token, info_record
+from exporters.nuscenes_infos import InfoFile, InfoFiles, frame_token, info_record
 from exporters.sensors import HDL_32E
 
 SHAPE = (512, 512, 40)
 VOXEL_SIZE = 0.2
 LOWER = (-51.2, -51.2, -5.0)
+_INFOS = (InfoFile("nuscenes_occ_infos_{split}.pkl"),)
 
 
 class OpenOccupancyTree:
@@ -56,7 +57,7 @@ class OpenOccupancyTree:
     def finish(self, out: Path, records: Iterable[SceneRecord]) -> Finished:
         """``nuscenes_occ_infos_{train,val}.pkl`` next to the tree, scene by scene."""
         training = self.scenes - held_out(self.scenes)
-        infos = InfoFiles(training, "nuscenes_occ_infos_{split}.pkl", None, NUSCENES_CAMERAS)
+        infos = InfoFiles(training, _INFOS, NUSCENES_CAMERAS, labels=False)
         for number, record in enumerate(records):
             infos.add(f"scene-{number + 1:04d}", record)
         return Finished(
@@ -120,4 +121,4 @@ def voxel_rows(classes: NDArray[np.uint8], looked_at: LookedAt) -> NDArray[np.ui
     return rows
 
 
-TREE = TreeFormat("occ3d-nuscenes", r"scene_[0-9a-f]{32}", OpenOccupancyTree, tracked=False)
+TREE = TreeFormat("occ3d-nuscenes", r"scene_[0-9a-f]{32}", OpenOccupancyTree)

@@ -31,18 +31,15 @@ class SceneWriter:
         corpus: where scenes come from; each process opens its files by itself.
         tree: what writes them.
         partial: where they go.
-        tracked: scenes without tracks are given estimated ones.
     """
 
     corpus: Corpus
     tree: NativeTree
     partial: PartialTree
-    tracked: bool
 
     def write(self, number: int, scene_id: str) -> int:
         """Write one scene in a folder of its own, move its files to their places, note that; its number."""
-        scene = self.corpus.scene(scene_id)
-        scene = with_tracks(scene) if self.tracked else scene
+        scene = with_tracks(self.corpus.scene(scene_id))
         scratch = self.partial.scratch(str(number))
         record = self.tree.write(scratch, number, scene)
         files = self.partial.move_in(scratch)

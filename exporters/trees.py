@@ -100,11 +100,10 @@ def export_tree(
     scene_ids = corpus.scene_ids
     if not scene_ids:
         raise InputError(corpus_path, "it holds no scenes", "export a corpus that has some")
-    if chosen.labels is not None and corpus.taxonomy not in ("native", chosen.labels):
+    labels = dict.fromkeys(("native", chosen.labels or corpus.taxonomy))
+    if corpus.taxonomy not in labels:
         raise InputError(
-            corpus_path,
-            f"its labels are {corpus.taxonomy!r}",
-            f"export a corpus with native or {chosen.labels} labels",
+            corpus_path, f"its labels are {corpus.taxonomy!r}", f"export a corpus with {' or '.join(labels)} labels"
         )
     if isinstance(corpus_path, Path) and os.path.realpath(out) == os.path.realpath(corpus_path):
         raise InputError(out, "it is the corpus", "choose a folder outside")
@@ -112,7 +111,7 @@ def export_tree(
     notes = chosen.check(out)
     if not corpus.manifest.complete:
         notes = [*notes, f"{corpus_path} is not complete: {corpus.manifest.written} of its scenes are there"]
-    if chosen.tracked and not {"instances", "boxes"} & set(corpus.columns):
+    if not {"instances", "boxes"} & set(corpus.columns):
         notes = [*notes, "who is who, and who moves, is estimated from connected voxels: the corpus does not say"]
     tree = chosen.build([corpus.frames(scene_id) for scene_id in scene_ids], options)
     plan = _plan(corpus, format, options)
@@ -124,7 +123,7 @@ def export_tree(
     try:
         with open_partial(out, plan, resume=resume, overwrite=overwrite):
             if not partial.beside.exists():
-                _write(SceneWriter(corpus, tree, partial, chosen.tracked), scene_ids, workers, report)
+                _write(SceneWriter(corpus, tree, partial), scene_ids, workers, report)
                 _finish(partial, tree, plan, len(scene_ids))
             _put_in_place(partial, out)
     except OSError as error:

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dyncity.scene import OccupancyScene
+from dyncity.scene import Boxes, OccupancyScene
 from dyncity.taxonomy import NATIVE
+from exporters.boxes_from_instances import boxes_from_instances
 from exporters.cameras import NUSCENES_CAMERAS
 from exporters.compiled import compiled
 from exporters.motion import track_poses
@@ -62,6 +63,7 @@ class UniOccTree:
         (out / name).mkdir()
         frames = occ3d_frames(scene, "native", HDL_32E, self.cameras)
         paths = track_poses(scene)
+        boxes = boxes_from_instances(scene) if scene.boxes is None else scene.boxes
         table = class_table()
         cameras = [
             {
@@ -82,7 +84,7 @@ class UniOccTree:
                     "occ_flow_backward": voxel_flow(scene, frames, paths, frame, frame - 1),
                     "ego_to_world_transformation": scene.poses[frame],
                     "cameras": cameras,
-                    "annotations": box_annotations(scene, frame, table),
+                    "annotations": box_annotations(scene, boxes, frame, table),
                 },
             )
         return {"folder": name}
@@ -162,11 +164,9 @@ def _fill_flow(
                     flow[i, j, k, 2] = (step[2, 0] * x + step[2, 1] * y + step[2, 2] * z + step[2, 3] - z) / size
 
 
-def box_annotations(scene: OccupancyScene, frame: int, table: NDArray[np.uint8]) -> list[dict[str, Any]]:
-    """The boxes of one frame; none where the scene has none."""
-    boxes, rows, world_to_ego = scene.boxes, [], np.linalg.inv(scene.poses[frame])
-    if boxes is None:
-        return []
+def box_annotations(scene: OccupancyScene, boxes: Boxes, frame: int, table: NDArray[np.uint8]) -> list[dict[str, Any]]:
+    """The boxes of one frame, as ``annotations`` has them."""
+    rows, world_to_ego = [], np.linalg.inv(scene.poses[frame])
     for n in np.flatnonzero(boxes.frame == frame).tolist():
         cos, sin = np.cos(float(boxes.yaw[n])), np.sin(float(boxes.yaw[n]))
         world = np.eye(4)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from street_scene import street
+from street_scene import DRIVING, WALKING, street
 from written_tree import write_tree
 
 from dyncity.conditions import poses_from_trajectory
+from dyncity.scene import OccupancyScene
 from exporters.native_tree import Finished
 from exporters.nuscenes_infos import ego_steps
 from exporters.occ3d import Occ3DNuScenesTree
@@ -73,8 +75,96 @@ def test_flashocc_finds_labels_and_the_frames_before(occ3d, split, scenes):
         before = infos[max(index - 1, 0)]
         assert (before["scene_token"] == info["scene_token"]) == (index == 0 or index % 5 != 0)
         boxes, kinds = info["ann_infos"]
-        assert len(boxes) == len(kinds) == len(info["gt_names"][info["valid_flag"]]) == 0
+        assert len(boxes) == len(kinds) == len(info["gt_names"][info["valid_flag"]]) == 3
         assert (info["sweeps"], info["lidar_path"].startswith("samples/LIDAR_TOP/")) == ([], True)
+
+
+@pytest.mark.parametrize(("split", "scenes"), [("train", 2), ("val", 1)])
+def test_the_challenge_finds_labels_by_their_own_path(occ3d, split, scenes):
+    """evaluate_miou of CVPR2023-3D-Occupancy-Prediction's NuSceneOcc, and LoadOccGTFromFile, which else gives zeros."""
+    infos = load(occ3d / f"occ_infos_temporal_{split}.pkl")["infos"]
+    assert len(infos) == 5 * scenes
+    for index, info in enumerate(infos):
+        labels = np.load(occ3d / info["occ_gt_path"])
+        assert labels["semantics"][60, 60, 2] == 11  # road
+        assert labels["mask_camera"].astype(bool).any()
+        assert (info["prev"], info["frame_idx"]) == (infos[index - 1]["token"] if index % 5 else "", index % 5)
+
+
+def corners(box: np.ndarray, older: bool) -> np.ndarray:
+    """Middles of the front, left and top faces ``[3, 3]`` of a box of MMDetection3D, before and from 1.0 on."""
+    x, y, z, *size, yaw = box[:7]
+    length, width, height = (size[1], size[0], size[2]) if older else size
+    heading = -yaw - np.pi / 2 if older else yaw
+    cos, sin = np.cos(heading), np.sin(heading)
+    faces = np.array([[cos, sin, 0], [-sin, cos, 0], [0, 0, 1]]) * np.array([length, width, height])[:, None] / 2
+    return faces + np.array([x, y, z])
+
+
+def slanted() -> OccupancyScene:
+    """A street whose boxes all head 0.3 rad to the left of x, on which the ego turns."""
+    scene = street(frames=5)
+    poses = poses_from_trajectory(np.array([[2.0 * t, 0.1 * t, 0.05 * t] for t in range(5)]))
+    return replace(scene, poses=poses, boxes=replace(scene.boxes, yaw=np.full(15, 0.3, np.float32)))
+
+
+@pytest.mark.parametrize(
+    ("name", "older"), [("bevdetv2-nuscenes_infos_train.pkl", False), ("occ_infos_temporal_train.pkl", True)]
+)
+def test_boxes_lie_where_those_of_the_scene_do(tmp_path, name, older):
+    """get_ann_info of NuScenesDataset: gt_boxes and gt_velocity in the LiDAR's frame, by the convention of its time."""
+    scene = slanted()
+    tree = beside(tmp_path, write_tree(Occ3DNuScenesTree, tmp_path, scene, street("street-2"))[1])
+    for info in load(tree / name)["infos"][:5]:
+        turn = rotation(info["lidar2ego_rotation"])
+        to_world = to_global(info)
+        own = scene.boxes.frame == info["frame_idx"]
+        assert info["gt_names"].tolist() == ["car", "car", "pedestrian"]
+        assert info["num_radar_pts"].tolist() == [0, 0, 0]
+        for box, velocity, center, size, track in zip(
+            info["gt_boxes"],
+            info["gt_velocity"],
+            scene.boxes.center[own],
+            scene.boxes.size[own],
+            scene.boxes.track[own],
+            strict=True,
+        ):
+            cos, sin = np.cos(0.3), np.sin(0.3)
+            expected = center + np.array([[cos, sin, 0], [-sin, cos, 0], [0, 0, 1]]) * size[:, None] / 2
+            found = corners(box, older) @ turn.T + info["lidar2ego_translation"]
+            assert found @ to_world[:3, :3].T + to_world[:3, 3] == pytest.approx(expected, abs=1e-5)
+            speed = to_world[:3, :3] @ turn @ [*velocity, 0.0]
+            assert speed == pytest.approx([1.6 if track == DRIVING else 0.0, 0, 0], abs=1e-4)  # 0.8 m a half second
+
+
+def test_boxes_of_bevdet_are_those_seen_in_the_frame_of_the_ego(tmp_path):
+    """What LoadAnnotationsBEVDepth makes tensors of: nine numbers a box, and labels by BEVDet's list of classes."""
+    scene = slanted()
+    unseen = np.where(scene.instances == WALKING, 0, 1).astype(np.uint8)
+    scene = replace(scene, mask_lidar=unseen, mask_camera=unseen)
+    tree = beside(tmp_path, write_tree(Occ3DNuScenesTree, tmp_path, scene, street("street-2"))[1])
+    info = load(tree / "bevdetv2-nuscenes_infos_train.pkl")["infos"][2]
+    boxes, labels = info["ann_infos"]
+    assert labels == [0, 0]
+    assert info["valid_flag"].tolist() == [True, True, False]
+    assert info["num_lidar_pts"][2] == 0
+    center = scene.boxes.center[(scene.boxes.frame == 2) & (scene.boxes.track == DRIVING)][0]
+    place = np.linalg.inv(scene.poses[2]) @ [*center, 1.0]
+    assert boxes[0][:3] == pytest.approx(place[:3], abs=1e-5)
+    assert boxes[0][3:7] == pytest.approx([2.0, 1.6, 1.6, 0.3 - 0.1], abs=1e-5)
+    assert boxes[0][7:] == pytest.approx([1.6 * np.cos(0.1), -1.6 * np.sin(0.1)], abs=1e-4)
+
+
+def test_without_boxes_they_are_those_around_instances_and_without_either_there_are_none(tmp_path):
+    bare = replace(street("bare", boxes=False), instances=None)
+    tree = beside(tmp_path, write_tree(OpenOccupancyTree, tmp_path, street(boxes=False), bare)[1])
+    estimated = load(tree / "nuscenes_occ_infos_train.pkl")["infos"][0]
+    assert sorted(estimated["gt_names"]) == ["car", "car", "pedestrian"]
+    assert sorted(estimated["num_lidar_pts"]) == [4, 5 * 4 * 4, 5 * 4 * 4]
+    none = load(tree / "nuscenes_occ_infos_val.pkl")["infos"][0]
+    assert none["gt_boxes"].shape == (0, 7)
+    assert none["gt_velocity"].shape == (0, 2)
+    assert "occ_path" not in none  # there are no labels of Occ3D
 
 
 def test_cameras_of_infos_see_what_lies_ahead_in_the_middle_of_the_front_image(occ3d):

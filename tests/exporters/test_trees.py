@@ -36,7 +36,9 @@ def test_a_corpus_becomes_the_same_tree_each_time_and_only_its_own_files_lie_in_
     entries = tree_format(format).entries
     assert all(re.fullmatch(entries, p.name) for p in (tmp_path / "a").iterdir())
     beside = sorted(p.name for p in tmp_path.iterdir() if p.name not in ("a", "b", corpus.name))
-    lists = ["bevdetv2-nuscenes_infos_{}.pkl", "nuscenes_infos_{}_temporal_v3_scene.pkl"]
+    lists = [
+        *("bevdetv2-nuscenes_infos_{}.pkl", "occ_infos_temporal_{}.pkl", "nuscenes_infos_{}_temporal_v3_scene.pkl")
+    ]
     infos = {"occ3d-nuscenes": lists, "openoccupancy": ["nuscenes_occ_infos_{}.pkl"]}.get(format, [])
     own = [name.format(split) for name in infos for split in ("train", "val")]
     own += ["semantic-kitti.yaml"] if format == "semantickitti" else []
@@ -112,6 +114,8 @@ def test_a_corpus_in_the_labels_of_the_format_is_taken_and_one_in_others_refused
         export_tree(corpus, "occ3d-nuscenes", tmp_path / "b")
     assert "native or occ3d-nuscenes" in str(caught.value)
     assert not (tmp_path / "b").exists()
+    with pytest.raises(InputError, match=r"export a corpus with native labels$"):
+        export_tree(make_corpus(1, labels="carlasc"), "uniocc", tmp_path / "uniocc")
 
 
 def test_bad_input_is_told_in_one_line_and_leaves_nothing(tmp_path, make_corpus):

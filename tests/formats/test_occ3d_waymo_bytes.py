@@ -160,3 +160,12 @@ def test_a_rig_of_ones_own_takes_the_place_of_the_five(tmp_path):
     frame = read_frame(tmp_path / "training/000/000_04.npz")
     assert not frame["infov"][110:].any()
     assert not frame["final_voxel_state"][110:].any()
+
+
+def test_projections_have_the_numbers_of_kittis_images_and_cam_infos_their_own_order(root):
+    """image_0 to image_2 are 1280 pixels high, 3 and 4 886; CustomWaymoDataset_T names image_3 for its third camera."""
+    calib = pickle.loads((root / "waymo_infos_train.pkl").read_bytes())[0]["calib"]
+    cameras = pickle.loads((root / "cam_infos.pkl").read_bytes())[0][0]
+    assert [calib[f"P{image}"][1, 2] for image in range(5)] == [640, 640, 640, 443, 443]
+    for camera, image in enumerate((0, 1, 3, 2, 4)):
+        assert (calib[f"P{image}"] == cameras[camera]["intrinsics"]).all()

@@ -145,9 +145,19 @@ def test_boxes_and_cameras_are_lists_of_what_readers_look_for(frames):
         assert frame["cameras"][0]["extrinsics"].shape == (4, 4)
 
 
+def test_without_boxes_annotations_are_those_around_instances(root, tmp_path):
+    """What FindGMMForCategory of uniocc_eval.py takes the sizes of a class from, and cannot do without."""
+    rows = {row["token"]: row for row in np.load(root / "scene-0002/0.npz", allow_pickle=True)["annotations"]}
+    assert {row["category_id"] for row in rows.values()} == {1, 4}
+    car = rows[f"b/{DRIVING}"]
+    assert car["size"] == pytest.approx([2.0, 1.6, 1.6])
+    assert car["agent_to_ego"][:3, 3] == pytest.approx([11.0, 0.0, 1.0], abs=1e-5)
+    write_tree(UniOccTree, tmp_path, replace(street("c", boxes=False), instances=None))
+    assert len(np.load(tmp_path / "scene-0001/0.npz", allow_pickle=True)["annotations"]) == 0
+
+
 def test_without_boxes_flow_follows_the_middle_of_each_tracks_voxels(root):
     frame = dict(np.load(root / "scene-0002/0.npz", allow_pickle=True))
-    assert len(frame["annotations"]) == 0
     assert frame["occ_flow_forward"][127, 100, 4] == pytest.approx([-3.0, 0.0, 0.0], abs=1e-4)
 
 
