@@ -15,7 +15,8 @@ from dyncity.datasets.manifest import EMPTY_DIGEST, ShardRecord
 from dyncity.errors import InputError
 from dyncity.object_storage import ObjectPath
 
-Asked, Found = TypeVar("Asked"), TypeVar("Found")
+Asked = TypeVar("Asked")
+Found = TypeVar("Found")
 Compared = Callable[[int, int], None]  # told how many shards (of a tree: files) of how many are compared
 
 STORED_AT_ONCE = 8  # a MiB of each in memory: one alone mostly waits for the network
