@@ -61,6 +61,7 @@ def train(
     from dyncity.terminal import ProgressLine, show_table
     from dyncity.training.launch import train_dit, train_vae
 
+    follow: tuple[object, ...]
     if model == "vae":
         not_for("train vae", {"--vae": vae})
         begun = start_from / "config.json" if start_from is not None and preset is None else None
