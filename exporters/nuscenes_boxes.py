@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from dyncity.scene import Boxes, OccupancyScene
 from dyncity.taxonomy import OCC3D_NUSCENES, label_map
 from exporters.boxes_from_instances import boxes_from_instances
+from exporters.compiled import compiled
 from exporters.sensors import HDL_32E
 
 # What nuScenes detects, in the order of BEVDet's labels.
@@ -34,6 +35,7 @@ def box_record(scene: OccupancyScene) -> list[list[NuScenesBox]]:
     table = label_map(scene.taxonomy, OCC3D_NUSCENES.name)
     names = dict(enumerate(OCC3D_NUSCENES.classes))
     rows = {(int(f), int(t)): n for n, (f, t) in enumerate(zip(boxes.frame, boxes.track, strict=True))}
+    to_grids = np.linalg.inv(scene.grid_poses())
     found: list[list[NuScenesBox]] = [[] for _ in range(scene.frames)]
     for (frame, track), n in rows.items():
         name = names.get(int(table[boxes.label[n]]), "")
@@ -44,21 +46,23 @@ def box_record(scene: OccupancyScene) -> list[list[NuScenesBox]]:
         elapsed, velocity = int(scene.timestamps_us[last] - scene.timestamps_us[first]), [0.0, 0.0]
         if 0 < elapsed <= _LONGEST * (last - first):
             velocity = ((boxes.center[ends[1]] - boxes.center[ends[0]])[:2] / (elapsed / 1e6)).tolist()
-        seen = voxels_in_box(scene, boxes, n, table)
+        seen = voxels_in_box(scene, boxes, n, to_grids[frame], table)
         found[frame].append(
             (name, boxes.center[n].tolist(), boxes.size[n].tolist(), float(boxes.yaw[n]), velocity, seen)
         )
     return found
 
 
-def voxels_in_box(scene: OccupancyScene, boxes: Boxes, n: int, table: NDArray[np.uint8]) -> int:
+def voxels_in_box(
+    scene: OccupancyScene, boxes: Boxes, n: int, to_grid: NDArray[np.float64], table: NDArray[np.uint8]
+) -> int:
     """How many voxels of the class of box ``n`` lie in it or half in it, seen by the LiDAR where the scene knows.
 
     Args:
+        to_grid: ``[4, 4]`` from the world into the grid's frame.
         table: uint8 ``[256]``: which class ids are one class.
     """
     frame, size = int(boxes.frame[n]), np.asarray(scene.grid.voxel_size)
-    to_grid = np.linalg.inv(scene.grid_poses()[frame])
     center = to_grid[:3, :3] @ boxes.center[n] + to_grid[:3, 3]
     yaw = float(boxes.yaw[n]) + np.arctan2(to_grid[1, 0], to_grid[0, 0])
     half = boxes.size[n] / 2 + size / 2
@@ -67,18 +71,46 @@ def voxels_in_box(scene: OccupancyScene, boxes: Boxes, n: int, table: NDArray[np
     end = np.minimum(np.ceil((center + reach - scene.grid.origin) / size).astype(int), scene.grid.shape)
     if (first >= end).any():
         return 0
-    part = tuple(slice(a, b) for a, b in zip(first.tolist(), end.tolist(), strict=True))
-    x, y, z = (
-        (np.arange(a, b) + 0.5) * s + o - c
-        for a, b, s, o, c in zip(first, end, size, scene.grid.origin, center, strict=True)
+    mask = scene.mask_lidar
+    return _count(
+        *(scene.semantics[frame], scene.semantics[frame] if mask is None else mask[frame], mask is not None),
+        *(first, end, size, np.asarray(scene.grid.origin) - center, half, np.cos(yaw), np.sin(yaw)),
+        *(table, table[boxes.label[n]]),
     )
-    along = np.abs(np.cos(yaw) * x[:, None] + np.sin(yaw) * y) <= half[0]
-    across = np.abs(np.cos(yaw) * y - np.sin(yaw) * x[:, None]) <= half[1]
-    inside = (along & across)[..., None] & (np.abs(z) <= half[2])
-    inside &= table[scene.semantics[frame][part]] == table[boxes.label[n]]
-    if scene.mask_lidar is not None:
-        inside &= scene.mask_lidar[frame][part] > 0
-    return int(inside.sum())
+
+
+@compiled
+def _count(
+    semantics: NDArray[np.uint8],
+    mask: NDArray[np.uint8],
+    masked: bool,
+    first: NDArray[np.int64],
+    end: NDArray[np.int64],
+    size: NDArray[np.float64],
+    corner: NDArray[np.float64],
+    half: NDArray[np.float64],
+    cos: float,
+    sin: float,
+    table: NDArray[np.uint8],
+    label: int,
+) -> int:
+    """Voxels ``[x, y, z]`` from ``first`` to ``end`` of a class whose centres lie in a box.
+
+    Args:
+        corner: of the grid, seen from the middle of the box.
+        half: half of the edges of the box; ``cos``, ``sin``: of its heading in the grid.
+    """
+    found = 0
+    for i in range(first[0], end[0]):
+        x = corner[0] + (i + 0.5) * size[0]
+        for j in range(first[1], end[1]):
+            y = corner[1] + (j + 0.5) * size[1]
+            if abs(cos * x + sin * y) <= half[0] and abs(cos * y - sin * x) <= half[1]:
+                for k in range(first[2], end[2]):
+                    if abs(corner[2] + (k + 0.5) * size[2]) <= half[2]:
+                        seen = not masked or mask[i, j, k] > 0
+                        found += seen and table[semantics[i, j, k]] == label
+    return found
 
 
 def lidar_boxes(boxes: list[NuScenesBox], pose: NDArray[np.float64], older: bool) -> dict[str, NDArray[Any]]:
