@@ -94,12 +94,13 @@ def write_town(scene: OccupancyScene, folder: Path) -> None:
         (folder / name).mkdir(parents=True)
     for frame, (turn, voxels) in enumerate(zip(turns, frames_on_grid(masked, grid), strict=True)):
         name, semantics = f"{frame:06d}", voxels["semantics"]
-        counts = hit_counts(turn.points, (voxels["mask_lidar"] > 0) & (semantics != UNKNOWN))
+        on_disk = turn.points.astype("<f4")  # what is counted is what readers find: some points lie on a voxel's side
+        counts = hit_counts(on_disk.astype(np.float64), (voxels["mask_lidar"] > 0) & (semantics != UNKNOWN))
         (folder / "evaluation" / f"{name}.label").write_bytes(raw[semantics].astype("<u4").tobytes())
         (folder / "evaluation" / f"{name}.bin").write_bytes(counts.astype("<f4").tobytes())
         semantic = raw[scene.semantics[frame][tuple(turn.voxel.T)]]
         points = np.empty((len(turn.points), 4), "<f4")
-        points[:, :3], points[:, 3] = turn.points, np.exp(-0.004 * np.linalg.norm(turn.points, axis=1))
+        points[:, :3], points[:, 3] = on_disk, np.exp(-0.004 * np.linalg.norm(turn.points, axis=1))
         (folder / "velodyne" / f"{name}.bin").write_bytes(points.data)
         (folder / "labels" / f"{name}.label").write_bytes(semantic.astype("<u4").tobytes())
         flow = point_flow(scene, frame, turn, paths)

@@ -12,7 +12,10 @@ from street_scene import street
 from written_tree import write_tree
 
 from dyncity.errors import InputError
+from dyncity.presets import preset
+from dyncity.scene import SceneSpec
 from exporters.carlasc import TREE, CarlaScTree
+from generators.procedural.city import ProceduralCity
 
 # The data set's own map from raw ids to its 11 classes.
 REMAP = np.array([0, 1, 2, 3, 4, 5, 6, 6, 8, 9, 10, 2, 5, 3, 7, 3, 3, 2, 5, 3, 3, 3, 7])
@@ -96,6 +99,26 @@ def test_hit_counts_are_0_where_nothing_was_observed_and_count_the_points_elsewh
     assert (hits > 1).sum() > 100
     assert (counts[hits > 0] == hits[hits > 0]).all()
     assert (raw[hits > 0] > 0).all()
+
+
+def test_every_point_is_counted_in_the_voxel_that_its_rounded_place_lies_in(tmp_path):
+    """Rays at 45 degrees hit a coarse grid on the sides of the data set's voxels: float32 decides."""
+    (scene,) = ProceduralCity(preset("tiny"), frame="world").generate([SceneSpec(1, 90210)])
+    (folder,), _ = write_tree(CarlaScTree, tmp_path, scene)
+    missed = counted = 0
+    for frame in range(scene.frames):
+        raw = read(tmp_path / folder / f"evaluation/{frame:06d}.label", "I")
+        counts = read(tmp_path / folder / f"evaluation/{frame:06d}.bin", "f")
+        points = np.fromfile(tmp_path / folder / f"velodyne/{frame:06d}.bin", "<f4").reshape(-1, 4)[:, :3]
+        index = np.floor((points.astype(float) - [-25.6, -25.6, -2.0]) / [0.4, 0.4, 0.375]).astype(int)
+        index = index[((index >= 0) & (index < [128, 128, 8])).all(axis=1)]
+        hits = np.zeros((128, 128, 8))
+        np.add.at(hits, tuple(index.T), 1)
+        occupied = (hits > 0) & (raw > 0)
+        missed += (counts[occupied] != hits[occupied]).sum()
+        counted += occupied.sum()
+    assert counted > 10_000
+    assert missed == 0
 
 
 def test_points_carry_the_raw_ids_of_what_they_hit_and_flow_of_what_moves(town):
