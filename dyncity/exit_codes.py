@@ -31,6 +31,9 @@ def run(app: typer.Typer, arguments: list[str] | None = None) -> NoReturn:
         arguments: words of the command line; None takes those of this process. No words ask for help.
     """
     arguments = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    for word in arguments:  # bytes that are no text: Parquet, manifests and tables could not name such a file
+        if not word.isascii() and any("\ud800" <= c <= "\udfff" for c in word):
+            _leave(f"error: {word}: it is not UTF-8; choose another name", 2)
     # As Ray has it for its drivers: what is committed is recorded, locks and leases are given up.
     before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(number))
     try:

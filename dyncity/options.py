@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from dyncity.errors import InputError
-from dyncity.places import check_outside_corpora, check_path, local_path, place
+from dyncity.places import check_outside_corpora, local_path, place
 
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", parser=local_path, help="Folder to write.")]
 OutPlace = Annotated[
@@ -87,7 +87,7 @@ def check_file(option: str, path: Path) -> None:
         raise InputError(option, f"there is no folder {path.parent}", "name a file in one that there is")
     if path.is_dir():
         raise InputError(option, f"{path} is a folder", "name a file")
-    check_outside_corpora(check_path(path))
+    check_outside_corpora(path)
 
 
 def worker_range(text: str | None, default: int) -> tuple[int, int]:

@@ -52,17 +52,14 @@ def local_path(text: str) -> Path:
 
 
 def check_path(named: object) -> Path:
-    """A path that can be written down: manifests, tables and the names of Parquet files are UTF-8.
+    """A path.
 
     Raises:
-        InputError: it is empty, as variables of a shell are that were never set, or other bytes.
+        InputError: it is empty, as variables of a shell are that were never set.
     """
-    text = str(named)
-    if not text:
+    if not str(named):
         raise InputError("''", "an empty path", "name a folder or a file")
-    if "\0" in text or any("\ud800" <= c <= "\udfff" for c in text):
-        raise InputError(text, "its name is not UTF-8", "choose another name")
-    return Path(text)
+    return Path(str(named))
 
 
 def check_outside_corpora(out: Path) -> None:

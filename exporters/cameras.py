@@ -131,7 +131,7 @@ def _camera(path: Path, number: int, row: dict[str, Any]) -> Camera:
             raise InputError(where, f"unknown field {key!r}", f"use {', '.join(_FIELDS)}")
         plain = are_numbers(value, 3) if key == "position" else key == "name" or are_numbers([value], 1)
         if not isinstance(value, _FIELDS[key]) or not plain:
-            fix = f"give numbers of at most {LARGEST:g}, three for position, and a name in quotes"
+            fix = f"give numbers of at most {LARGEST:g}, three numbers for position, and a name in quotes"
             raise InputError(where, f"{key} is {value!r}", fix)
     missing = [key for key in ("name", "position", "yaw", "focal") if key not in row]
     if missing:
