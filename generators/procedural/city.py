@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dyncity.conditions import (
     Command,
@@ -215,7 +216,7 @@ class ProceduralCity:
             conditions=Conditions(command_from_trajectory(trajectory), trajectory, grid_yaw=built.grid_yaw),
             anchor=anchor,
             instances=instances,
-            boxes=_boxes(built, grid, where),
+            boxes=_boxes(built, grid, where, instances),
             provenance={"generator": self.name, "seed": spec.seed, "index": spec.index, "style": built.city.style},
         )
 
@@ -226,8 +227,8 @@ def _reach(grid: GridSpec) -> float:
     return float(np.hypot(x, y))
 
 
-def _boxes(built: BuiltCity, grid: GridSpec, where: Floats) -> Boxes:
-    """Boxes of the agents whose centre is in the grid's range, in the frame of the first ego pose."""
+def _boxes(built: BuiltCity, grid: GridSpec, where: Floats, instances: NDArray[np.uint16]) -> Boxes:
+    """Boxes of agents whose centre is in the grid's range or who have voxels, in the frame of the first ego pose."""
     agents = built.agents
     n = len(agents.kind)
     cos, sin = np.cos(where[:, 2]), np.sin(where[:, 2])
@@ -235,6 +236,7 @@ def _boxes(built: BuiltCity, grid: GridSpec, where: Floats) -> Boxes:
     x, y = cos * dx + sin * dy, cos * dy - sin * dx
     low, high = grid.origin, grid.upper
     seen = ((x >= low[0]) & (x < high[0]) & (y >= low[1]) & (y < high[1])).T
+    seen |= np.array([np.bincount(numbers.ravel(), minlength=n + 1)[1:] > 0 for numbers in instances])
     frame, who = np.nonzero(seen)
     x0, y0, yaw0 = built.ego[0]
     dx, dy = agents.pose[who, frame, 0] - x0, agents.pose[who, frame, 1] - y0

@@ -158,3 +158,14 @@ def test_the_grid_of_a_turn_lies_along_the_street(command):
             plain.append(corners(anchored(dataclasses.replace(scene, conditions=unknown), TINY.clip_grid)))
     assert len(turned) >= 4
     assert np.mean(turned) < 0.75 * np.mean(plain)
+
+
+def test_everybody_who_has_a_voxel_has_a_box_also_where_the_side_of_the_grid_cuts_them(scenes):
+    cut = 0
+    for scene in scenes[:12]:
+        boxed = set(zip(scene.boxes.frame.tolist(), scene.boxes.track.tolist(), strict=True))
+        for t, numbers in enumerate(scene.instances):
+            seen = set(np.unique(numbers[numbers > 0]).tolist())
+            assert {(t, track) for track in seen} <= boxed
+            cut += len(set(numbers[[0, -1]].ravel().tolist()) - {0})
+    assert cut > 0
