@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from dyncity.errors import InputError
 
 MAX_JSON_BYTES = 2**26
+MAX_REQUEST_BYTES = 2**23
 MAX_YAML_BYTES = 2**20
 MAX_TENSORS_HEADER_BYTES = 2**23
 LARGEST = 1e8  # metres and radians: no map goes farther
@@ -65,11 +66,36 @@ def read_json(path: Path, fix: str, most: int = MAX_JSON_BYTES) -> Any:
     Raises:
         InputError: as ``read_text``; no JSON, or nested too deeply.
     """
-    text = read_text(path, fix, most)
+    return _parsed(path, read_text(path, fix, most), fix)
+
+
+def read_request(path: Path, fix: str) -> Any:
+    """The value of a JSON file that somebody wrote by hand: a layout, a region, a trajectory, a camera rig.
+
+    At most 8 MiB; a byte order mark is skipped, as editors write one.
+
+    Raises:
+        InputError: as ``read_json``; a key that an object has twice, of which JSON would keep the last.
+    """
+    text = read_text(path, fix, MAX_REQUEST_BYTES).removeprefix("\ufeff")
+    return _parsed(path, text, fix, object_pairs_hook=_each_once)
+
+
+def _parsed(path: Path, text: str, fix: str, **how: Any) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text, **how)
     except (ValueError, RecursionError) as error:
         raise InputError(path, f"not readable as JSON ({error})", fix) from None
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of some pairs. Raises ValueError where a key comes twice."""
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"it says {key[:80]!r} twice in one place")
+        found[key] = value
+    return found
 
 
 class _PlainLoader(yaml.SafeLoader):

@@ -39,6 +39,11 @@ class GridSpec:
         if not 0 < self.frame_rate < float("inf"):
             raise InputError("grid.frame_rate", f"found {self.frame_rate}", "give a rate in frames a second, above 0")
 
+    def __str__(self) -> str:
+        """As messages say it."""
+        shape, size = ("x".join(f"{v:g}" for v in values) for values in (self.shape, self.voxel_size))
+        return f"{shape} voxels of {size} m from {', '.join(f'{o:g}' for o in self.origin)} m at {self.frame_rate:g} Hz"
+
     @property
     def voxels(self) -> int:
         """Number of voxels of one frame."""

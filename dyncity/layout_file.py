@@ -19,6 +19,7 @@ another size than a multiple of a clip's, has one pixel a column.
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from dyncity.anchoring import anchored
-from dyncity.bounded_files import are_numbers, read_array, read_json
+from dyncity.bounded_files import are_numbers, read_array, read_request
 from dyncity.conditions import LAYOUT_CLASSES, Agent, Layout
 from dyncity.config import Config
 from dyncity.datasets.corpus import open_corpus
@@ -36,7 +37,7 @@ from dyncity.datasets.manifest import MANIFEST
 from dyncity.drivable import TOP_SPEED
 from dyncity.errors import InputError
 from dyncity.grid import GridSpec
-from dyncity.layout import MOVING, covered_columns, layout_of
+from dyncity.layout import MOVING, covered_columns, layout_of, members
 from dyncity.taxonomy import taxonomy
 
 _NOT_ASKED = 255
@@ -125,15 +126,7 @@ def _holding(path: Path, grid: GridSpec, metres: float) -> GridSpec:
 
 def _picture(path: Path, config: Config, longer: bool) -> Layout:
     frames, x, y, _ = config.clip_shape
-    try:
-        with Image.open(path, formats=("PNG",)) as image:
-            if image.width * image.height > _MAX_PIXELS:
-                raise InputError(path, f"found {image.width}x{image.height} pixels", f"give {y}x{x} (width x height)")
-            pixels = np.asarray(image.convert("RGBA"))
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError, SyntaxError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(path, f"not readable as a picture ({error})", "give a PNG") from None
+    pixels = _pixels(path, f"give {y}x{x} (width x height)")
     grid, factor = config.clip_grid, max(1, pixels.shape[0] // x)
     if longer and pixels.shape[:2] != (x * factor, y * factor):
         x, y = pixels.shape[:2]
@@ -148,7 +141,35 @@ def _picture(path: Path, config: Config, longer: bool) -> Layout:
     for index, color in enumerate(space.palette()[: len(space)]):
         ids[(pixels[..., :3] == color).all(-1) & (pixels[..., 3] > 0)] = index
     found = layout_of(np.broadcast_to(ids[None, :, :, None], (frames, x, y, 1)), config.taxonomy)
+    if not found.maps.any():
+        colors, count = np.unique(pixels[pixels[..., 3] > 0][:, :3], axis=0, return_counts=True)
+        most = f", most are #{bytes(colors[count.argmax()].tolist()).hex()}" if len(colors) else ", all are transparent"
+        firsts = [int(table.argmax()) for table in members(space.name) if table.any()]
+        fix = f"use {', '.join(f'{space.colors[i]} {space.classes[i]}' for i in firsts)}"
+        raise InputError(path, f"no pixel has the colour of a class that can be asked for{most}", fix)
     return _placed(Layout(found.maps, np.asarray(found.maps.any(axis=(1, 2, 3)))), grid, longer)
+
+
+def _pixels(path: Path, fix: str) -> NDArray[np.uint8]:
+    """``[height, width, 4]`` red, green, blue and opacity of a PNG.
+
+    Raises:
+        InputError: no PNG, one of several pictures, or of far too many pixels.
+    """
+    try:
+        ignored = warnings.catch_warnings(
+            action="ignore", category=Image.DecompressionBombWarning
+        )  # it is refused here
+        with ignored, Image.open(path, formats=("PNG",)) as image:
+            if image.width * image.height > _MAX_PIXELS:
+                raise InputError(path, f"found {image.width}x{image.height} pixels", fix)
+            if (count := getattr(image, "n_frames", 1)) > 1:
+                raise InputError(path, f"it is animated, {count} pictures", "give one, or a .npy with frames")
+            return np.asarray(image.convert("RGBA"))
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError, SyntaxError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(path, f"not readable as a picture ({error})", "give a PNG") from None
 
 
 def _array(path: Path, config: Config, longer: bool) -> Layout:
@@ -176,7 +197,7 @@ def _array(path: Path, config: Config, longer: bool) -> Layout:
 
 
 def _agents(path: Path, config: Config, longer: bool) -> Layout:
-    values = read_json(path, "give a JSON file of agents", 2**23)
+    values = read_request(path, "give a JSON file of agents")
     if not isinstance(values, dict) or values.keys() != {"agents"} or not isinstance(values["agents"], list):
         raise InputError(path, "it has no list of agents", 'write {"agents": [...]}')
     frames, grid = config.clip.frames, config.clip_grid
@@ -211,7 +232,7 @@ def _agent(path: Path, name: str, agent: Any, frames: int, frame_rate: float) ->
     size = _numbers(path, f"{name}.size", [agent["size"]], 2)[0]
     if (size <= 0).any() or (size > _LONGEST).any():
         raise InputError(
-            path, f"{name}.size is {agent['size']}", f"give length and width, metres, at most {_LONGEST:g}"
+            path, f"{name}.size is {agent['size']}", f"give length and width, metres, above 0 and at most {_LONGEST:g}"
         )
     rows = _numbers(path, f"{name}.path", agent["path"], 4)
     if (np.diff(rows[:, 0]) <= 0).any():

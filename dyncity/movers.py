@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from dyncity.metrics.components import components
 from dyncity.metrics.vehicles import vehicle_ids
+from dyncity.scene import UNKNOWN
 from dyncity.taxonomy import taxonomy
 
 
@@ -21,6 +22,21 @@ def parked(frames: NDArray[np.uint8], labels: str) -> NDArray[np.bool_]:
             whole[at] = unchanged[at].all()
         found &= whole
     return found
+
+
+def without_cut_off(volume: NDArray[np.uint8], labels: str) -> NDArray[np.uint8]:
+    """A clip ``[t, x, y, z]`` in which nobody is known who goes on where nothing is: 255 is there instead.
+
+    Nothing is known of a column that is 255 at all heights.
+    """
+    movers, result = list(taxonomy(labels).movers), volume.copy()
+    for frame, voxels in zip(result, volume, strict=True):
+        beyond = np.pad((voxels == UNKNOWN).all(axis=2), 1)
+        beside = np.logical_or.reduce(np.lib.stride_tricks.sliding_window_view(beyond, (3, 3)), axis=(2, 3))
+        for part in components(np.isin(voxels, movers)):
+            if beside[part[:, 0], part[:, 1]].any():
+                frame[tuple(part.T)] = UNKNOWN
+    return result
 
 
 def without_movers(volume: NDArray[np.uint8], labels: str) -> NDArray[np.uint8]:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dyncity.bounded_files import LARGEST, are_numbers, read_json
+from dyncity.bounded_files import LARGEST, are_numbers, read_request
 from dyncity.errors import InputError
 from dyncity.scene import OccupancyScene
 from dyncity.taxonomy import taxonomy
@@ -109,7 +109,7 @@ def read_region(path: Path) -> Region:
     Raises:
         InputError: no such file, not JSON, an unknown key, or a value of another form; the message names it.
     """
-    values = read_json(path, "give a JSON file of a region", 2**23)
+    values = read_request(path, "give a JSON file of a region")
     if not isinstance(values, dict) or not values:
         raise InputError(path, "it says nothing", f"give some of {', '.join(_KEYS)}")
     for key in values:
@@ -140,7 +140,7 @@ def _list(path: Path, key: str, values: dict[str, Any]) -> list[Any]:
 def _numbers(path: Path, key: str, value: object, count: int) -> list[float]:
     if not are_numbers(value, count):
         raise InputError(
-            path, f"{key} is {str(value)[:80]}", f"give {count} finite numbers in metres, at most {LARGEST:g}"
+            path, f"{key} is {str(value)[:80]}", f"give {count} finite numbers, metres, at most {LARGEST:g}"
         )
     assert isinstance(value, list)
     return [float(v) for v in value]
@@ -159,7 +159,9 @@ def _box(path: Path, number: int, box: object) -> Prism:
         raise InputError(path, f"{name} is {box!r}", "give x, y and, if wanted, z and yaw")
     x, y = (_span(path, f"{name}.{axis}", box[axis]) for axis in "xy")
     heights = _span(path, f"{name}.z", box["z"]) if "z" in box else _EVERY_HEIGHT
-    yaw = _numbers(path, f"{name}.yaw", [box.get("yaw", 0.0)], 1)[0]
+    yaw = box.get("yaw", 0.0)
+    if not are_numbers([yaw], 1):
+        raise InputError(path, f"{name}.yaw is {str(yaw)[:80]}", "give one finite number, radians")
     center = np.array([sum(x) / 2, sum(y) / 2])
     corners = np.array([(x[0], y[0]), (x[1], y[0]), (x[1], y[1]), (x[0], y[1])]) - center
     turn = np.array([[np.cos(yaw), -np.sin(yaw)], [np.sin(yaw), np.cos(yaw)]])

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dyncity.bounded_files import read_array, read_json, read_text
+from dyncity.bounded_files import MAX_REQUEST_BYTES, read_array, read_request, read_text
 from dyncity.conditions import check_trajectory
 from dyncity.drivable import check_drivable
 from dyncity.errors import InputError
 
 _FIX = "give a file with rows x, y, yaw"
-_MAX_BYTES = 2**23
+_HEADERS = ("x,y,yaw", "scene,x,y,yaw")
 
 
 def read_trajectory(path: Path, frames: int, frame_rate: float, scenes: int) -> NDArray[np.float64]:
@@ -23,7 +23,8 @@ def read_trajectory(path: Path, frames: int, frame_rate: float, scenes: int) -> 
 
     Args:
         path: ``.json`` (a list of rows, or one such list a scene), ``.npy`` (an array ``[t, 3]`` or ``[n, t, 3]``) or
-            ``.csv`` (lines x,y,yaw or scene,x,y,yaw, scenes counted from 0; a header line may come first).
+            ``.csv`` (lines x,y,yaw or scene,x,y,yaw, scenes counted from 0; a header line that names them so may come
+            first).
         frames: number of rows that there have to be: one a frame.
         frame_rate: frames a second.
         scenes: how many trajectories there have to be, where there is not one for all.
@@ -37,11 +38,13 @@ def read_trajectory(path: Path, frames: int, frame_rate: float, scenes: int) -> 
     if kind == ".npy":
         rows = read_array(path, _FIX)
     elif kind == ".json":
-        rows = _array(path, read_json(path, _FIX, _MAX_BYTES))
+        rows = _array(path, read_request(path, _FIX))
     else:
         rows = _lines(path)
-    if rows.dtype.kind not in "iuf" or rows.nbytes > _MAX_BYTES:
+    if rows.dtype.kind not in "iuf":
         raise InputError(path, f"found {rows.dtype} of shape {rows.shape}", _FIX)
+    if rows.nbytes > MAX_REQUEST_BYTES:
+        raise InputError(path, f"found {rows.nbytes} bytes, shape {rows.shape}", f"give at most {MAX_REQUEST_BYTES}")
     each = rows if rows.ndim == 3 else rows[None]
     names = [f"{path}, scene {k}" if rows.ndim == 3 else str(path) for k in range(len(each))]
     checked = [check_trajectory(one, name) for one, name in zip(each, names, strict=True)]
@@ -71,13 +74,21 @@ def _has_number(line: str) -> bool:
     return False
 
 
+def _plain(header: str) -> str:
+    """A header without spaces, quotes and capitals."""
+    return "".join(c for c in header.lower() if c not in " \t\"'")
+
+
 def _lines(path: Path) -> NDArray[np.float64]:
     """``[t, 3]`` of lines x,y,yaw, or ``[n, t, 3]`` of lines scene,x,y,yaw."""
-    lines = read_text(path, _FIX, _MAX_BYTES).removeprefix("\ufeff").rstrip().splitlines()
+    lines = read_text(path, _FIX, MAX_REQUEST_BYTES).removeprefix("\ufeff").rstrip().splitlines()
     header = int(bool(lines) and not _has_number(lines[0]))
     if len(lines) == header:
         raise InputError(path, "it has no rows", _FIX)
-    columns = lines[header].count(",") + 1
+    if header and _plain(lines[0]) not in _HEADERS:
+        fix = f"give {' or '.join(_HEADERS)}, divided by commas"
+        raise InputError(f"{path}, line 1", f"its columns are {lines[0][:80]!r}", fix)
+    columns = lines[0].count(",") + 1
     rows = np.empty((len(lines) - header, columns))
     for n, line in enumerate(lines[header:]):
         try:

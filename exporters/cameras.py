@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dyncity.bounded_files import LARGEST, are_numbers, read_json
+from dyncity.bounded_files import LARGEST, are_numbers, read_request
 from dyncity.errors import InputError
 from dyncity.scene import UNKNOWN, OccupancyScene
 from dyncity.taxonomy import taxonomy
@@ -114,7 +114,7 @@ def read_cameras(path: Path) -> tuple[Camera, ...]:
     Raises:
         InputError: not readable, not such a list, a field that is unknown, missing or of another kind.
     """
-    rows = read_json(Path(path), "give a JSON file, a list of cameras", 2**23)
+    rows = read_request(Path(path), "give a JSON file, a list of cameras")
     if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
         raise InputError(path, "it is no list of cameras", "give [{name, position, yaw, focal}, ...]")
     cameras = tuple(_camera(path, number, row) for number, row in enumerate(rows))

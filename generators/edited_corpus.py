@@ -18,6 +18,7 @@ from dyncity.regions import Region
 from dyncity.scene import OccupancyScene, SceneSpec
 
 _LOOKED_AT = 16  # scenes
+LEAVE_SOME = "leave some of it out, by boxes, polygons, classes or frames; dyncity generate makes whole scenes"
 
 
 def corpus_to_edit(place: Path | ObjectPath) -> Corpus:
@@ -75,7 +76,8 @@ def check_covers(region: Region, corpus: Corpus) -> None:
     first = corpus.scene_ids[:_LOOKED_AT]
     if not any(region.mask(corpus.scene(scene_id)).any() for scene_id in first):
         found = f"covers nothing of {first[0] if len(first) == 1 else f'the first {len(first)} scenes'}"
-        raise InputError(region.where, found, "give another region")
+        fix = "give one that holds voxels of them: metres from the ego of the first frame, x ahead, y left"
+        raise InputError(region.where, found, fix)
 
 
 def corpus_fingerprint(corpus: Corpus) -> dict[str, str]:

@@ -26,6 +26,7 @@ from dyncity.seeding import Purpose, stream
 from dyncity.taxonomy import taxonomy
 from generators.diffusion import LatentDiffusion
 from generators.edited_corpus import (
+    LEAVE_SOME,
     check_covers,
     check_fits,
     corpus_fingerprint,
@@ -149,7 +150,7 @@ class _Edit:
         if self._inside[self.starts[0] : last + 1].all():
             which = "" if source.frames == config.clip.frames else f"frames {self.starts[0]} to {last} of "
             found = f"covers everything of {which}scene {source.scene_id}"
-            raise InputError(region.where, found, "give another region")
+            raise InputError(region.where, found, LEAVE_SOME)
 
     def asked(self, clip: int) -> Conditions:
         """The path of a clip, and what is known of it: all but the region, and that as far as it is made."""

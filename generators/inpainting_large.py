@@ -19,6 +19,7 @@ from dyncity.scene import UNKNOWN, OccupancyScene, SceneSpec
 from dyncity.seeding import Purpose, stream
 from generators.diffusion import LatentDiffusion
 from generators.edited_corpus import (
+    LEAVE_SOME,
     check_covers,
     check_fits,
     corpus_fingerprint,
@@ -104,7 +105,7 @@ class LargeInpainting:
     def _hole(self, source: OccupancyScene) -> NDArray[np.bool_]:
         hole = self.region.mask(source)
         if hole.all():
-            raise InputError(self.region.where, f"covers everything of scene {source.scene_id}", "give another region")
+            raise InputError(self.region.where, f"covers everything of scene {source.scene_id}", LEAVE_SOME)
         return hole
 
     def _tiles(self, hole: NDArray[np.bool_]) -> list[Tile]:

@@ -34,7 +34,7 @@ from dyncity.drivable import check_drivable
 from dyncity.errors import InputError
 from dyncity.layout import layout_on
 from dyncity.models.conditioning import Route
-from dyncity.movers import parked
+from dyncity.movers import parked, without_cut_off
 from dyncity.object_storage import ObjectPath
 from dyncity.scene import UNKNOWN, OccupancyScene, SceneSpec
 from dyncity.seeding import Purpose, stream
@@ -263,7 +263,8 @@ class LongScenes:
         self, before: NDArray[np.uint8], city: City, old: NDArray[np.float64], new: NDArray[np.float64]
     ) -> NDArray[np.uint8]:
         """What is known of a chunk, ``[t, x, y, z]``; 255 is open: all that the chunk before it holds of the shared
-        frames, and what stands, in all frames. Where nothing stands something may move, so free space is open.
+        frames, but movers that its sides cut off, and what stands, in all frames. Where nothing stands something may
+        move, so free space is open.
 
         Args:
             before: the chunk before it, on the grid at the pose ``old``.
@@ -272,6 +273,8 @@ class LongScenes:
         """
         config = self.diffusion.config
         shared = moved_grid(before[-self.shared :], config.clip_grid, np.linalg.inv(old) @ new)
+        # Half a vehicle that was given would be half in all that follows: the chunk's own makes it a whole one.
+        shared = without_cut_off(shared, config.taxonomy)
         stands = city.at(new)
         stands = np.where(stands == taxonomy(config.taxonomy).free, UNKNOWN, stands)
         stopped = parked(shared, config.taxonomy)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dyncity.anchoring import anchored
+from dyncity.bounded_files import LARGEST
 from dyncity.conditions import Conditions
 from dyncity.config import SamplingConfig
 from dyncity.errors import InputError
@@ -77,7 +78,7 @@ def read_margins(text: str) -> Margins:
                 sides[name] = float(value)
     except ValueError:
         raise InputError("--outpaint", f"found {text!r}", fix) from None
-    if not all(0 <= metres < math.inf for metres in sides.values()) or not any(sides.values()):
+    if not all(0 <= metres <= LARGEST for metres in sides.values()) or not any(sides.values()):
         raise InputError("--outpaint", f"found {text!r}", fix)
     return Margins(**sides)
 

@@ -57,11 +57,12 @@ def check_plan(plan: CorpusPlan, generator: SceneGenerator, strict: bool = False
 
 
 def _check_known(plan: CorpusPlan, generator: Conditioned) -> None:
-    """Raise InputError where one command or a trajectory is asked of a checkpoint that was trained without."""
+    """Raise InputError where a command, a trajectory or a layout is asked of a checkpoint that was trained without."""
     dit = generator.config.dit
     follows = dit.trajectory or dit.path_plane
     for option, asked, known in (
         ("--trajectory", plan.trajectory is not None, follows),
+        ("--layout", plan.layout is not None, dit.layout_plane),
         ("--command", plan.trajectory is None and plan.command in COMMANDS, follows or dit.command),
     ):
         if asked and not known:

@@ -116,11 +116,16 @@ def seam_rows(agreements: Iterable[tuple[Floats, list[int]]]) -> Rows:
 
 
 def mover_rows(going: Iterable[tuple[NDArray[np.int64], list[int]]]) -> Rows:
-    """Shares of moving vehicles that go on in chunks and at seams, by ``movers_going_on`` and ``seams`` of scenes."""
+    """Shares of moving vehicles that go on in chunks and at seams, by ``movers_going_on`` and ``seams`` of scenes.
+
+    A step is inside a chunk where no seam lies in the two frames before it or the two after: what is lost at a seam
+    is lost to the steps beside it too.
+    """
     inside, at = np.zeros(2), np.zeros(2)
     for counts, breaks in going:
         across = np.isin(np.arange(len(counts)), breaks)
-        inside += counts[~across].sum(axis=0)
+        reached = np.isin(np.arange(len(counts)), [b + k for b in breaks for k in (-1, 0, 1, 2)])
+        inside += counts[~reached].sum(axis=0)
         at += counts[across].sum(axis=0)
     rows = {"movers that go on inside chunks, %": inside, "movers that go on at seams, %": at}
     return {name: 100 * float(counts[1] / counts[0]) for name, counts in rows.items() if counts[0]}

@@ -32,6 +32,8 @@ FILL = 0.5
 # Slower ones stand still as far as voxels can tell.
 MOVING_SPEED = 1.5  # m/s
 TOP_SPEED = 20.0  # m/s
+# Of the way of the two frames before; who stops after one of two frames goes half as far.
+GOES_ON = 0.4
 
 
 @dataclass(frozen=True)
@@ -126,19 +128,21 @@ def moving_speeds(scene: OccupancyScene) -> NDArray[np.float64]:
 def movers_going_on(scene: OccupancyScene) -> NDArray[np.int64]:
     """For each step between frames k and k + 1, ``[t - 1, 2]``: vehicles that came moving to k, and those that go on.
 
-    To come moving is to be followed from k - 1 at more than 1.5 m/s, to go on is the same to k + 1: the others
-    stopped, vanished, or left what is seen. Nothing is known to come to the first frame.
+    To come moving is to be followed from k - 2 at more than 1.5 m/s, and by more than the diagonal of a voxel: what
+    stands seems to go as far in windows that are cut out of a grid fixed to the world. To go on is to be followed to
+    k + 2, at least ``GOES_ON`` as far: the others stopped, vanished, or left what is seen. Nothing is known of the
+    first two steps and the last one.
     """
-    seconds = scene.timestamps_us / 1e6
+    seconds, diagonal = scene.timestamps_us / 1e6, float(np.hypot(*scene.grid.voxel_size[:2]))
     counts = np.zeros((scene.frames - 1, 2), np.int64)
     for track in vehicle_tracks(scene):
-        first, center = track[0].frame, np.array([vehicle.center[:2] for vehicle in track])
-        steps = np.diff(seconds[first : first + len(track)])
-        moving = np.linalg.norm(np.diff(center, axis=0), axis=1) > MOVING_SPEED * steps
-        for k, came in enumerate(moving, start=first + 1):  # it came to frame k
-            if came and k < scene.frames - 1:
-                counts[k, 0] += 1
-                counts[k, 1] += k - first < len(moving) and moving[k - first]
+        first, centers = track[0].frame, np.array([vehicle.center[:2] for vehicle in track])
+        ways = np.linalg.norm(centers[2:] - centers[:-2], axis=1)  # of two frames each
+        for k, way in enumerate(ways, start=first + 2):  # it came to frame k
+            slowest = MOVING_SPEED * (seconds[k] - seconds[k - 2])
+            if k + 2 < scene.frames and way > max(slowest, diagonal):
+                after = k - first  # where its next two frames are in ``ways``, if it has them
+                counts[k] += 1, after < len(ways) and ways[after] >= GOES_ON * way
     return counts
 
 

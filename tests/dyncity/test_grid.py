@@ -26,6 +26,11 @@ def test_every_voxel_contains_its_own_centre(grid: GridSpec) -> None:
     np.testing.assert_array_equal(index, expected)
 
 
+def test_messages_say_a_grid_in_words() -> None:
+    grid = GridSpec((64, 64, 8), (0.8, 0.8, 0.375), (-25.6, -25.6, -0.2), 10.0)
+    assert str(grid) == "64x64x8 voxels of 0.8x0.8x0.375 m from -25.6, -25.6, -0.2 m at 10 Hz"
+
+
 def test_the_range_is_half_open() -> None:
     grid = GridSpec((4, 4, 4), (0.5, 0.5, 0.5), (-1.0, -1.0, -1.0), 10.0)
     _, inside = grid.index(np.array([[-1.0, -1, -1], [1.0, 0, 0], [0.999, 0.999, 0.999]]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -99,6 +100,8 @@ GOOD = {"class": "vehicle", "size": [4, 2], "path": [[0, 0, 0, 0]]}
         ("a.json", json.dumps({"agents": [{**GOOD, "path": [[0, 1e3, 1e3, 0]]}]}).encode(), r"\[0\] is never on the"),
         ("a.json", json.dumps({"agents": [{**GOOD, "path": [[0, 0, 0, 0], [1, 13, 0, 0]]}]}).encode(), "at 65 m/s"),
         ("a.json", json.dumps({"agents": [GOOD] * 129}).encode(), "129 agents"),
+        ("a.json", b'{"agents": [], "agents": []}', "says 'agents' twice"),
+        ("a.json", b'{"agents": [{"size": [4, 2], "size": [9, 2]}]}', "says 'size' twice"),
     ],
 )
 def test_bad_files_are_refused(tmp_path: Path, name: str, content: bytes, message: str) -> None:
@@ -177,6 +180,38 @@ def test_a_long_scene_asks_for_what_is_along_all_of_its_drive(tmp_path: Path) ->
     assert layout_iou([told])["road"] > 90
     with pytest.raises(InputError, match="has 8 frames; use a scene of 12, as long as"):
         read_layout(tmp_path / "city", replace(LONG, clip=replace(LONG.clip, frames=12)), longer=True)
+
+
+def test_a_picture_without_a_colour_that_asks_is_told_which_there_are(tmp_path: Path) -> None:
+    """Pictures that other programs paint have other colours, 16 bits, or none at all."""
+    for picture, found in (
+        (Image.new("L", (Y, X), 128), "most are #808080"),
+        (Image.fromarray(np.full((X, Y), 40000, np.uint16)), "most are #"),
+        (Image.new("RGBA", (Y, X)), "all are transparent"),
+        (Image.new("RGB", (Y, X), color("parking")), "most are #7d6f8a"),
+    ):
+        picture.save(tmp_path / "a.png")
+        with pytest.raises(InputError, match=f"{found}.*use #5a5560 road, .*#e03c4a pedestrian"):
+            read_layout(tmp_path / "a.png", CONFIG)
+
+
+def test_an_animated_picture_is_not_read_as_its_first(tmp_path: Path) -> None:
+    first, second = (Image.new("RGB", (Y, X), color(name)) for name in ("road", "building"))
+    first.save(tmp_path / "a.png", save_all=True, append_images=[second])
+    with pytest.raises(InputError, match="animated, 2 pictures; give one"):
+        read_layout(tmp_path / "a.png", CONFIG)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_huge_picture_is_one_line_without_a_warning(tmp_path: Path) -> None:
+    """Pillow warns of pictures above 89 million pixels, on stderr."""
+    Image.new("1", (1, 1)).save(tmp_path / "a.png")
+    data = bytearray((tmp_path / "a.png").read_bytes())
+    data[16:24] = (10_000).to_bytes(4, "big") * 2
+    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+    (tmp_path / "a.png").write_bytes(data)
+    with pytest.raises(InputError, match="found 10000x10000 pixels; give"):
+        read_layout(tmp_path / "a.png", CONFIG)
 
 
 def test_pictures_of_another_size_and_missing_files_are_refused(tmp_path: Path) -> None:

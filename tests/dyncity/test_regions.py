@@ -80,6 +80,8 @@ def test_a_turned_box_is_a_polygon(tmp_path_factory, yaw, x, y, length, width) -
         ({"box": []}, "unknown key 'box'"),
         ({"boxes": {}}, "boxes is"),
         ({"boxes": [{"x": [0, 1]}]}, r"boxes\[0\] is"),
+        ({"boxes": [{"x": [0, 1], "y": [0, 1], "yaw": "north"}]}, r"boxes\[0\].yaw is north; give one .* radians"),
+        ('{"boxes": [{"x": [0, 1], "y": [0, 1]}], "boxes": []}', "says 'boxes' twice"),
         ({"boxes": [{"x": [1, 0], "y": [0, 1]}]}, "lower bound first"),
         ({"boxes": [{"x": [0, 1], "y": [0, 1e999]}]}, "finite"),
         ({"boxes": [{"x": [0, "1"], "y": [0, 1]}]}, "finite numbers"),

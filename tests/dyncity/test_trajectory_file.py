@@ -50,6 +50,12 @@ def test_json_numpy_and_csv_hold_the_same_trajectory(tmp_path: Path) -> None:
         ("a.csv", b"x,y,yaw\n1,2,three", "line 2: found '1,2,three'"),
         ("a.csv", b"nan,0,0\n1,0,0\n2,0,0", "row 0 is nan, 0, 0; give finite"),  # no header: a header has no number
         ("a.csv", b"zero,0,0\n1,0,0\n2,0,0", "line 1: found 'zero,0,0'"),
+        ("a.csv", b"yaw,x,y\n0,0,0\n0,1,0\n0,2,0", "line 1: its columns are 'yaw,x,y'; give x,y,yaw or scene,x,y,yaw"),
+        ("a.csv", b"t,x,y,yaw\n0,0,0,0\n1,1,0,0\n2,2,0,0", "line 1: its columns are 't,x,y,yaw'"),
+        ("a.csv", b"scene,x,y,yaw\n0,0,0\n1,0,0\n2,0,0", "line 2: found '0,0,0'; give 4 numbers"),
+        ("a.csv", b"x;y;yaw\n0;0;0\n1;0;0\n2;0;0", "line 1: its columns are 'x;y;yaw'.* divided by commas"),
+        ("a.csv", b"0;0;0\n1;0;0\n2;0;0", "line 1: its columns are '0;0;0'"),
+        ("a.csv", b"\xff\xfe0\x00", "not readable as text"),
         ("a.txt", b"0 0 0", "not a kind of file"),
     ],
 )
@@ -60,6 +66,23 @@ def test_bad_files_are_refused(tmp_path: Path, name: str, content: bytes | None,
         read_trajectory(tmp_path / name, 3, 5.0, 2)
     assert "\n" not in str(error.value)
     assert name in str(error.value)
+
+
+@pytest.mark.parametrize("header", ["", "x,y,yaw\n", "\ufeffX, Y, Yaw\n", '\ufeff"x","y","yaw"\n'])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_what_spreadsheets_write_is_read(tmp_path: Path, header: str, end: str) -> None:
+    text = header + "".join(f"{','.join(map(str, row))}\n" for row in ROWS) + "\n"
+    (tmp_path / "a.csv").write_bytes(text.replace("\n", end).encode())
+    (tmp_path / "a.json").write_text(f"\ufeff{json.dumps(ROWS)}")
+    expected = read_trajectory(tmp_path / "a.json", 3, 5.0, 1)
+    np.testing.assert_array_equal(read_trajectory(tmp_path / "a.csv", 3, 5.0, 1), expected)
+    np.testing.assert_allclose(expected, np.array(ROWS) - ROWS[0])
+
+
+def test_an_array_that_is_too_large_is_told_its_size(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((2**20, 3)))
+    with pytest.raises(InputError, match=r"found 25165824 bytes, shape \(1048576, 3\); give at most 8388608"):
+        read_trajectory(tmp_path / "a.npy", 3, 5.0, 1)
 
 
 def test_a_pickle_in_an_npy_is_not_opened(tmp_path: Path) -> None:

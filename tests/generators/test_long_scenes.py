@@ -177,6 +177,22 @@ def test_walls_stay_voxel_for_voxel_through_a_turn(diffusion: LatentDiffusion) -
     np.testing.assert_array_equal(back[known], before[known])
 
 
+def test_a_vehicle_that_the_side_of_a_chunk_cuts_off_is_not_given_to_the_next(diffusion: LatentDiffusion) -> None:
+    """Given, it would be half a vehicle in every chunk that follows."""
+    source, shape = LongScenes(diffusion, 2), diffusion.config.clip_shape
+    car = NATIVE.id("car")
+    before = np.full(shape, NATIVE.free, np.uint8)
+    before[:, -3:, 2:5, 1] = before[:, 4:8, 2:5, 1] = car
+    city = City(diffusion.config.clip_grid, "native")
+    city.add(np.eye(4), before)
+    ahead = np.eye(4)
+    ahead[0, 3] = 4 * diffusion.config.grid.voxel_size[0]
+    given = source._known(before, city, np.eye(4), ahead)
+    assert (given[:, -7:-4, 2:5, 1] == UNKNOWN).all()
+    assert (given[:, 0:4, 2:5, 1] == car).all()
+    assert (source._known(before, city, np.eye(4), np.eye(4))[:, -3:, 2:5, 1] == car).all()  # here it may go on
+
+
 def test_what_stood_stays_and_nothing_comes_up_where_it_was_free(diffusion: LatentDiffusion) -> None:
     source, shape = LongScenes(diffusion, 2), diffusion.config.clip_shape
     car, wall = NATIVE.id("car"), NATIVE.id("building")

@@ -68,7 +68,9 @@ def test_tiles_cover_an_axis_and_overlap_by_a_quarter(more: int, tile: int) -> N
     assert all(b - a <= np.ceil(0.75 * tile) for a, b in zip(starts, starts[1:], strict=False))
 
 
-@pytest.mark.parametrize("text", ["", "x", "-3", "0", "ahead=", "up=3", "ahead=1,ahead=2", "left=nan", "inf"])
+@pytest.mark.parametrize(
+    "text", ["", "x", "-3", "0", "ahead=", "up=3", "ahead=1,ahead=2", "left=nan", "inf", "1.7e308"]
+)
 def test_margins_that_say_nothing_are_refused(text: str) -> None:
     with pytest.raises(InputError, match="--outpaint"):
         read_margins(text)

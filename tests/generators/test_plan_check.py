@@ -245,6 +245,14 @@ def test_a_checkpoint_that_knows_no_conditions_refuses_them(folder: Path, asked:
     assert check_plan(replace(plan, command="mixed", trajectory=None), generator) == 0
 
 
+def test_a_checkpoint_that_knows_no_layouts_names_the_option(folder: Path) -> None:
+    generator = LatentDiffusion(folder / "dit")
+    layout = Layout(np.ones((6, *generator.config.clip_shape[:3]), bool), np.ones(6, bool))
+    generator.config = replace(generator.config, dit=replace(generator.config.dit, layout_plane=False))
+    with pytest.raises(InputError, match="--layout: this checkpoint was trained without it"):
+        check_plan(CorpusPlan("diffusion", generator.config, num_scenes=2, layout=layout), generator)
+
+
 def test_a_long_scene_with_a_layout_is_made_by_typing_and_repaired(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

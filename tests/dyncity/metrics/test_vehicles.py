@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from spoiled_scenes import noisy, shuffled, spliced
 
+from dyncity.anchoring import ego_windows
+from dyncity.conditions import poses_from_trajectory
 from dyncity.metrics.components import components
 from dyncity.metrics.vehicles import VEHICLES, mean_speed, movers_going_on, moving_speeds, share_that_fits, vehicles_of
 from dyncity.scene import OccupancyScene
@@ -94,8 +96,23 @@ def test_movers_go_on_until_they_stop_or_vanish(real: list[OccupancyScene]) -> N
     ]
     frames = np.stack([lot.semantics[t] for t, lot in enumerate(lots)])
     scene = replace(lots[0], semantics=frames, poses=np.repeat(lots[0].poses[:1], 8, axis=0))
-    expected = [[0, 0], [3, 3], [3, 3], [3, 3], [3, 2], [2, 1], [1, 1]]
+    expected = [[0, 0], [0, 0], [3, 3], [3, 3], [3, 1], [3, 1], [0, 0]]
     np.testing.assert_array_equal(movers_going_on(scene), expected)
+
+
+@pytest.mark.parametrize("speed", [1.0, 3.0, 7.0])
+def test_parked_vehicles_do_not_move_because_windows_are_cut_out_by_whole_voxels(
+    real: list[OccupancyScene], speed: float
+) -> None:
+    """From frame to frame they seem to go up to a voxel's diagonal, there and back: faster than 1.5 m/s."""
+    frames, grid = real[0].frames, real[0].grid
+    lot = with_blocks(real[0], (20, 20, 2, 26, 22, 4), (40, 44, 2, 42, 50, 4))
+    way = np.stack([speed / grid.frame_rate * np.arange(frames) * np.cos(0.5), *[np.zeros(frames)] * 2], axis=1)
+    way[:, 1] = way[:, 0] * np.tan(0.5)
+    fixed = replace(lot, poses=poses_from_trajectory(way), anchor=0)
+    seen = ego_windows(fixed, grid)
+    assert len(vehicles_of(seen)) >= frames
+    assert not movers_going_on(seen).any()
 
 
 def test_movers_go_on_less_in_noisy_shuffled_and_spliced_scenes(
