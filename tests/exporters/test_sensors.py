@@ -274,7 +274,7 @@ def test_a_rig_is_read_from_a_file_and_what_does_not_fit_is_told_in_one_line(tmp
         "no list": "{}",
         "unknown field": json.dumps([row | {"fov": 1}]),
         "has no yaw": json.dumps([{k: v for k, v in row.items() if k != "yaw"}]),
-        "three for position": json.dumps([row | {"position": [1, 2]}]),
+        "three numbers for position": json.dumps([row | {"position": [1, 2]}]),
         "focal is": json.dumps([row | {"focal": "wide"}]),
         "position is": json.dumps([row | {"position": [1, 2, "x"]}]),
         "without extent": json.dumps([row | {"focal": 0}]),

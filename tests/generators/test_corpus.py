@@ -147,8 +147,8 @@ def test_a_scene_that_cannot_be_written_is_recorded_and_the_others_are_there(tmp
 def test_bad_input_that_holds_for_every_scene_ends_the_run(tmp_path):
     with pytest.raises(InputError, match="is odd; drop it"):
         make(tmp_path / "out", exporter=Picky(range(19), error=InputError))
-    with pytest.raises(InputError, match="has no instances"):
-        make(tmp_path / "out", exporter=ParquetExporter(columns=("instances",)))
+    with pytest.raises(InputError, match="has no mask_lidar"):
+        make(tmp_path / "out", exporter=ParquetExporter(columns=("mask_lidar",)))
     assert list(tmp_path.iterdir()) == []
 
 
