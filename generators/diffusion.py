@@ -263,7 +263,7 @@ class LatentDiffusion:
         whole = self._leaving_the_ego(whole, asked, route)
         whole = without_specks(standing_still(whole, labels, asked.given), labels, self.sampling.smallest_piece)
         if self.sampling.upright:
-            whole = upright(whole_trees(whole, labels), grid, labels)
+            whole = upright(whole_trees(whole, grid, labels), grid, labels)
         return with_given(whole, asked.given)
 
     def _leaving_the_ego(self, volume: NDArray[np.uint8], asked: Conditions, route: Route) -> NDArray[np.uint8]:

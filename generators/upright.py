@@ -11,7 +11,7 @@ from dyncity.movers import without_movers
 from dyncity.taxonomy import taxonomy
 
 # Voxels this tall do not resolve what is between a body and the ground.
-_COARSE = 0.5  # metres
+COARSE = 0.5  # metres
 # Nobody who walks is lower: 95 % of those over six years are taller.
 _LEAST_PERSON = 1.1  # metres
 # What each class stands on where nothing is under it: itself; signs and lights on a pole.
@@ -35,7 +35,7 @@ def upright(volume: NDArray[np.uint8], grid: GridSpec, labels: str) -> NDArray[n
         grid: where it lies.
         labels: the label space.
     """
-    if grid.voxel_size[2] < _COARSE:
+    if grid.voxel_size[2] < COARSE:
         return volume
     space = taxonomy(labels)
     movers, classes = list(space.movers), np.arange(256)

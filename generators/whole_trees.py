@@ -5,38 +5,45 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from dyncity.grid import GridSpec
 from dyncity.metrics.components import components
 from dyncity.movers import without_movers
 from dyncity.scene import UNKNOWN
 from dyncity.taxonomy import taxonomy
+from generators.upright import COARSE
 
 _TRUNKS = ("trunk", "tree_trunk")
+_POLES = ("pole", "sign", "traffic_sign", "traffic-sign", "traffic_light")
 _CROWN = 9  # voxels; what is smaller may be the end of a branch
 _HANGING = 2  # voxels of air under it
 _SOIL = ("sidewalk", "terrain", "ground", "other-ground", "walkable")  # trees do not grow on roads
 _AROUND = np.array([(a, b) for a in (-1, 0, 1) for b in (-1, 0, 1)])
 
 
-def whole_trees(volume: NDArray[np.uint8], labels: str) -> NDArray[np.uint8]:
+def whole_trees(volume: NDArray[np.uint8], grid: GridSpec, labels: str) -> NDArray[np.uint8]:
     """A volume in which every trunk has a crown above it and every crown that hangs in the air a trunk.
 
     A trunk with a pole, a sign or a light on it becomes a pole, one with anything else but a crown goes. A crown of 9
     voxels or more, away from the side of the grid and from unknown voxels, without a trunk in any of its columns gets
     one: in that nearest to its middle below which all is free down to a pavement or soil. One that rests on anything
-    stays as it is, and so do label spaces without trunks.
+    stays as it is, and so do label spaces without trunks, and volumes of voxels lower than 0.5 m: in those a trunk is
+    several columns wide, and not all of them reach its crown.
 
     Args:
         volume: ``[t, x, y, z]`` class ids in which what stands is the same in all frames
             (``generators.standing_still``).
+        grid: where it lies.
         labels: the label space.
     """
+    if grid.voxel_size[2] < COARSE:
+        return volume
     space = taxonomy(labels)
     names = [name for name in _TRUNKS if name in space.classes]
     if not names or "vegetation" not in space.classes:
         return volume
     soil = [space.id(name) for name in _SOIL if name in space.classes]
     trunk, leaves = space.id(names[0]), space.id("vegetation")
-    poles = [i for i, name in enumerate(space.classes) if name in ("pole", "sign") or name.startswith("traffic")]
+    poles = [space.id(name) for name in _POLES if name in space.classes]
     still = without_movers(volume, labels)
     mended, height = still.copy(), still.shape[2]
     for x, y in np.argwhere((still == trunk).any(axis=2)).tolist():

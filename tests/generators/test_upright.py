@@ -113,6 +113,6 @@ def test_a_person_smeared_over_columns_keeps_those_that_are_whole() -> None:
 def test_the_procedural_city_stands_already() -> None:
     config = preset("tiny")
     for scene in ProceduralCity(config, frame="world").generate([SceneSpec(i, 6) for i in range(4)]):
-        whole = whole_trees(scene.semantics, "native")
+        whole = whole_trees(scene.semantics, scene.grid, "native")
         np.testing.assert_array_equal(whole, scene.semantics)
         np.testing.assert_array_equal(upright(whole, scene.grid, "native"), scene.semantics)
