@@ -11,6 +11,11 @@ from dyncity.scene import UNKNOWN
 from dyncity.taxonomy import taxonomy
 
 
+def people_ids(labels: str) -> list[int]:
+    """Ids of people on foot in a label space."""
+    return [i for i, name in enumerate(taxonomy(labels).classes) if name in ("pedestrian", "person")]
+
+
 def parked(frames: NDArray[np.uint8], labels: str) -> NDArray[np.bool_]:
     """Which voxels ``[x, y, z]`` belong to a vehicle that is the same in all of ``frames`` ``[t, x, y, z]``."""
     unchanged = (frames == frames[0]).all(axis=0)

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dyncity.scene import OccupancyScene
+from exporters.cameras import NEAREST
 from exporters.sensors import cast_scene
 
 # KITTI's levels, and the least share of rays that reach the box for each; below the last it is UNKNOWN.
@@ -14,7 +15,6 @@ _SHARES = (0.9, 0.5, 0.02)
 # Where rays aim in a box, in shares of its size: its upper half, as the road's voxels are higher than the road.
 _ALONG = np.linspace(-0.4, 0.4, 5)
 _AIMS = np.stack(np.meshgrid(_ALONG, _ALONG, np.linspace(0.0, 0.4, 5), indexing="ij"), axis=-1).reshape(-1, 3)
-_NEAREST = 1.0  # metres; what is nearer stops no ray, as for every camera here
 
 
 def occlusion_levels(
@@ -37,7 +37,7 @@ def occlusion_levels(
     if len(center) == 0:
         return np.zeros(0, np.int64)
     to_ego = np.linalg.inv(scene.poses[frame])
-    start = np.linalg.inv(to_ego)[:3, :3] @ eye + scene.poses[frame][:3, 3]
+    start = scene.poses[frame][:3, :3] @ eye + scene.poses[frame][:3, 3]
     cos, sin = np.cos(np.asarray(yaw, np.float64)), np.sin(np.asarray(yaw, np.float64))
     turns = np.stack([np.stack([cos, -sin], -1), np.stack([sin, cos], -1)], -2)  # [n, 2, 2] box to world
     aims = _AIMS * np.asarray(size, np.float64)[:, None]  # [n, k, 3] in the box
@@ -50,7 +50,7 @@ def occlusion_levels(
         np.linalg.inv(scene.grid_poses()[frame]) @ scene.poses[frame],
         np.asarray(eye, np.float64),
         rays.reshape(-1, 3) @ to_ego[:3, :3].T,
-        _NEAREST,
+        NEAREST,
         np.inf,
     )
     reach = np.full(len(center) * len(_AIMS), np.inf)

@@ -18,7 +18,7 @@ from dyncity.taxonomy import taxonomy
 from exporters.sensors import cast_scene
 
 # Nothing nearer stops a ray: a stray voxel at the lens would blind the camera.
-_NEAREST = 1.0
+NEAREST = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +170,7 @@ def camera_images(
     """Cast every ``stride``-th pixel of a camera through one frame of a scene, on ``device`` (``cast_rays``)."""
     pose = np.linalg.inv(scene.grid_poses()[frame]) @ scene.poses[frame]
     directions = camera.directions(stride)
-    hits = cast_scene(scene, frame, pose, np.asarray(camera.position), directions, _NEAREST, np.inf, device)
+    hits = cast_scene(scene, frame, pose, np.asarray(camera.position), directions, NEAREST, np.inf, device)
     depth = np.full(len(directions), np.inf, np.float32)
     semantics = np.full(len(directions), taxonomy(scene.taxonomy).free, np.uint8)
     instances = np.zeros(len(directions), np.uint16)
@@ -223,7 +223,7 @@ def camera_mask(
     pose = np.linalg.inv(scene.grid_poses()[frame]) @ scene.poses[frame]
     # One cast for all cameras: rays that see the same voxels share the work.
     origins, directions = _rig_rays(tuple(cameras), stride)
-    seen = cast_scene(scene, frame, pose, origins, directions, _NEAREST, np.inf, device).seen
+    seen = cast_scene(scene, frame, pose, origins, directions, NEAREST, np.inf, device).seen
     return seen & (scene.semantics[frame] != UNKNOWN)
 
 

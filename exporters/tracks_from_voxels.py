@@ -9,14 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dyncity.grid import GridSpec
+from dyncity.metrics.components import cut_off
 from dyncity.metrics.vehicles import vehicle_ids
+from dyncity.movers import people_ids
 from dyncity.scene import UNKNOWN, Boxes, OccupancyScene
 from dyncity.taxonomy import taxonomy
 from dyncity.tracks import Piece, Track, tracks
 from exporters.boxes_from_instances import least_box
 
 ESTIMATED = "estimated from connected voxels"  # in the provenance, as ``tracks``
-_PEOPLE = ("pedestrian", "person")
 _MOST = 65535  # numbers that instances can hold
 _STAYS = 0.5  # of its voxels
 _BESIDE = 2  # frames before and after that tell where somebody heads
@@ -33,9 +34,9 @@ def with_tracks(scene: OccupancyScene) -> OccupancyScene:
     space = taxonomy(scene.taxonomy)
     if scene.instances is not None or scene.boxes is not None or not space.movers:
         return scene
-    wheels, people = vehicle_ids(scene.taxonomy), [space.id(name) for name in _PEOPLE if name in space.classes]
+    wheels, people = vehicle_ids(scene.taxonomy), people_ids(scene.taxonomy)
     others = [i for i in space.movers if i not in wheels and i not in people]
-    poses, cut = scene.grid_poses(), _cut_off(scene.semantics)
+    poses, cut = scene.grid_poses(), [cut_off(columns) for columns in (scene.semantics == UNKNOWN).any(axis=3)]
     found = [t for ids in (wheels, others, people) for t in tracks(np.isin(scene.semantics, ids), scene.grid, poses)]
     instances, rows = np.zeros(scene.semantics.shape, np.uint16), []
     for number, track in enumerate(found[:_MOST], start=1):
@@ -67,13 +68,6 @@ def _table(rows: list[tuple[int, int, int, NDArray[np.float64], NDArray[np.float
         size=np.array([row[4] for row in rows], np.float32).reshape(-1, 3),
         yaw=np.array([row[5] for row in rows], np.float32),
     )
-
-
-def _cut_off(semantics: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """``[t, x, y]``: columns at the side of the window, or beside unknown ones: what is there may go on beyond."""
-    outside = np.pad((semantics == UNKNOWN).any(axis=3), ((0, 0), (1, 1), (1, 1)), constant_values=True)
-    around = np.lib.stride_tricks.sliding_window_view(outside, (3, 3), axis=(1, 2))
-    return np.asarray(around.any(axis=(3, 4)))
 
 
 def _left(

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from dyncity.grid import GridSpec
 from dyncity.metrics.components import components
-from dyncity.movers import without_movers
+from dyncity.movers import people_ids, without_movers
 from dyncity.taxonomy import taxonomy
 
 # Voxels this tall do not resolve what is between a body and the ground.
@@ -17,7 +17,6 @@ _LEAST_PERSON = 1.1  # metres
 # What each class stands on where nothing is under it: itself; signs and lights on a pole.
 _LEGS = {"traffic_sign": "pole", "traffic-sign": "pole", "sign": "pole", "traffic_light": "pole"}
 _UPRIGHT = ("pole", "trunk", "tree_trunk", "traffic_cone", "construction_cone")
-_PEOPLE = ("pedestrian", "person")
 
 
 def upright(volume: NDArray[np.uint8], grid: GridSpec, labels: str) -> NDArray[np.uint8]:
@@ -39,7 +38,7 @@ def upright(volume: NDArray[np.uint8], grid: GridSpec, labels: str) -> NDArray[n
         return volume
     space = taxonomy(labels)
     movers, classes = list(space.movers), np.arange(256)
-    people = [space.id(name) for name in _PEOPLE if name in space.classes]
+    people = people_ids(labels)
     tall = int(np.ceil(_LEAST_PERSON / grid.voxel_size[2]))
     volume = _slim(volume, people, tall, space.free)
     still = without_movers(volume, labels)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dyncity.grid import GridSpec
-from dyncity.metrics.components import components
+from dyncity.metrics.components import components, cut_off
 from dyncity.movers import without_movers
 from dyncity.scene import UNKNOWN
 from dyncity.taxonomy import taxonomy
@@ -17,7 +17,6 @@ _POLES = ("pole", "sign", "traffic_sign", "traffic-sign", "traffic_light")
 _CROWN = 9  # voxels; what is smaller may be the end of a branch
 _HANGING = 2  # voxels of air under it
 _SOIL = ("sidewalk", "terrain", "ground", "other-ground", "walkable")  # trees do not grow on roads
-_AROUND = np.array([(a, b) for a in (-1, 0, 1) for b in (-1, 0, 1)])
 
 
 def whole_trees(volume: NDArray[np.uint8], grid: GridSpec, labels: str) -> NDArray[np.uint8]:
@@ -54,12 +53,11 @@ def whole_trees(volume: NDArray[np.uint8], grid: GridSpec, labels: str) -> NDArr
             column[column == trunk] = space.id("pole")
         elif above != leaves:
             column[column == trunk] = space.free
-    unknown = np.pad((volume == UNKNOWN).any(axis=(0, 3)), 1, constant_values=True)
+    cut = cut_off((volume == UNKNOWN).any(axis=(0, 3)))
     for crown in components(mended == leaves):
-        if len(crown) >= _CROWN and not (mended[crown[:, 0], crown[:, 1]] == trunk).any():
-            beside = np.unique((crown[:, None, :2] + _AROUND).reshape(-1, 2), axis=0)
-            if not unknown[beside[:, 0] + 1, beside[:, 1] + 1].any():
-                _give_trunk(mended, crown, trunk, space.free, soil)
+        at = crown[:, 0], crown[:, 1]
+        if len(crown) >= _CROWN and not (mended[at] == trunk).any() and not cut[at].any():
+            _give_trunk(mended, crown, trunk, space.free, soil)
     return np.where((mended != still) & (volume == still), mended, volume)
 
 

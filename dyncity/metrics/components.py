@@ -36,3 +36,9 @@ def components(mask: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
     order = np.argsort(root, kind="stable")
     starts = np.flatnonzero(np.diff(root[order])) + 1
     return [places[part] for part in np.split(order, starts) if len(part)]
+
+
+def cut_off(unknown: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Columns ``[x, y]`` at the side of the grid or beside an unknown one: a component there may go on beyond."""
+    outside = np.pad(unknown, 1, constant_values=True)
+    return np.asarray(np.lib.stride_tricks.sliding_window_view(outside, (3, 3)).any(axis=(2, 3)))

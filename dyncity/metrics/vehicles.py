@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dyncity.metrics.components import components
+from dyncity.metrics.components import components, cut_off
 from dyncity.scene import UNKNOWN, OccupancyScene
 from dyncity.taxonomy import taxonomy
 
@@ -73,11 +73,9 @@ def vehicles_of(scene: OccupancyScene) -> list[Vehicle]:
     found = []
     for t, pose in enumerate(scene.grid_poses()):
         voxels = scene.semantics[t]
-        outside = np.pad((voxels == UNKNOWN).any(axis=2), 1, constant_values=True)
-        around = np.lib.stride_tricks.sliding_window_view(outside, (3, 3))
-        cut_off = np.logical_or.reduce(around, axis=(2, 3))
+        cut = cut_off((voxels == UNKNOWN).any(axis=2))
         for part in components(np.isin(voxels, ids)):
-            if cut_off[part[:, 0], part[:, 1]].any():
+            if cut[part[:, 0], part[:, 1]].any():
                 continue
             local = scene.grid.origin + (part + 0.5) * size
             box, fill = footprint(np.unique(local[:, :2], axis=0), size)
