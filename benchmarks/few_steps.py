@@ -28,7 +28,7 @@ from dyncity.config import SAMPLERS, DiTConfig, SamplingConfig
 from dyncity.config_file import read_config
 from dyncity.diffusion.ddpm import respaced_schedule
 from dyncity.diffusion.flow import noise_levels
-from dyncity.metrics.likeness import likeness, portrait_of
+from dyncity.metrics.likeness import likeness, likeness_by_class, portrait_of
 from dyncity.scene import OccupancyScene
 from generators.diffusion import LatentDiffusion
 from generators.procedural.city import ProceduralCity
@@ -42,6 +42,7 @@ COLUMNS = {
     "frames clear of movers, %": "clear, %",
     "vehicles that fit / real": "vehicles fit",
     "mean speed / real": "speed",
+    "pieces of buildings / real": "building pieces",
 }
 
 
@@ -76,6 +77,7 @@ def main() -> None:
     parser.add_argument("--cfg-interval", nargs="+", type=interval, default=[(0.0, 1.0)])
     parser.add_argument("--coarse-scale", nargs="+", type=float, help="by default the checkpoint's")
     parser.add_argument("--skip-scale", nargs="+", type=float, help="by default the checkpoint's")
+    parser.add_argument("--excess", nargs="+", type=float, help="by default the checkpoint's")
     parser.add_argument("--time-shift", nargs="+", type=float, help="by default the checkpoint's")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -97,6 +99,7 @@ def main() -> None:
             cfg_interval=between,
             coarse_scale=coarse,
             skip_scale=skip,
+            excess=excess,
         )
         for sampler in options.samplers or SAMPLERS[config.dit.objective]
         for steps in options.steps
@@ -105,6 +108,7 @@ def main() -> None:
         for between in (options.cfg_interval if scale != 1.0 else [(0.0, 1.0)])
         for coarse in options.coarse_scale or [config.sampling.coarse_scale]
         for skip in options.skip_scale or [config.sampling.skip_scale]
+        for excess in options.excess or [config.sampling.excess]
     ]
     for sampling in settings:
         source, begun = LatentDiffusion(options.checkpoint, sampling), time.perf_counter()
@@ -114,13 +118,16 @@ def main() -> None:
         seconds = (time.perf_counter() - begun) / len(wanted)
         samples = portrait_of(scenes)
         row = samples.rows() | likeness(samples, real, others)
+        classes = likeness_by_class(samples, real, others)
+        torn, whole = (classes[name]["building"] for name in ("pieces a frame", "real pieces"))
+        row["pieces of buildings / real"] = torn / whole
         count = evaluations(sampling, config.dit)
         guidance = f"{sampling.cfg_scale:g}" if sampling.cfg_scale != 1.0 else "none"
         if sampling.cfg_interval != (0.0, 1.0):
             guidance += " in {:g} to {:g}".format(*sampling.cfg_interval)
         if sampling.time_shift != 1.0:
             guidance += f", shift {sampling.time_shift:g}"
-        guidance += f", coarse {sampling.coarse_scale:g}, block {sampling.skip_scale:g}"
+        guidance += f", coarse {sampling.coarse_scale:g}, block {sampling.skip_scale:g}, excess {sampling.excess:g}"
         cells = [f"{row[name]:.3g}" for name in COLUMNS]
         table.add_row(sampling.sampler, str(sampling.steps), guidance, f"{count:.3g}", *cells, f"{seconds:.2f}")
         console.print(f"{sampling.sampler} {sampling.steps} {guidance}: {' '.join(cells)}")

@@ -17,6 +17,7 @@ from dyncity.conditions import COMMANDS, Conditions, Layout, command_from_trajec
 from dyncity.config import Config, SamplingConfig
 from dyncity.contradictions import contradictions
 from dyncity.diffusion.ddpm import ancestral, ddim, dpmpp_2m, respaced_schedule
+from dyncity.diffusion.exposure import exposure_of
 from dyncity.diffusion.flow import euler, heun
 from dyncity.diffusion.guidance import Denoiser, guided, weaker_selves
 from dyncity.diffusion.joining import Repeats, joined, known_cells
@@ -82,7 +83,7 @@ class LatentDiffusion:
         self.anchor = loaded.config.clip.frames // 2 if loaded.config.clip.planes == "world" else None
         self.vae, self.dit = loaded.vae, loaded.dit
         self.dit.backend = resolve_backend(self.sampling.attention, self.device, self.sampling.precision)
-        self._weaker = weaker_selves(self.sampling)
+        self._weaker, self._exposure = weaker_selves(self.sampling), exposure_of(self.sampling)
         self._latent = self.config.latent_shape
         self._mean, self._std = loaded.scale.maps(self._latent)
         self._digest, self._licence = weights_digest(checkpoint), loaded.licence
@@ -99,6 +100,7 @@ class LatentDiffusion:
             "weaker_selves": "; ".join(
                 f"{w.part}: {w.scale} in {w.interval[0]} to {w.interval[1]}" for w in self._weaker
             ),
+            "excess": f"{self.sampling.excess} in {' to '.join(map(str, self.sampling.excess_interval))}",
             "joining": f"{self.sampling.join_rounds} in {' to '.join(map(str, self.sampling.join_interval))}",
             "smallest_vehicle": " x ".join(map(str, self.sampling.smallest_vehicle)),
             "smallest_piece": self.sampling.smallest_piece,
@@ -282,7 +284,7 @@ class LatentDiffusion:
         strength = torch.tensor(free, dtype=torch.float32, device=self.device)
         weaker = self._weaker if any(free) else ()
         scales = torch.where(strength > 0, sampling.cfg_scale, max(sampling.cfg_scale, sampling.cfg_scale_layout))
-        return guided(self.dit, encoded, scales, sampling.cfg_interval, weaker, strength)
+        return guided(self.dit, encoded, scales, sampling.cfg_interval, weaker, strength, self._exposure)
 
     def _maps(self, conditions: list[Conditions]) -> dict[str, Tensor]:
         """The conditions that are maps, for those scenes that have them; zeros for the others."""

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from dyncity.config import SamplingConfig
+from dyncity.diffusion.exposure import Exposure
 from dyncity.models.conditioning import ConditionBatch
 from dyncity.models.dit import COARSE, TIME_SCALE, DiT, Part
 
@@ -32,7 +33,7 @@ class WeakerSelf:
 
 def weaker_selves(sampling: SamplingConfig) -> tuple[WeakerSelf, ...]:
     """Those that the settings ask for."""
-    coarse = WeakerSelf(COARSE, sampling.coarse_scale)
+    coarse = WeakerSelf(COARSE, sampling.coarse_scale, sampling.coarse_interval)
     skipped = WeakerSelf(sampling.skip_block, sampling.skip_scale, sampling.skip_interval)
     return tuple(one for one in (coarse, skipped) if one.scale)
 
@@ -44,6 +45,7 @@ def guided(
     interval: tuple[float, float] = (0.0, 1.0),
     weaker: Sequence[WeakerSelf] = (),
     strength: Tensor | None = None,
+    exposure: Exposure | None = None,
 ) -> Denoiser:
     """A function of (x ``[b, c, h, w]``, time ``[b]``, the same for all) that predicts under guidance.
 
@@ -58,7 +60,8 @@ def guided(
         scale: one for all, or ``[b]`` one a sample; 1 is no guidance by conditions.
         interval: noise levels (0 data, 1 noise) between which to guide (Kynkaanniemi et al. 2024).
         weaker: the model's weaker selves to keep away from.
-        strength: ``[b]`` factors of their scales, one a sample; None: 1.
+        strength: ``[b]`` factors of their scales and of the exposure's excess, one a sample; None: 1.
+        exposure: how much higher than it is the model is told the noise level (flow alone); None: not at all.
     """
     scales = torch.as_tensor(scale, dtype=torch.float32, device=conditions.command.device)
     never = not model.conditional or not conditions.ask or bool((scales == 1.0).all())
@@ -66,12 +69,15 @@ def guided(
     both = conditions.followed_by(replace(conditions.none(), given=conditions.given))
     b, channels = len(conditions.command), model.channels
     factor = scales.reshape(-1, 1, 1, 1)
-    share = 1.0 if strength is None else strength.reshape(-1, 1, 1, 1)
+    strength = torch.ones_like(scales).expand(b) if strength is None else strength
+    share = strength.reshape(-1, 1, 1, 1)
 
     def predict(x: Tensor, time: Tensor) -> Tensor:
         level = float(time[0]) / TIME_SCALE
         near = [one for one in weaker if one.interval[0] <= level <= one.interval[1]]
         parts = [one.part for one in near]
+        more = None if exposure is None else exposure.told(level, strength)
+        time = time if more is None else time * more
         if never or not interval[0] <= level <= interval[1]:
             answer, *lacking = model.answers(x, time, conditions, parts)
             mixed = conditioned = answer[:, :channels]
@@ -82,6 +88,8 @@ def guided(
             mixed = free[:, :channels] + factor * (conditioned - free[:, :channels])
         for one, lacks in zip(near, lacking, strict=True):
             mixed = mixed + share * one.scale * (conditioned - lacks[:, :channels])
+        if more is not None:  # x - level velocity is the data that it sees, whichever level it was told
+            mixed = mixed * more.reshape(-1, 1, 1, 1)
         return torch.cat([mixed, answer[:, channels:]], dim=1)
 
     return predict

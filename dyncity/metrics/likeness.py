@@ -13,6 +13,7 @@ from dyncity.metrics.adherence import Drive, Rows, drive, drive_rows
 from dyncity.metrics.distribution import jensen_shannon
 from dyncity.metrics.ego_path import ego_path
 from dyncity.metrics.fid_bev import features_of, frechet_distance, known_patches
+from dyncity.metrics.pieces import pieces
 from dyncity.metrics.vehicles import movers_going_on, moving_speeds, vehicle_ids, vehicles_of
 from dyncity.scene import OccupancyScene
 from dyncity.taxonomy import taxonomy
@@ -38,11 +39,13 @@ class Portrait:
     _speeds: list[float] = field(default_factory=list)
     _going: NDArray[np.int64] = field(default_factory=lambda: np.zeros(2, np.int64))
     _patches: list[NDArray[np.uint8]] = field(default_factory=list)
+    _pieces: list[NDArray[np.int64]] = field(default_factory=list)
 
     def add(self, scene: OccupancyScene) -> None:
         """Measure a scene."""
         self.counts += np.bincount(scene.semantics.reshape(-1), minlength=256)
         self._patches.append(known_patches(scene))
+        self._pieces.append(pieces(scene.semantics[scene.frames // 2], len(taxonomy(self.labels))))
         self._paths.append(ego_path(scene))
         self._fits += [vehicle.fits for vehicle in vehicles_of(scene)]
         if scene.frames > 1:
@@ -59,6 +62,11 @@ class Portrait:
     def features(self) -> NDArray[np.float64]:
         """``[n, 128]`` the features of FID_bev."""
         return features_of(self.patches, len(taxonomy(self.labels)))
+
+    @property
+    def pieces(self) -> NDArray[np.float64]:
+        """``[k]`` connected pieces of each class, of the middle frame of a scene (``dyncity.metrics.pieces``)."""
+        return np.mean(self._pieces, axis=0)
 
     @property
     def shares(self) -> NDArray[np.float64]:
@@ -125,22 +133,25 @@ def _ratio(name: str, value: float, reference: float) -> Rows:
 
 
 def likeness_by_class(some: Portrait, real: Portrait, other: Portrait) -> dict[str, Rows]:
-    """Columns of values by class: shares of the columns seen from above, and FID_bev of the patches that only tell
-    the class from the rest.
+    """Columns of values by class: shares of the columns seen from above, FID_bev of the patches that only tell the
+    class from the rest, and in how many pieces it lies.
 
-    A class that is missing, in the wrong places or of the wrong shape stands out, where FID_bev of all has one value.
-    No columns where a set has no patch of known columns.
+    A class that is missing, in the wrong places, of the wrong shape or torn stands out, where FID_bev of all has one
+    value. No columns where a set has no patch of known columns.
     """
     if not _all_seen(some, real, other):
         return {}
     sets = {"samples, %": some.patches, "real, %": real.patches, "other real, %": other.patches}
-    columns: dict[str, Rows] = {name: {} for name in (*sets, "FID_bev / real to real")}
+    counts = {"pieces a frame": some.pieces, "real pieces": real.pieces}
+    columns: dict[str, Rows] = {name: {} for name in (*sets, "FID_bev / real to real", *counts)}
     for index, label in enumerate(taxonomy(real.labels).classes):
         masks = [patches == index for patches in sets.values()]
         if masks[1].mean() < _LEAST_SHARE:
             continue
         for name, mask in zip(sets, masks, strict=True):
             columns[name][label] = 100 * float(mask.mean())
+        for name, count in counts.items():
+            columns[name][label] = float(count[index])
         own, reference, others = (features_of(mask, 2) for mask in masks)
         chance = frechet_distance(others, reference)
         columns["FID_bev / real to real"] |= _ratio(label, frechet_distance(own, reference), chance)
