@@ -77,7 +77,6 @@ def main() -> None:
     parser.add_argument("--cfg-interval", nargs="+", type=interval, default=[(0.0, 1.0)])
     parser.add_argument("--coarse-scale", nargs="+", type=float, help="by default the checkpoint's")
     parser.add_argument("--skip-scale", nargs="+", type=float, help="by default the checkpoint's")
-    parser.add_argument("--excess", nargs="+", type=float, help="by default the checkpoint's")
     parser.add_argument("--time-shift", nargs="+", type=float, help="by default the checkpoint's")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -99,7 +98,6 @@ def main() -> None:
             cfg_interval=between,
             coarse_scale=coarse,
             skip_scale=skip,
-            excess=excess,
         )
         for sampler in options.samplers or SAMPLERS[config.dit.objective]
         for steps in options.steps
@@ -108,7 +106,6 @@ def main() -> None:
         for between in (options.cfg_interval if scale != 1.0 else [(0.0, 1.0)])
         for coarse in options.coarse_scale or [config.sampling.coarse_scale]
         for skip in options.skip_scale or [config.sampling.skip_scale]
-        for excess in options.excess or [config.sampling.excess]
     ]
     for sampling in settings:
         source, begun = LatentDiffusion(options.checkpoint, sampling), time.perf_counter()
@@ -127,7 +124,7 @@ def main() -> None:
             guidance += " in {:g} to {:g}".format(*sampling.cfg_interval)
         if sampling.time_shift != 1.0:
             guidance += f", shift {sampling.time_shift:g}"
-        guidance += f", coarse {sampling.coarse_scale:g}, block {sampling.skip_scale:g}, excess {sampling.excess:g}"
+        guidance += f", coarse {sampling.coarse_scale:g}, block {sampling.skip_scale:g}"
         cells = [f"{row[name]:.3g}" for name in COLUMNS]
         table.add_row(sampling.sampler, str(sampling.steps), guidance, f"{count:.3g}", *cells, f"{seconds:.2f}")
         console.print(f"{sampling.sampler} {sampling.steps} {guidance}: {' '.join(cells)}")

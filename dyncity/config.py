@@ -134,8 +134,6 @@ class SamplingConfig:
         coarse_scale, coarse_interval: guidance by what the model lacks without ``dit.refine_coarse``, at noise levels
             within; 0 is none.
         skip_scale, skip_block, skip_interval: the same without a block of the transformer.
-        excess, excess_interval: the model is told noise levels so much higher than they are, as a share of them, at
-            levels within (flow alone; ``dyncity.diffusion.guidance``); 0 is none.
         join_rounds, join_interval: a sample that holds given cells (``dyncity.diffusion.joining``; flow alone) is told
             of them above these noise levels, and finds them in place from there on; steps of "euler" at levels within
             are taken so many times. 0 rounds: it is told throughout.
@@ -162,8 +160,6 @@ class SamplingConfig:
     skip_scale: float = 0.0
     skip_block: int = 0
     skip_interval: tuple[float, float] = (0.0, 1.0)
-    excess: float = 0.0
-    excess_interval: tuple[float, float] = (0.0, 1.0)
     join_rounds: int = 0
     join_interval: tuple[float, float] = (0.0, 1.0)
     micro_batch: int = 1
@@ -275,9 +271,6 @@ class Config:
                 f"{self.sampling.sampler} does not solve dit.objective = {self.dit.objective}",
                 f"use one of {', '.join(fitting)}",
             )
-        if self.sampling.excess and self.dit.objective != "flow":
-            found = f"found {self.sampling.excess} with dit.objective = {self.dit.objective}"
-            raise InputError("sampling.excess", found, "set it to 0")
         if self.sampling.coarse_scale and not self.dit.refine_coarse:
             found = f"found {self.sampling.coarse_scale} without dit.refine_coarse"
             raise InputError("sampling.coarse_scale", found, "set it to 0")

@@ -34,7 +34,7 @@ def tiny() -> Config:
         ),
         dit=DiTConfig(
             width=192,
-            depth=6,
+            depth=8,
             heads=6,
             patch=4,
             objective="flow",
@@ -50,13 +50,14 @@ def tiny() -> Config:
         # A little less than the smallest vehicle of the procedural city in these voxels: 4.0 x 1.6 x 1.6 m.
         sampling=SamplingConfig(
             sampler="euler",
-            steps=9,
+            steps=11,
             time_shift=3.0,
-            cfg_scale=1.5,
+            cfg_scale=1.0,
             cfg_scale_layout=4.0,
             cfg_interval=(0.4, 1.0),
-            coarse_scale=1.0,
-            skip_scale=1.0,
+            coarse_scale=1.5,
+            coarse_interval=(0.5, 1.0),
+            skip_scale=1.4,
             skip_block=3,
             skip_interval=(0.5, 1.0),
             join_rounds=3,

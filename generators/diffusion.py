@@ -17,7 +17,6 @@ from dyncity.conditions import COMMANDS, Conditions, Layout, command_from_trajec
 from dyncity.config import Config, SamplingConfig
 from dyncity.contradictions import contradictions
 from dyncity.diffusion.ddpm import ancestral, ddim, dpmpp_2m, respaced_schedule
-from dyncity.diffusion.exposure import exposure_of
 from dyncity.diffusion.flow import euler, heun
 from dyncity.diffusion.guidance import Denoiser, guided, weaker_selves
 from dyncity.diffusion.joining import Repeats, joined, known_cells
@@ -83,7 +82,7 @@ class LatentDiffusion:
         self.anchor = loaded.config.clip.frames // 2 if loaded.config.clip.planes == "world" else None
         self.vae, self.dit = loaded.vae, loaded.dit
         self.dit.backend = resolve_backend(self.sampling.attention, self.device, self.sampling.precision)
-        self._weaker, self._exposure = weaker_selves(self.sampling), exposure_of(self.sampling)
+        self._weaker = weaker_selves(self.sampling)
         self._latent = self.config.latent_shape
         self._mean, self._std = loaded.scale.maps(self._latent)
         self._digest, self._licence = weights_digest(checkpoint), loaded.licence
@@ -100,7 +99,6 @@ class LatentDiffusion:
             "weaker_selves": "; ".join(
                 f"{w.part}: {w.scale} in {w.interval[0]} to {w.interval[1]}" for w in self._weaker
             ),
-            "excess": f"{self.sampling.excess} in {' to '.join(map(str, self.sampling.excess_interval))}",
             "joining": f"{self.sampling.join_rounds} in {' to '.join(map(str, self.sampling.join_interval))}",
             "smallest_vehicle": " x ".join(map(str, self.sampling.smallest_vehicle)),
             "smallest_piece": self.sampling.smallest_piece,
@@ -262,11 +260,10 @@ class LatentDiffusion:
         whole = without_strangers(whole, asked.layout, labels)
         if self.anchor is None:
             return with_given(whole, asked.given)
-        whole = self._leaving_the_ego(whole, asked, route)
         whole = without_specks(standing_still(whole, labels, asked.given), labels, self.sampling.smallest_piece)
         if self.sampling.upright:
             whole = upright(whole_trees(whole, grid, labels), grid, labels)
-        return with_given(whole, asked.given)
+        return with_given(self._leaving_the_ego(whole, asked, route), asked.given)
 
     def _leaving_the_ego(self, volume: NDArray[np.uint8], asked: Conditions, route: Route) -> NDArray[np.uint8]:
         """A volume with nobody in the space of the ego, on a grid fixed to the world and where a path is known."""
@@ -284,7 +281,7 @@ class LatentDiffusion:
         strength = torch.tensor(free, dtype=torch.float32, device=self.device)
         weaker = self._weaker if any(free) else ()
         scales = torch.where(strength > 0, sampling.cfg_scale, max(sampling.cfg_scale, sampling.cfg_scale_layout))
-        return guided(self.dit, encoded, scales, sampling.cfg_interval, weaker, strength, self._exposure)
+        return guided(self.dit, encoded, scales, sampling.cfg_interval, weaker, strength)
 
     def _maps(self, conditions: list[Conditions]) -> dict[str, Tensor]:
         """The conditions that are maps, for those scenes that have them; zeros for the others."""

@@ -27,7 +27,7 @@ def check_sampling(sampling: SamplingConfig, objective: str) -> SamplingConfig:
         raise InputError("sampling.cfg_scale_layout", found, "give a scale from 0 to 100, 0 is cfg_scale")
     if not 0 <= sampling.join_rounds <= 100:
         raise InputError("sampling.join_rounds", f"found {sampling.join_rounds}", "give 0 to 100")
-    for name in ("cfg_interval", "coarse_interval", "skip_interval", "excess_interval", "join_interval"):
+    for name in ("cfg_interval", "coarse_interval", "skip_interval", "join_interval"):
         low, high = getattr(sampling, name)
         if not 0.0 <= low <= high <= 1.0:
             raise InputError(f"sampling.{name}", f"found {low}, {high}", "give two noise levels from 0 to 1, in order")
@@ -36,8 +36,6 @@ def check_sampling(sampling: SamplingConfig, objective: str) -> SamplingConfig:
     for name in ("coarse_scale", "skip_scale"):
         if not 0.0 <= (found := getattr(sampling, name)) <= 100.0:
             raise InputError(f"sampling.{name}", f"found {found}", "give a scale from 0 to 100, 0 is none")
-    if not 0.0 <= sampling.excess <= 1.0:
-        raise InputError("sampling.excess", f"found {sampling.excess}", "give a share from 0 to 1, 0 is none")
     if not all(0.0 <= metres <= 100.0 for metres in sampling.smallest_vehicle):
         sizes = f"found {list(sampling.smallest_vehicle)}"
         raise InputError("sampling.smallest_vehicle", sizes, "give length, width and height, 0 to 100 metres")

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from dyncity.config import SamplingConfig
-from dyncity.diffusion.exposure import Exposure
 from dyncity.models.conditioning import ConditionBatch
 from dyncity.models.dit import COARSE, TIME_SCALE, DiT, Part
 
@@ -45,7 +44,6 @@ def guided(
     interval: tuple[float, float] = (0.0, 1.0),
     weaker: Sequence[WeakerSelf] = (),
     strength: Tensor | None = None,
-    exposure: Exposure | None = None,
 ) -> Denoiser:
     """A function of (x ``[b, c, h, w]``, time ``[b]``, the same for all) that predicts under guidance.
 
@@ -60,8 +58,7 @@ def guided(
         scale: one for all, or ``[b]`` one a sample; 1 is no guidance by conditions.
         interval: noise levels (0 data, 1 noise) between which to guide (Kynkaanniemi et al. 2024).
         weaker: the model's weaker selves to keep away from.
-        strength: ``[b]`` factors of their scales and of the exposure's excess, one a sample; None: 1.
-        exposure: how much higher than it is the model is told the noise level (flow alone); None: not at all.
+        strength: ``[b]`` factors of their scales, one a sample; None: 1.
     """
     scales = torch.as_tensor(scale, dtype=torch.float32, device=conditions.command.device)
     never = not model.conditional or not conditions.ask or bool((scales == 1.0).all())
@@ -69,15 +66,12 @@ def guided(
     both = conditions.followed_by(replace(conditions.none(), given=conditions.given))
     b, channels = len(conditions.command), model.channels
     factor = scales.reshape(-1, 1, 1, 1)
-    strength = torch.ones_like(scales).expand(b) if strength is None else strength
-    share = strength.reshape(-1, 1, 1, 1)
+    share = 1.0 if strength is None else strength.reshape(-1, 1, 1, 1)
 
     def predict(x: Tensor, time: Tensor) -> Tensor:
         level = float(time[0]) / TIME_SCALE
         near = [one for one in weaker if one.interval[0] <= level <= one.interval[1]]
         parts = [one.part for one in near]
-        more = None if exposure is None else exposure.told(level, strength)
-        time = time if more is None else time * more
         if never or not interval[0] <= level <= interval[1]:
             answer, *lacking = model.answers(x, time, conditions, parts)
             mixed = conditioned = answer[:, :channels]
@@ -85,11 +79,10 @@ def guided(
             pair, *lacking = model.answers(torch.cat([x, x]), torch.cat([time, time]), both, parts, rows=b)
             answer, free = pair.chunk(2)
             conditioned = answer[:, :channels]
-            mixed = free[:, :channels] + factor * (conditioned - free[:, :channels])
+            away = free[:, :channels] + factor * (conditioned - free[:, :channels])
+            mixed = torch.where(factor == 1.0, conditioned, away)  # to the bit, whatever the others in the batch ask
         for one, lacks in zip(near, lacking, strict=True):
             mixed = mixed + share * one.scale * (conditioned - lacks[:, :channels])
-        if more is not None:  # x - level velocity is the data that it sees, whichever level it was told
-            mixed = mixed * more.reshape(-1, 1, 1, 1)
         return torch.cat([mixed, answer[:, channels:]], dim=1)
 
     return predict
