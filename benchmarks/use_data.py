@@ -30,15 +30,14 @@ PEDESTRIAN = CARLASC.id("pedestrian")
 
 
 def corpus(out: Path, *arguments: str) -> Path:
-    """The corpus that ``dyncity ARGUMENTS --out OUT`` makes, in this process; a finished one stays."""
-    if not (out / "README.md").exists():  # the card is written last
-        command = [*arguments, "--workers", "0", "--resume", "--out", str(out)]
-        print("dyncity", *command, flush=True)
-        try:
-            cli.main(command)
-        except SystemExit as ended:
-            if ended.code:
-                raise
+    """The corpus that ``dyncity ARGUMENTS --resume --out OUT`` makes, in this process: one by another plan is refused."""
+    command = [*arguments, "--workers", "0", "--resume", "--out", str(out)]
+    print("dyncity", *command, flush=True)
+    try:
+        cli.main(command)
+    except SystemExit as ended:
+        if ended.code:
+            raise
     return out
 
 
