@@ -198,6 +198,7 @@ def test_a_network_that_draws_no_numbers_fails_scene_by_scene(dyncity, tmp_path)
     tensors = load_file(broken / "model.safetensors")
     tensors["latent.std"] = np.full_like(tensors["latent.std"], 3e38, np.float32)  # finite, what it scales is not
     save_file(tensors, broken / "model.safetensors")
+    (broken / "model.safetensors.sha256").unlink()
     done = dyncity("generate", "--checkpoint", broken, "--num-scenes", 2, *QUICK, "--out", tmp_path / "c")
     assert (done.returncode, done.stderr) == (1, "")
     assert "0 written, 2 failed of 2" in done.stdout
