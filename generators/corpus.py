@@ -26,7 +26,7 @@ from dyncity.datasets.corpus import Corpus
 from dyncity.datasets.manifest import FailedScene, Manifest, ShardRecord
 from dyncity.errors import InputError
 from dyncity.object_storage import ObjectPath
-from dyncity.ray_settings import attempts_unsaid, not_joined, settle_environment, sigterm_kept
+from dyncity.ray_settings import attempts_unsaid, end_ray, not_joined, settle_environment, sigterm_kept
 from dyncity.scene import OccupancyScene
 from exporters.base import SceneExporter
 from exporters.shard_digests import Compared
@@ -326,8 +326,7 @@ def ray_session(address: str, cpus: int, gpus: float = 0.0) -> Iterator[Any]:
         yield ray
     finally:
         if mine:
-            with sigterm_kept():
-                ray.shutdown()
+            end_ray(ray.shutdown)
 
 
 def _start(ray: Any, address: str, cpus: int) -> None:
