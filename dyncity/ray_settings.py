@@ -56,7 +56,10 @@ def attempts_unsaid() -> Iterator[None]:
 
 @contextmanager
 def sigterm_kept() -> Iterator[None]:
-    """Keep what SIGTERM does while Ray starts: from then on Ray's own prints a stack and aborts what takes three seconds."""
+    """Keep what SIGTERM does while Ray starts.
+
+    From then on Ray's own handler would print a stack and abort what takes three seconds.
+    """
     before = signal.getsignal(signal.SIGTERM)
     try:
         yield
