@@ -31,6 +31,7 @@ from dyncity.options import (
     Seed,
     Settings,
     Strict,
+    StuckAfter,
     Workers,
     closing,
     made_columns,
@@ -41,6 +42,7 @@ from dyncity.options import (
 )
 from dyncity.verbs import convert, encode, evaluate, info, train
 from exporters.verbs import export, verify, view
+from generators.watchdog import STUCK_AFTER
 
 if TYPE_CHECKING:
     from dyncity.object_storage import ObjectPath
@@ -96,6 +98,7 @@ def generate(
     workers: Workers = None,
     gpus_per_worker: Gpus = 0.0,
     address: Address = "local",
+    stuck_after: StuckAfter = STUCK_AFTER,
     resume: Resume = False,
     overwrite: Overwrite = False,
     repair: Annotated[
@@ -119,10 +122,9 @@ def generate(
       dyncity generate --num-scenes 1000000 --dry-run --price-per-cpu-hour 0.05 --out corpus
     """
     if repair:
-        only_with(
-            "--repair", context, *("repair", "out", "checkpoint", "layout", "workers", "gpus_per_worker", "address")
-        )
-        _repair(out, checkpoint, layout, _execution(workers, gpus_per_worker, address))
+        execution = ("workers", "gpus_per_worker", "address", "stuck_after")
+        only_with("--repair", context, "repair", "out", "checkpoint", "layout", *execution)
+        _repair(out, checkpoint, layout, _execution(workers, gpus_per_worker, address, stuck_after))
         return
     from dyncity.layout_file import read_layout
     from dyncity.trajectory_file import read_trajectory
@@ -170,7 +172,7 @@ def generate(
             else read_trajectory(trajectory, source.config.clip.frames, source.config.grid.frame_rate, num_scenes),
             "layout": read_layout(layout, source.config, longer=chunks != 1) if layout else None,
         },
-        execution=_execution(workers, gpus_per_worker, address, resume=resume, overwrite=overwrite),
+        execution=_execution(workers, gpus_per_worker, address, stuck_after, resume=resume, overwrite=overwrite),
         dry_run=dry_run,
         strict=strict,
         prices=prices,
@@ -193,6 +195,7 @@ def import_logs(
     scenes_per_shard: Annotated[int, typer.Option(metavar="N", help="Scenes of a shard.")] = 1,
     workers: Workers = None,
     address: Address = "local",
+    stuck_after: StuckAfter = STUCK_AFTER,
     resume: Resume = False,
     overwrite: Overwrite = False,
     dry_run: DryRun = False,
@@ -227,7 +230,7 @@ def import_logs(
             "container": container,
             "columns": words(columns) or recordings.columns,
         },
-        execution=_execution(workers, 0.0, address, resume=resume, overwrite=overwrite),
+        execution=_execution(workers, 0.0, address, stuck_after, resume=resume, overwrite=overwrite),
         dry_run=dry_run,
     )
 
@@ -252,6 +255,7 @@ def edit(
     workers: Workers = None,
     gpus_per_worker: Gpus = 0.0,
     address: Address = "local",
+    stuck_after: StuckAfter = STUCK_AFTER,
     resume: Resume = False,
     overwrite: Overwrite = False,
     dry_run: DryRun = False,
@@ -297,7 +301,7 @@ def edit(
             "labels": labels,
             "container": container,
         },
-        execution=_execution(workers, gpus_per_worker, address, resume=resume, overwrite=overwrite),
+        execution=_execution(workers, gpus_per_worker, address, stuck_after, resume=resume, overwrite=overwrite),
         dry_run=dry_run,
         strict=strict,
     )
@@ -320,12 +324,15 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
-def _execution(workers: str | None, gpus_per_worker: float, address: str, **folder: bool) -> dict[str, Any]:
+def _execution(
+    workers: str | None, gpus_per_worker: float, address: str, stuck_after: float, **folder: bool
+) -> dict[str, Any]:
     """How a corpus is made, as ``make_corpus`` takes it; ``folder``: resume, overwrite."""
     return {
         "workers": worker_range(workers, os.cpu_count() or 1),
         "gpus_per_worker": gpus_per_worker,
         "address": address,
+        "stuck_after": stuck_after,
         **folder,
     }
 

@@ -1,7 +1,8 @@
 """A checkpoint folder: ``model.safetensors``, ``config.json``, ``README.md``. Nothing in it can run code.
 
 The tensors are named ``vae.*`` and, in a checkpoint that can generate, ``dit.*`` and ``latent.*`` (mean
-and standard deviation of each plane and channel). Sampling needs no other file.
+and standard deviation of each plane and channel). Sampling needs no other file. ``model.safetensors.sha256``, which
+older checkpoints do not have, says what the weights are; whoever reads them compares.
 """
 
 from __future__ import annotations
@@ -28,19 +29,22 @@ from dyncity.hexplane import PLANES, rollout_shape
 from dyncity.models.bounded_build import BoundedBuild, TooManyNumbers
 from dyncity.models.dit import DiT
 from dyncity.models.vae import HexPlaneVAE
+from dyncity.noted_digest import checked_digest, forget_digest, note_digest, sha256_of
 from dyncity.taxonomy import taxonomy
 
 MAX_CLIP_VOXELS, MAX_TOKENS = 2**28, 2**17  # eight times and some dozen times the largest published size
 # A model is made of its weights, of some of them in the making, and of tables: of positions, of what is masked.
 _BUILT_TIMES, _BUILT_BESIDE = 4, 2**24
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
+_NO_CHECKPOINT = "give a folder that holds a checkpoint"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     """A loaded checkpoint; ``dit`` and ``scale`` are None where only a VAE was trained.
 
-    ``licence`` says the terms of the data it was trained on, "unknown" where the file does not.
+    ``licence`` says the terms of the data it was trained on, "unknown" where the file does not; ``sha256`` is that of
+    the file of the weights.
     """
 
     config: Config
@@ -48,6 +52,7 @@ class Checkpoint:
     dit: DiT | None
     scale: LatentScale | None
     licence: str
+    sha256: str
 
 
 def build_vae(config: Config) -> HexPlaneVAE:
@@ -67,14 +72,14 @@ def shipped_checkpoint() -> Path:
 
 
 def weights_digest(folder: Path) -> str:
-    """sha256 of the weights of a checkpoint, in hex."""
-    try:
-        with (folder / WEIGHTS).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise InputError(
-            folder / WEIGHTS, f"not readable ({error.strerror})", "give a folder that holds a checkpoint"
-        ) from None
+    """sha256 of the weights of a checkpoint, in hex, compared with the one noted beside them.
+
+    Raises:
+        InputError: there are none, or they are not what was written.
+    """
+    path = folder / WEIGHTS
+    check_tensors_header(path, _NO_CHECKPOINT)
+    return checked_digest(path, "restore the file, or copy the checkpoint again")
 
 
 def vae_digest(vae: HexPlaneVAE) -> str:
@@ -86,14 +91,17 @@ def vae_digest(vae: HexPlaneVAE) -> str:
 
 
 def save_checkpoint(folder: Path, config: Config, tensors: dict[str, Tensor], card: str, licence: str) -> None:
-    """Write the three files, each under a temporary name first, so that a reader sees old or new."""
+    """Write the files, each under a temporary name first, so that a reader sees old or new."""
     folder.mkdir(parents=True, exist_ok=True)
     mark = uuid.uuid4().hex[:8]
     weights = folder / f".{WEIGHTS}.{mark}"
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     save_tensors(plain, weights, {"licence": licence})
     weights.chmod(0o644)  # safetensors writes for the owner alone
+    digest = sha256_of(weights)
+    forget_digest(folder / WEIGHTS)
     os.replace(weights, folder / WEIGHTS)
+    note_digest(folder / WEIGHTS, digest)
     for name, text in ((CONFIG, config_json(config)), (CARD, card)):
         part = folder / f".{name}.{mark}"
         part.write_text(text)
@@ -122,7 +130,7 @@ def halve_checkpoint(source: Path, out: Path) -> None:
         InputError: the source is not a checkpoint.
     """
     config = read_config(source / CONFIG)
-    tensors, licence = _read_tensors(source / WEIGHTS)
+    tensors, licence, _ = _read_tensors(source)
     halves = {name: tensor.half() for name, tensor in tensors.items()}
     save_checkpoint(out, config, halves, (source / CARD).read_text(), licence)
 
@@ -131,10 +139,11 @@ def load_checkpoint(folder: Path, device: torch.device | str = "cpu") -> Checkpo
     """Read a checkpoint folder strictly.
 
     Raises:
-        InputError: missing or damaged files; tensors missing, unexpected or of another shape.
+        InputError: missing or damaged files; weights that are not what was written; tensors missing, unexpected or of
+            another shape.
     """
     config = read_config(folder / CONFIG)
-    tensors, licence = _read_tensors(folder / WEIGHTS)
+    tensors, licence, digest = _read_tensors(folder)
     has_dit = any(name.startswith("dit.") for name in tensors)
     numbers, fix = (
         sum(tensor.numel() for tensor in tensors.values()),
@@ -159,7 +168,7 @@ def load_checkpoint(folder: Path, device: torch.device | str = "cpu") -> Checkpo
         _fill("dit", dit, tensors)
         scale = LatentScale(tensors["latent.mean"].to(device), tensors["latent.std"].to(device))
         dit.eval().to(device)
-    return Checkpoint(config, vae.eval().to(device), dit, scale, licence)
+    return Checkpoint(config, vae.eval().to(device), dit, scale, licence, digest)
 
 
 def start_from(folder: Path, prefix: str, module: nn.Module) -> dict[str, Tensor]:
@@ -168,7 +177,7 @@ def start_from(folder: Path, prefix: str, module: nn.Module) -> dict[str, Tensor
     Raises:
         InputError: no such weights, or a tensor that is missing, unexpected or of another shape.
     """
-    tensors, _ = _read_tensors(folder / WEIGHTS)
+    tensors, _, _ = _read_tensors(folder)
     own = {name: tensor for name, tensor in tensors.items() if name.startswith(f"{prefix}.")}
     if not own:
         raise InputError(folder, f"holds no {prefix}", f"give a run of dyncity train {prefix}, or a checkpoint")
@@ -177,13 +186,13 @@ def start_from(folder: Path, prefix: str, module: nn.Module) -> dict[str, Tensor
     return tensors
 
 
-def _read_tensors(path: Path) -> tuple[dict[str, Tensor], str]:
-    """All tensors of a safetensors file as float32, finite, and the licence that it states."""
-    check_tensors_header(path, "give a folder that holds a checkpoint")
+def _read_tensors(folder: Path) -> tuple[dict[str, Tensor], str, str]:
+    """All tensors of a checkpoint as float32, finite, the licence that their file states, and its sha256."""
+    path, digest = folder / WEIGHTS, weights_digest(folder)
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: _numbers(file.get_tensor(name), name, path) for name in file.keys()}  # noqa: SIM118
-            return tensors, (file.metadata() or {}).get("licence", "unknown")
+            return tensors, (file.metadata() or {}).get("licence", "unknown"), digest
     except (SafetensorError, OSError) as error:
         raise InputError(path, f"not a safetensors file ({error})", "restore the file") from None
 

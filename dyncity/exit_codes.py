@@ -35,7 +35,7 @@ def run(app: typer.Typer, arguments: list[str] | None = None) -> NoReturn:
         if not word.isascii() and any("\ud800" <= c <= "\udfff" for c in word):
             _leave(f"error: {word}: it is not UTF-8; choose another name", 2)
     # As Ray has it for its drivers: what is committed is recorded, locks and leases are given up.
-    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(number))
+    before = signal.signal(signal.SIGTERM, _told_to_end)
     try:
         code = app(args=arguments, prog_name="dyncity", standalone_mode=False)
     except InputError as error:
@@ -62,6 +62,12 @@ def run(app: typer.Typer, arguments: list[str] | None = None) -> NoReturn:
     if code in (INTERRUPTED, TERMINATED):
         _leave(f"{'interrupted' if code == INTERRUPTED else 'ended'}; go on with: {_again(arguments)}", code)
     raise SystemExit(code or 0)
+
+
+def _told_to_end(number: int, frame: object) -> NoReturn:
+    """Begin to end; who says so again would only break off the recording of what is committed."""
+    signal.signal(number, lambda number, frame: None)
+    sys.exit(number)
 
 
 def _leave(line: str, code: int) -> NoReturn:

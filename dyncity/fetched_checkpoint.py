@@ -10,9 +10,10 @@ import uuid
 from pathlib import Path
 
 from dyncity.errors import InputError
+from dyncity.noted_digest import ENDING, checked_digest, sha256_of
 from dyncity.object_storage import ObjectPath
 
-FILES = ("model.safetensors", "config.json", "README.md")
+FILES = ("model.safetensors", "config.json", "README.md", f"model.safetensors{ENDING}")  # two of them a must
 _DIGESTS = "sha256.json"
 
 
@@ -23,7 +24,8 @@ def fetched(checkpoint: Path | ObjectPath) -> Path:
     of the objects. A copy that is not what was fetched is fetched again.
 
     Raises:
-        InputError: no checkpoint there, no access, no answer, a cache folder that cannot be written.
+        InputError: no checkpoint there, weights that are not what was written, no access, no answer, a cache folder
+            that cannot be written.
     """
     if not isinstance(checkpoint, ObjectPath):
         return checkpoint
@@ -42,7 +44,8 @@ def fetched(checkpoint: Path | ObjectPath) -> Path:
         for name in FILES:
             if stamps[name] is not None:
                 (checkpoint / name).download(part / name)
-        (part / _DIGESTS).write_text(json.dumps({path.name: _sha256(path) for path in part.iterdir()}))
+        checked_digest(part / FILES[0], "put the checkpoint there again", shown=checkpoint / FILES[0])
+        (part / _DIGESTS).write_text(json.dumps({path.name: sha256_of(path) for path in part.iterdir()}))
         shutil.rmtree(folder, ignore_errors=True)
         try:
             part.rename(folder)
@@ -61,12 +64,7 @@ def _is_sound(folder: Path) -> bool:
     try:
         digests = json.loads((folder / _DIGESTS).read_bytes())
         return {p.name for p in folder.iterdir()} == {*digests, _DIGESTS} and all(
-            _sha256(folder / name) == digest for name, digest in digests.items()
+            sha256_of(folder / name) == digest for name, digest in digests.items()
         )
     except (OSError, ValueError, AttributeError):
         return False
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -34,6 +34,9 @@ Workers = Annotated[
     typer.Option(metavar="N|MIN:MAX", help="Worker processes, by default by the cores; 0: this one, without Ray."),
 ]
 Gpus = Annotated[float, typer.Option("--gpus-per-worker", metavar="G", help="GPUs of a worker; 0: CPU.")]
+StuckAfter = Annotated[
+    float, typer.Option(metavar="S", help="A worker so many seconds at the same scenes is ended; 0: never.")
+]
 Address = Annotated[str, typer.Option(metavar="local|auto|HOST:PORT", help="The Ray cluster; local: this machine.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]

@@ -9,7 +9,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 
 from dyncity.errors import InputError
@@ -21,7 +22,9 @@ _QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    "RAY_IGNORE_UNHANDLED_ERRORS": "1",  # of actors that keep Ray's own books, when one was begun again
 }
+_LOOK = 0.005  # seconds
 
 
 def settle_environment(address: str) -> None:
@@ -54,9 +57,9 @@ def attempts_unsaid() -> Iterator[None]:
 
 @contextmanager
 def sigterm_kept() -> Iterator[None]:
-    """Keep what SIGTERM does while Ray starts or ends.
+    """Keep what SIGTERM does while Ray starts.
 
-    From its start Ray's own handler prints a stack and aborts what takes three seconds; from its end there is none.
+    From then on Ray's own handler would print a stack and abort what takes three seconds.
     """
     before = signal.getsignal(signal.SIGTERM)
     try:
@@ -65,6 +68,27 @@ def sigterm_kept() -> Iterator[None]:
         if threading.current_thread() is threading.main_thread():  # no other may
             after = signal.getsignal(signal.SIGTERM)  # ends a process that has none by SystemExit
             signal.signal(signal.SIGTERM, before if callable(before) else after)
+
+
+def end_ray(shutdown: Callable[[], None]) -> None:
+    """Call what ends Ray, which takes seconds; a SIGTERM that comes meanwhile is obeyed when it has ended.
+
+    Some time on its way out Ray sets SIGTERM back to ending the process at once. It does so in a thread of its own, so
+    this one, which alone may set handlers, has nothing else to do but to set its own again.
+    """
+    before, came = signal.getsignal(signal.SIGTERM), []
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        shutdown()
+        return
+    with ThreadPoolExecutor(1) as pool:
+        ending = pool.submit(shutdown)
+        while not ending.done():
+            signal.signal(signal.SIGTERM, lambda number, frame: came.append(number))
+            wait([ending], _LOOK)
+    signal.signal(signal.SIGTERM, before)
+    ending.result()
+    if came:
+        before(signal.SIGTERM, None)
 
 
 def not_joined(address: str, error: Exception) -> InputError:

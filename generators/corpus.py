@@ -26,7 +26,7 @@ from dyncity.datasets.corpus import Corpus
 from dyncity.datasets.manifest import FailedScene, Manifest, ShardRecord
 from dyncity.errors import InputError
 from dyncity.object_storage import ObjectPath
-from dyncity.ray_settings import attempts_unsaid, not_joined, settle_environment, sigterm_kept
+from dyncity.ray_settings import attempts_unsaid, end_ray, not_joined, settle_environment, sigterm_kept
 from dyncity.scene import OccupancyScene
 from exporters.base import SceneExporter
 from exporters.shard_digests import Compared
@@ -37,6 +37,7 @@ from generators.corpus_prefix import OpenPrefix, open_prefix
 from generators.ledger import Report, open_ledger
 from generators.plan import CorpusPlan, ShardRange
 from generators.shard_worker import BuildGenerator, ShardWorker, is_device_lost
+from generators.watchdog import STUCK_AFTER
 
 __all__ = ["CorpusPlan", "CorpusResult", "make_corpus", "on_worker", "ray_session"]
 
@@ -88,6 +89,7 @@ def make_corpus(
     workers: tuple[int, int] = (0, 0),
     gpus_per_worker: float = 0.0,
     address: str = "local",
+    stuck_after: float = STUCK_AFTER,
     resume: bool = False,
     overwrite: bool = False,
     preview: Preview | None = None,
@@ -105,6 +107,8 @@ def make_corpus(
         workers: fewest and most worker processes; (0, 0): this process, without Ray.
         gpus_per_worker: GPUs that Ray sets aside for each worker.
         address: "local" for a Ray of its own, "auto" or HOST:PORT for a running cluster.
+        stuck_after: seconds after which a worker process that is still at the same micro-batch, or at writing the same
+            shard, is ended as if it had died; 0: never.
         resume: go on with an interrupted run of the same plan, or start where there is none.
         overwrite: replace the corpus that is there.
         preview: draws up to 16 scenes into a file.
@@ -116,7 +120,7 @@ def make_corpus(
         InputError: the request, the folder, the disk or the cluster is at fault. What was committed
             before stays and can be resumed; where nothing was, nothing stays.
     """
-    check_execution(workers, gpus_per_worker)
+    check_execution(workers, gpus_per_worker, stuck_after)
     if exporter.container != plan.container:
         raise InputError("--container", f"found {plan.container!r}", f"the exporter writes {exporter.container!r}")
     begun = time.monotonic()
@@ -131,7 +135,7 @@ def make_corpus(
         left = [n for n in range(len(plan.shards)) if n not in folder.records]
         with open_ledger(plan, folder, report) as ledger:
             resumed = ledger.settled
-            outcomes = make_shards(made_of, left, workers, gpus_per_worker, address)
+            outcomes = make_shards(made_of, left, workers, gpus_per_worker, address, stuck_after)
             with closing(outcomes):  # before the folder is given up: nothing may write to it any more
                 for number, record in outcomes:
                     ledger.add(number, record)
@@ -157,13 +161,15 @@ def _opened(
     return open_folder(plan, Path(out).absolute(), **options)
 
 
-def check_execution(workers: tuple[int, int], gpus_per_worker: float) -> None:
-    """Raise InputError unless there can be so many workers with so many GPUs."""
+def check_execution(workers: tuple[int, int], gpus_per_worker: float, stuck_after: float) -> None:
+    """Raise InputError unless there can be so many workers with so many GPUs and so much patience."""
     least, most = workers
     if workers != (0, 0) and not 1 <= least <= most:
         raise InputError("--workers", f"found {least}:{most}", "give N or MIN:MAX with 1 <= MIN <= MAX")
     if not 0 <= gpus_per_worker < float("inf"):
         raise InputError("--gpus-per-worker", f"found {gpus_per_worker}", "give a number from 0")
+    if not 0 <= stuck_after < float("inf"):
+        raise InputError("--stuck-after", f"found {stuck_after}", "give seconds; 0: never")
 
 
 def make_shards(
@@ -172,16 +178,18 @@ def make_shards(
     workers: tuple[int, int],
     gpus_per_worker: float,
     address: str,
+    stuck_after: float,
 ) -> Generator[tuple[int, ShardRecord]]:
     """Number and record of each shard as it is committed, in any order.
 
     Args:
         made_of: the arguments of ``ShardWorker``.
         numbers: of the shards to make.
-        workers, gpus_per_worker, address: as for ``make_corpus``.
+        workers, gpus_per_worker, address, stuck_after: as for ``make_corpus``.
     """
     if workers == (0, 0):
         return _here(ShardWorker(**made_of), map(made_of["plan"].shards.__getitem__, numbers))
+    made_of = made_of | {"stuck_after": stuck_after or None}
     return _on_ray(made_of, numbers, workers, gpus_per_worker, address)
 
 
@@ -326,8 +334,7 @@ def ray_session(address: str, cpus: int, gpus: float = 0.0) -> Iterator[Any]:
         yield ray
     finally:
         if mine:
-            with sigterm_kept():
-                ray.shutdown()
+            end_ray(ray.shutdown)
 
 
 def _start(ray: Any, address: str, cpus: int) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dyncity.anchoring import ego_windows, path_on_grid
-from dyncity.checkpoint import load_checkpoint, weights_digest
+from dyncity.checkpoint import load_checkpoint
 from dyncity.conditions import COMMANDS, Conditions, Layout, command_from_trajectory, poses_from_trajectory
 from dyncity.config import Config, SamplingConfig
 from dyncity.contradictions import contradictions
@@ -85,7 +85,7 @@ class LatentDiffusion:
         self._weaker = weaker_selves(self.sampling)
         self._latent = self.config.latent_shape
         self._mean, self._std = loaded.scale.maps(self._latent)
-        self._digest, self._licence = weights_digest(checkpoint), loaded.licence
+        self._digest, self._licence = loaded.sha256, loaded.licence
 
     def fingerprint(self) -> dict[str, str | int | float]:
         """What decides the bytes besides the specs."""

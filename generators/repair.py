@@ -36,8 +36,9 @@ from generators.lease import Lease
 from generators.ledger import Report
 from generators.plan import CorpusPlan, difference
 from generators.shard_worker import BuildGenerator
+from generators.watchdog import STUCK_AFTER
 
-Execution = tuple[tuple[int, int], float, str]  # workers, GPUs a worker, address of the cluster
+Execution = tuple[tuple[int, int], float, str, float]  # workers, GPUs a worker, address of the cluster, patience
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,7 @@ def repair_corpus(
     workers: tuple[int, int] = (0, 0),
     gpus_per_worker: float = 0.0,
     address: str = "local",
+    stuck_after: float = STUCK_AFTER,
     preview: Preview | None = None,
     report: Report | None = None,
     compared: Compared | None = None,
@@ -92,7 +94,8 @@ def repair_corpus(
     Args:
         plan: as the manifest has it (``CorpusPlan.from_dict``).
         generator: what ``build_generator`` builds, built here once.
-        build_generator, exporter, workers, gpus_per_worker, address, preview, report: as for ``make_corpus``.
+        build_generator, exporter, preview, report: as for ``make_corpus``.
+        workers, gpus_per_worker, address, stuck_after: so are these.
         out: the corpus.
         compared: told how many shards of how many are compared with the manifest.
 
@@ -100,12 +103,12 @@ def repair_corpus(
         InputError: see ``repairable``; another run is at work there; what is installed or was given would make
             other bytes than the corpus was made of.
     """
-    check_execution(workers, gpus_per_worker)
+    check_execution(workers, gpus_per_worker, stuck_after)
     begun = time.monotonic()
     out = out.absolute()
     repairable(out)
     made_of: dict[str, Any] = {"plan": plan, "build_generator": build_generator, "exporter": exporter}
-    execution = workers, gpus_per_worker, address
+    execution = workers, gpus_per_worker, address, stuck_after
     if isinstance(out, ObjectPath):
         with Lease(out) as lease:
             manifest = _manifest_for(plan, generator, out)

@@ -14,8 +14,9 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 from dyncity.config_file import to_dict
 from dyncity.datasets.manifest import FailedScene, ShardRecord, record_from_json
@@ -30,6 +31,7 @@ from generators.base import SceneGenerator
 from generators.corpus_prefix import is_taken_over
 from generators.degenerate import degenerate
 from generators.plan import CorpusPlan, ShardRange, difference
+from generators.watchdog import Watchdog
 
 BuildGenerator = Callable[[], SceneGenerator]
 
@@ -53,9 +55,11 @@ class Journal:
     Args:
         path: the file; its folder belongs to one run, and once that is gone (its driver was killed and
             another one took over) opening it fails, which ends the orphan.
+        watched: a context in which each piece of work is done.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, watched: Callable[[str], AbstractContextManager[Any]] = nullcontext) -> None:
+        self._watched = watched
         lines = path.read_text().splitlines() if path.exists() else []
         begun = Counter(line[2:] for line in lines if line.startswith("+ "))
         ended = Counter(line[2:].rpartition(" ")[0] for line in lines if line.startswith("- "))
@@ -75,7 +79,8 @@ class Journal:
         """
         self._file.write(f"+ {work}\n")
         try:
-            yield
+            with self._watched(work):
+                yield
         except BaseException as error:
             if not is_device_lost(error):
                 self._file.write(f"- {work} {self.done}\n")
@@ -144,6 +149,7 @@ class ShardWorker:
         journals: folder of the journals of this run; beside object storage each machine has its own.
         wanted: in object storage, by number, the records of shards that are there and damaged: they are replaced, by
             the same bytes alone.
+        stuck_after: seconds that one piece of work may take before this process is ended; None: as long as it likes.
     """
 
     def __init__(
@@ -154,7 +160,9 @@ class ShardWorker:
         out: Path | ObjectPath,
         journals: Path,
         wanted: Mapping[int, ShardRecord] | None = None,
+        stuck_after: float | None = None,
     ) -> None:
+        self._watched = nullcontext if stuck_after is None else Watchdog(stuck_after).watch
         self._wanted = wanted or {}
         self._plan, self._build, self._exporter = plan, build_generator, exporter
         self._out, self._journals = out, journals
@@ -199,7 +207,7 @@ class ShardWorker:
         Raises:
             InputError: the generator refuses the request, the disk refuses the shard.
         """
-        journal = Journal(self._journals / f"{shard.number:05d}")
+        journal = Journal(self._journals / f"{shard.number:05d}", self._watched)
         try:
             scenes, failures = self._sampler.submit(self._sample, shard, journal).result()
             if journal.deaths("commit") == 0:

@@ -35,7 +35,9 @@ class NumberedScenes:
         starves: scenes that ask for more memory than any machine has, alone or in company.
         refuses: a scene at which the whole request turns out to be impossible (InputError), or None.
         dies_at: a scene at which the process is killed, or None.
-        deaths: how often that happens, counted in the file ``diary``.
+        hangs_at: a scene at which the process takes ``hoards`` bytes of memory and does nothing for minutes, or None.
+        hoards: how many.
+        deaths: how often a process dies or hangs, counted in the file ``diary``.
         diary: where deaths, and the sizes of the micro-batches, are written down.
         seconds: how long a micro-batch takes.
         present: a folder in which every process that makes scenes leaves a file, or None.
@@ -47,6 +49,8 @@ class NumberedScenes:
     starves: tuple[int, ...] = ()
     refuses: int | None = None
     dies_at: int | None = None
+    hangs_at: int | None = None
+    hoards: int = 0
     deaths: int = 10**9
     diary: Path | None = None
     seconds: float = 0.0
@@ -77,6 +81,10 @@ class NumberedScenes:
             np.empty(2**60, np.uint8)
         if spec.index == self.dies_at and self._may_die():
             os.kill(os.getpid(), signal.SIGKILL)
+        if spec.index == self.hangs_at and self._may_die():
+            hoard = np.ones(self.hoards, np.uint8)
+            time.sleep(120)
+            del hoard
         rng = stream(spec.seed, spec.index, Purpose.CITY)
         poses = poses_from_trajectory(np.arange(FRAMES)[:, None] * rng.uniform(0, 1, 3))
         return OccupancyScene(

@@ -21,7 +21,7 @@ from dyncity.config import Config
 from dyncity.config_file import config_json, from_dict
 from dyncity.datasets.manifest import MANIFEST
 from dyncity.errors import InputError
-from dyncity.ray_settings import attempts_unsaid, not_joined, settle_environment, sigterm_kept
+from dyncity.ray_settings import attempts_unsaid, end_ray, not_joined, settle_environment, sigterm_kept
 from dyncity.training.clips import Clips
 from dyncity.training.dit_loop import fit_dit
 from dyncity.training.latents import RECORD, open_latents
@@ -207,8 +207,7 @@ def _fit_on_ray(
         thread.start()
         _follow(out / "metrics.jsonl", thread, report)
     finally:
-        with sigterm_kept():
-            ray.shutdown()
+        end_ray(ray.shutdown)
         shutil.rmtree(storage, ignore_errors=True)
     if outcome:
         raise _cause(out, outcome[0])

@@ -1,8 +1,9 @@
 """A training run on disk: configuration, metrics, resumable state, and the checkpoint it ships.
 
 ``RUN/config.json``, ``RUN/inputs.json`` (digests of the data and of the start), ``RUN/metrics.jsonl``,
-``RUN/checkpoints/step-N/`` (the state to resume from, written under a temporary name and renamed; the last two are
-kept), and the averaged weights as ``RUN/model.safetensors`` with a card, so that a run is a checkpoint folder.
+``RUN/checkpoints/step-N/`` (the state to resume from and its digest, written under a temporary name and renamed; the
+last two are kept), and the averaged weights as ``RUN/model.safetensors`` with digest and card, so that a run is a
+checkpoint folder.
 """
 
 from __future__ import annotations
@@ -28,12 +29,15 @@ from dyncity.checkpoint import save_tensors
 from dyncity.config import Config
 from dyncity.config_file import config_json, read_config
 from dyncity.errors import InputError
+from dyncity.noted_digest import ENDING, checked_digest, note_digest, sha256_of
 from dyncity.places import check_outside_corpora
 from dyncity.training.sharding import laid_out
 
 _KEPT = 2
 _LOCK, _INPUTS = ".lock", "inputs.json"
-_OWN = ("config.json", _INPUTS, "metrics.jsonl", "model.safetensors", "README.md", "checkpoints", ".ray", ".error.json")
+_STATE = "state.safetensors"
+_WEIGHTS = ("model.safetensors", f"model.safetensors{ENDING}")
+_OWN = ("config.json", _INPUTS, "metrics.jsonl", *_WEIGHTS, "README.md", "checkpoints", ".ray", ".error.json")
 _PARTS = (".metrics.", ".model.safetensors.", ".config.json.", ".README.md.")  # that a killed run leaves
 _SECONDS_OF_ORPHANS = 10.0  # that the workers of a killed driver live on
 
@@ -54,11 +58,11 @@ def prepare_run(
         config: what is going to be trained.
         resume, overwrite: what to do with a run that is there.
         inputs: digests of what the run learns from and starts from, by option; a resume has to give the same.
-        say: told in one line what is going to be deleted, before anything is touched.
+        say: told in one line what is going to be deleted, before anything is touched; a line for each damaged state.
 
     Raises:
         InputError: the folder exists and neither option says what to do, is no run, was started under
-            another configuration or on other inputs, or is being trained by another process.
+            another configuration or on other inputs, has damaged states alone, or is being trained by another process.
     """
     given = inputs or {}
     check_outside_corpora(out)
@@ -76,6 +80,7 @@ def prepare_run(
                     "resume with the same settings",
                 )
             _same_inputs(out, given)
+            _has_a_sound_state(out, say)
             return
         _clear(out, say)
     try:
@@ -117,6 +122,38 @@ def _same_inputs(out: Path, given: dict[str, str]) -> None:
     names = {*begun, *given} if isinstance(begun, dict) else set(given)
     option = next(name for name in sorted(names) if not isinstance(begun, dict) or begun.get(name) != given.get(name))
     raise InputError(option, f"is not what {out} was started on", "resume with the same, or use --overwrite")
+
+
+def _has_a_sound_state(out: Path, say: Callable[[str], None] | None) -> None:
+    """Say which states are damaged, down to the first that is not; raise InputError where all are."""
+    faults = []
+    for folder in _states(out):
+        try:
+            _check_state(folder)
+        except InputError as error:
+            faults.append(error)
+            continue
+        if say is not None:
+            for fault in faults:
+                say(f"passed over, for {folder.name}: {fault.where}: {fault.found}")
+        return
+    if faults:
+        more = f"; so is every other state, {len(faults)} in all" if len(faults) > 1 else "; there is no other state"
+        raise InputError(
+            faults[0].where, f"{faults[0].found}{more}", "restore the file, or start over with --overwrite"
+        )
+
+
+def _states(out: Path) -> list[Path]:
+    """The folders of the states of a run, the newest first."""
+    return sorted((out / "checkpoints").glob("step-*"), reverse=True)
+
+
+def _check_state(folder: Path) -> None:
+    """Raise InputError where the file of a state is missing, has no header that can be read, or another digest."""
+    fix = "start over with --overwrite"
+    check_tensors_header(folder / _STATE, fix)
+    checked_digest(folder / _STATE, fix)
 
 
 def _clear(out: Path, say: Callable[[str], None] | None) -> None:
@@ -164,9 +201,10 @@ def save_state(out: Path, step: int, tensors: dict[str, Tensor]) -> None:
     target = folder / f"step-{step:08d}"
     try:
         plain = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
-        save_tensors(plain, part / "state.safetensors")
-        with (part / "state.safetensors").open("rb") as file:
+        save_tensors(plain, part / _STATE)
+        with (part / _STATE).open("rb") as file:
             os.fsync(file.fileno())
+        note_digest(part / _STATE, sha256_of(part / _STATE))
         if target.exists():  # nobody who could read it would have come to this step again
             shutil.rmtree(target)
         os.replace(part, target)
@@ -179,12 +217,11 @@ def save_state(out: Path, step: int, tensors: dict[str, Tensor]) -> None:
 
 
 def load_state(out: Path) -> tuple[int, dict[str, Tensor]] | None:
-    """The newest state that can be read and is of finite numbers, as (step, tensors), or None."""
-    for folder in sorted((out / "checkpoints").glob("step-*"), reverse=True):
-        path = folder / "state.safetensors"
+    """The newest state that is what was written and of finite numbers, as (step, tensors), or None."""
+    for folder in _states(out):
         try:
-            check_tensors_header(path, "start over with --overwrite")
-            step, tensors = int(folder.name.removeprefix("step-")), load_file(path)
+            _check_state(folder)
+            step, tensors = int(folder.name.removeprefix("step-")), load_file(folder / _STATE)
         except (SafetensorError, OSError, ValueError):  # InputError is a ValueError
             continue
         if all(torch.isfinite(tensor).all() for tensor in tensors.values()):

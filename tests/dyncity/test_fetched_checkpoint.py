@@ -32,6 +32,16 @@ def test_a_checkpoint_is_fetched_once_and_checked(checkpoint):
     assert sorted(p.name for p in folder.parent.iterdir() if p.name.startswith(".")) == []
 
 
+def test_weights_that_were_damaged_there_are_told_by_their_place(checkpoint):
+    content = bytearray((shipped_checkpoint() / "model.safetensors").read_bytes())
+    content[-1] ^= 1
+    (checkpoint / "model.safetensors").write(bytes(content))
+    with pytest.raises(InputError, match=r"s3://checkpoints/tiny/model.safetensors: is not what was .* put the"):
+        fetched(checkpoint)
+    (checkpoint / "model.safetensors.sha256").remove()
+    assert (fetched(checkpoint) / "model.safetensors").read_bytes() == content
+
+
 def test_no_checkpoint_is_one_line(checkpoint):
     (checkpoint / "model.safetensors").remove()
     with pytest.raises(InputError, match=r"s3://checkpoints/tiny: there is no model.safetensors"):

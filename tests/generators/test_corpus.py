@@ -227,6 +227,8 @@ def test_a_worker_whose_generator_is_not_the_planned_one_is_refused(tmp_path):
         ({"workers": (0, 2)}, "--workers"),
         ({"gpus_per_worker": -1.0}, "--gpus-per-worker"),
         ({"gpus_per_worker": float("nan")}, "--gpus-per-worker"),
+        ({"stuck_after": -1.0}, "--stuck-after"),
+        ({"stuck_after": float("nan")}, "--stuck-after"),
         ({"exporter": NumpyExporter()}, "--container"),
     ],
 )

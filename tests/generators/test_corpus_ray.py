@@ -1,6 +1,7 @@
 """The engine on a real Ray: the same bytes as without, whatever happens to the actors."""
 
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -82,6 +83,33 @@ def test_a_scene_that_always_kills_its_worker_is_recorded_and_the_rest_is_made(t
     assert (result.requested, result.written, result.failed) == (19, 18, 1)
     assert result.failures[0].index == 10
     assert "died" in result.failures[0].reason
+    assert len((tmp_path / "diary").read_text()) == 5
+    assert verify_corpus(tmp_path / "out") == []
+
+
+def test_a_worker_that_answers_no_more_is_ended_and_its_shard_begun_again(tmp_path, reference):
+    """A process that is stopped cannot help itself, and Ray waits for it for ever."""
+    (tmp_path / "present").mkdir()
+    stopped = []
+
+    def stop(*_) -> None:
+        if not stopped and (there := [int(file.name) for file in (tmp_path / "present").iterdir()]):
+            os.kill(there[0], signal.SIGSTOP)
+            stopped.append(there[0])
+
+    build = source(present=tmp_path / "present", seconds=1.0)
+    result = make(tmp_path / "out", build=build, workers=(1, 1), stuck_after=4.0, report=stop)
+    assert len(list((tmp_path / "present").iterdir())) == 2
+    assert not Path(f"/proc/{stopped[0]}").exists()
+    assert result.failed == 0
+    assert contents(tmp_path / "out") == reference
+
+
+@pytest.mark.slow
+def test_a_scene_that_always_hangs_is_recorded_and_the_rest_is_made(tmp_path):
+    build = source(hangs_at=10, diary=tmp_path / "diary")
+    result = make(tmp_path / "out", build=build, workers=(1, 1), stuck_after=2.0)
+    assert (result.written, [failure.index for failure in result.failures]) == (18, [10])
     assert len((tmp_path / "diary").read_text()) == 5
     assert verify_corpus(tmp_path / "out") == []
 

@@ -56,6 +56,37 @@ def test_a_damaged_state_is_replaced_when_its_step_is_reached_again(run: Path) -
     assert tensors["x"].sum() == 1000
 
 
+def flip_last_bit(path: Path) -> None:
+    """Of its last number, which stays finite."""
+    content = bytearray(path.read_bytes())
+    content[-4] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_flipped_bit_in_a_state_is_found_and_said(tmp_path: Path) -> None:
+    """One damaged state costs the steps since the one before; where all are damaged nothing is begun anew silently."""
+    run, said = tmp_path / "run", []
+    prepare_run(run, tiny(), resume=False, overwrite=False)
+    for step in (5, 10):
+        save_state(run, step, {"x": torch.ones(1000)})
+    old, new = (run / f"checkpoints/step-{step:08d}/state.safetensors" for step in (5, 10))
+    prepare_run(run, tiny(), resume=True, overwrite=False, say=said.append)
+    assert said == []
+    flip_last_bit(new)
+    assert load_state(run)[0] == 5
+    prepare_run(run, tiny(), resume=True, overwrite=False, say=said.append)
+    assert len(said) == 1
+    assert said[0].startswith(f"passed over, for step-00000005: {new}: is not what was written: its sha256 is ")
+    flip_last_bit(old)
+    with pytest.raises(InputError, match=r"is not what was .*so is every other state, 2 in all; restore the file, or"):
+        prepare_run(run, tiny(), resume=True, overwrite=False, say=said.append)
+    for path in (old, new):
+        path.with_name("state.safetensors.sha256").unlink()  # states of older versions have none
+    prepare_run(run, tiny(), resume=True, overwrite=False, say=said.append)
+    assert load_state(run)[0] == 10
+    assert len(said) == 1
+
+
 def test_lines_of_metrics_that_were_cut_count_for_nothing(run: Path) -> None:
     path = run / "metrics.jsonl"
     path.write_text('{"step": 1}\n{"step": 2, "lo')
