@@ -29,6 +29,7 @@ from dyncity.datasets.parquet_shard import ParquetShard
 from dyncity.presets import PRESETS, preset
 from dyncity.scene import UNKNOWN, OccupancyScene, SceneSpec
 from exporters.cameras import NUSCENES_CAMERAS
+from exporters.fans import cast_fans, columns
 from exporters.formats import FORMATS, tree_format
 from exporters.manifest import flush, settle
 from exporters.native_tree import TreeOptions
@@ -55,22 +56,27 @@ def rays(scene: OccupancyScene, rounds: int, seed: int, device: str | None) -> T
     occupied = (semantics != 0) & (semantics != UNKNOWN)
     camera = NUSCENES_CAMERAS[0]
     cases = [
-        ("HDL-32E", HDL_32E.position, HDL_32E.directions()),
-        ("HDL-64E", HDL_64E.position, HDL_64E.directions()),
-        ("CAM_FRONT, every 5th pixel", camera.position, camera.directions(5)),
-        ("random directions", (0.0, 0.0, 2.0), np.random.default_rng(seed).normal(size=(100_000, 3))),
+        ("HDL-32E", HDL_32E.position, HDL_32E.directions(), HDL_32E.fans()),
+        ("HDL-64E", HDL_64E.position, HDL_64E.directions(), HDL_64E.fans()),
+        ("CAM_FRONT, every 5th pixel", camera.position, camera.directions(5), columns(camera.rows_columns(5))),
+        ("random directions", (0.0, 0.0, 2.0), np.random.default_rng(seed).normal(size=(100_000, 3)), None),
     ]
     grid = "x".join(map(str, scene.grid.shape))
-    table = Table("rays", "number", "hit, %", "faces crossed a hit", "M rays/s", title=f"{grid}, one core")
+    table = Table("rays", "number", "hit, %", "faces crossed a hit", "M rays/s", "in fans", title=f"{grid}, one core")
     if device is not None:
         table.add_column(f"M rays/s, {device}")
-    for name, position, directions in cases:
+    for name, position, directions, fans in cases:
         origin = np.asarray(position)
         hits = cast_rays(occupied, scene.grid, origin, directions, 1.0)
         seconds = best(lambda o=origin, d=directions: cast_rays(occupied, scene.grid, o, d, 1.0), rounds)
         faces = (np.abs(hits.points - origin) / scene.grid.voxel_size).sum(axis=1).mean()
         share = 100 * len(hits.ray) / len(directions)
         cells = [f"{len(directions)}", f"{share:.0f}", f"{faces:.0f}", f"{len(directions) / seconds / 1e6:.2f}"]
+        in_fans = "-"
+        if fans is not None:
+            whole = best(lambda o=origin, d=directions, f=fans: cast_fans(occupied, scene.grid, o, d, f, 1.0), rounds)
+            in_fans = f"{len(directions) / whole / 1e6:.2f}"
+        cells.append(in_fans)
         if device is not None:
 
             def together(o: np.ndarray = origin, d: np.ndarray = directions) -> object:
@@ -169,7 +175,7 @@ def package(scenes: list[OccupancyScene], rounds: int) -> Table:
 
 # The stages of a tree: functions whose time, callees included, is theirs. What is left is labels, points and texts.
 STAGES: dict[str, tuple[tuple[str, str], ...]] = {
-    "cast": (("sensors.py", "cast_scene"),),
+    "cast": (("sensors.py", "cast_scene"), ("sensors.py", "see_scene")),
     "merge": (("visibility.py", "seen_over_time"),),
     "resample": (
         ("labels.py", "frames_looked_at"),

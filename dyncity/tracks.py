@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from dyncity.grid import GridSpec
 from dyncity.metrics.components import components
-from dyncity.metrics.vehicles import TOP_SPEED, mutually_nearest
+from dyncity.metrics.vehicles import TOP_SPEED
 
 _TELLING = 3  # frames whose places tell how a vehicle goes on
 
@@ -41,15 +41,19 @@ def tracks(mask: NDArray[np.bool_], grid: GridSpec, poses: NDArray[np.float64] |
     ]
     reach = TOP_SPEED / grid.frame_rate
     found: list[Track] = []
+    lately: list[Track] = []  # those that may go on, in the order in which they were found
     for t, now in enumerate(pieces):
         left = now
         for gap in (1, 2):
-            ending = [track for track in found if max(track) == t - gap]
+            ending = [track for track in lately if max(track) == t - gap]
             pairs = _pairs(ending, left, t, reach * gap)
             for k, n in pairs.items():
                 ending[k][t] = left[n]
-            left = [piece for n, piece in enumerate(left) if n not in pairs.values()]
-        found += [{t: piece} for piece in left]
+            taken = set(pairs.values())
+            left = [piece for n, piece in enumerate(left) if n not in taken]
+        new: list[Track] = [{t: piece} for piece in left]
+        found += new
+        lately = [track for track in lately if max(track) >= t - 1] + new
     return found
 
 
@@ -60,16 +64,30 @@ def middle_of(voxels: NDArray[np.int64], grid: GridSpec, pose: NDArray[np.float6
 
 
 def _pairs(ending: list[Track], now: list[Piece], t: int, reach: float) -> dict[int, int]:
-    """Which piece each track goes on as: nearest both ways to where it leads, alike in size, within ``reach``."""
+    """Which piece each track goes on as: nearest both ways to where it leads, alike in size, within ``reach``.
+
+    Only pieces of a strip of ``reach`` to either side of a track are looked at: noise is thousands of either.
+    """
     if not ending or not now:
         return {}
-    last = [track[max(track)] for track in ending]
-    middles = np.array([piece.middle for piece in now])
-    gaps = np.linalg.norm(np.array([middle(track, t) for track in ending])[:, None] - middles, axis=2)
-    moved = np.linalg.norm(np.array([piece.middle for piece in last])[:, None] - middles, axis=2)
-    ratio = np.array([len(p.voxels) for p in last])[:, None] / np.array([len(p.voxels) for p in now])
-    gaps[(moved > reach) | (ratio > 2) | (ratio < 0.5)] = np.inf
-    return mutually_nearest(gaps)
+    middles, sizes = np.array([piece.middle for piece in now]), np.array([len(piece.voxels) for piece in now])
+    by_x = np.argsort(middles[:, 0], kind="stable")
+    sorted_x = middles[by_x, 0]
+    goes, comes, least = {}, np.full(len(now), -1), np.full(len(now), np.inf)
+    for k, track in enumerate(ending):
+        last = track[max(track)]
+        strip = np.array([-1.0, 1.0]) * (reach + 1e-6) + last.middle[0]
+        first, end = np.searchsorted(sorted_x, strip)
+        near = np.sort(by_x[first:end])  # of two as near, the first
+        ratio = len(last.voxels) / sizes[near]
+        moved = np.linalg.norm(last.middle - middles[near], axis=1)
+        near = near[(moved <= reach) & (ratio <= 2) & (ratio >= 0.5)]
+        if len(near):
+            gaps = np.linalg.norm(middle(track, t) - middles[near], axis=1)
+            goes[k] = int(near[gaps.argmin()])
+            nearer = gaps < least[near]
+            comes[near[nearer]], least[near[nearer]] = k, gaps[nearer]
+    return {k: n for k, n in goes.items() if comes[n] == k}
 
 
 def middle(track: Track, t: int) -> NDArray[np.float64]:

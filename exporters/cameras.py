@@ -15,7 +15,8 @@ from dyncity.bounded_files import LARGEST, are_numbers, read_request
 from dyncity.errors import InputError
 from dyncity.scene import UNKNOWN, OccupancyScene
 from dyncity.taxonomy import taxonomy
-from exporters.sensors import cast_scene
+from exporters.fans import Fans, columns
+from exporters.sensors import cast_scene, see_scene
 
 # Nothing nearer stops a ray: a stray voxel at the lens would blind the camera.
 NEAREST = 1.0
@@ -170,7 +171,9 @@ def camera_images(
     """Cast every ``stride``-th pixel of a camera through one frame of a scene, on ``device`` (``cast_rays``)."""
     pose = np.linalg.inv(scene.grid_poses()[frame]) @ scene.poses[frame]
     directions = camera.directions(stride)
-    hits = cast_scene(scene, frame, pose, np.asarray(camera.position), directions, NEAREST, np.inf, device)
+    hits = cast_scene(
+        scene, frame, pose, np.asarray(camera.position), directions, NEAREST, np.inf, device, _fans((camera,), stride)
+    )
     depth = np.full(len(directions), np.inf, np.float32)
     semantics = np.full(len(directions), taxonomy(scene.taxonomy).free, np.uint8)
     instances = np.zeros(len(directions), np.uint16)
@@ -223,8 +226,13 @@ def camera_mask(
     pose = np.linalg.inv(scene.grid_poses()[frame]) @ scene.poses[frame]
     # One cast for all cameras: rays that see the same voxels share the work.
     origins, directions = _rig_rays(tuple(cameras), stride)
-    seen = cast_scene(scene, frame, pose, origins, directions, NEAREST, np.inf, device).seen
-    return seen & (scene.semantics[frame] != UNKNOWN)
+    return see_scene(scene, frame, pose, origins, directions, NEAREST, np.inf, device, _fans(cameras, stride))
+
+
+def _fans(cameras: Sequence[Camera], stride: int) -> Fans | None:
+    """The columns of their pixels, where all are level: those of a camera that looks down meet below it."""
+    level = all(camera.pitch == 0 for camera in cameras)
+    return columns(*(camera.rows_columns(stride) for camera in cameras)) if level else None
 
 
 @lru_cache(maxsize=4)

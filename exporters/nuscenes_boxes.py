@@ -21,8 +21,8 @@ DETECTED = (
 # nuScenes' LiDAR looks along its y, with x to the right; the same in the ego's frame.
 LIDAR_TO_EGO = np.array([[0.0, 1.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
 _LONGEST = 1_500_000  # microseconds between two boxes that still tell a velocity, as the devkit has it
-# Class, centre, size (length, width, height), yaw and velocity (x, y) in the world; voxels. Metres, radians, seconds.
-NuScenesBox = tuple[str, list[float], list[float], float, list[float], int]
+# Class, centre, size (length, width, height), yaw, velocity (x, y) in the world; voxels, track. Metres, radians, s.
+NuScenesBox = tuple[str, list[float], list[float], float, list[float], int, int]
 
 
 def box_record(scene: OccupancyScene) -> list[list[NuScenesBox]]:
@@ -48,7 +48,7 @@ def box_record(scene: OccupancyScene) -> list[list[NuScenesBox]]:
             velocity = ((boxes.center[ends[1]] - boxes.center[ends[0]])[:2] / (elapsed / 1e6)).tolist()
         seen = voxels_in_box(scene, boxes, n, to_grids[frame], table)
         found[frame].append(
-            (name, boxes.center[n].tolist(), boxes.size[n].tolist(), float(boxes.yaw[n]), velocity, seen)
+            (name, boxes.center[n].tolist(), boxes.size[n].tolist(), float(boxes.yaw[n]), velocity, seen, track)
         )
     return found
 
@@ -128,10 +128,10 @@ def lidar_boxes(boxes: list[NuScenesBox], pose: NDArray[np.float64], older: bool
     centers = np.array([center for _, center, *_ in boxes]).reshape(n, 3) - pose[:3, 3]
     centers = centers @ rotation.T - LIDAR_TO_EGO.T @ np.array(HDL_32E.position)
     sizes = np.array([size for _, _, size, *_ in boxes]).reshape(n, 3)
-    ahead = np.array([[np.cos(yaw), np.sin(yaw), 0.0] for *_, yaw, _, _ in boxes]).reshape(n, 3) @ rotation.T
+    ahead = np.array([[np.cos(yaw), np.sin(yaw), 0.0] for _, _, _, yaw, *_ in boxes]).reshape(n, 3) @ rotation.T
     yaws = np.arctan2(ahead[:, 1], ahead[:, 0])
-    velocities = np.array([[*velocity, 0.0] for *_, velocity, _ in boxes]).reshape(n, 3) @ rotation.T
-    seen = np.array([voxels for *_, voxels in boxes], np.int64)
+    velocities = np.array([[*velocity, 0.0] for *_, velocity, _, _ in boxes]).reshape(n, 3) @ rotation.T
+    seen = np.array([voxels for *_, voxels, _ in boxes], np.int64)
     if older:
         sizes, yaws = sizes[:, [1, 0, 2]], -yaws - np.pi / 2
     return {
@@ -151,7 +151,7 @@ def ego_boxes(boxes: list[NuScenesBox], pose: NDArray[np.float64]) -> tuple[list
         pose: ``[4, 4]`` ego-to-world.
     """
     rows, labels = [], []
-    for name, center, size, yaw, velocity, seen in boxes:
+    for name, center, size, yaw, velocity, seen, _ in boxes:
         if seen:
             place = (np.array(center) - pose[:3, 3]) @ pose[:3, :3]
             ahead = np.array([np.cos(yaw), np.sin(yaw), 0.0]) @ pose[:3, :3]

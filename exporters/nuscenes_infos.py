@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from dyncity.scene import OccupancyScene
 from exporters.cameras import Camera
 from exporters.native_tree import SceneRecord
+from exporters.nuscenes_agents import STEPS, agent_ways
 from exporters.nuscenes_boxes import LIDAR_TO_EGO, box_record, ego_boxes, lidar_boxes
 from exporters.pickles import PickleStream
 from exporters.sensors import HDL_32E
@@ -25,7 +26,7 @@ from exporters.sensors import HDL_32E
 METADATA = {"version": "v1.0-trainval"}
 _LIDAR_QUATERNION = [float(np.sqrt(0.5)), 0.0, 0.0, -float(np.sqrt(0.5))]
 _PAUSE = 1_000_000  # microseconds between scenes
-_STEPS, _TURN = 6, 2.0  # frames ahead that a command looks at, and metres to the side that make it a turn
+_TURN = 2.0  # metres to the side that make a command a turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class InfoFile:
 
     Attributes:
         name: of its files, ``{split}`` where train or val stands.
-        by_scene: a dict of scenes, each a list of frames; else a list of all frames.
+        by_scene: a dict of scenes, each a list of frames, with the ways of agents; else a list of all frames.
         bevdet: boxes as MMDetection3D has them from 1.0 on, and BEVDet's ``ann_infos``; else as before.
     """
 
@@ -81,10 +82,12 @@ class InfoFiles:
             if kind.by_scene:
                 stream.value(name)
                 stream.open_list()
-            for info, boxes, pose in zip(infos, record["boxes"], poses, strict=True):
+            for frame, (info, boxes, pose) in enumerate(zip(infos, record["boxes"], poses, strict=True)):
                 more: dict[str, Any] = lidar_boxes(boxes, pose, older=not kind.bevdet)
                 if kind.bevdet:
                     more["ann_infos"] = ego_boxes(boxes, pose)
+                if kind.by_scene:
+                    more |= agent_ways(record["boxes"][frame : frame + STEPS + 1], pose)
                 if self._labels:
                     folder = f"gts/{name}/{info['token']}"
                     more |= {"occ_path": folder, "occ_gt_path": f"{folder}/labels.npz"}
@@ -194,9 +197,9 @@ def ego_steps(poses: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[
         straight on, by whether the place after six steps (or the last one) lies 2 m to a side.
     """
     frames = len(poses)
-    steps, commands = np.zeros((frames, _STEPS, 2)), np.zeros((frames, 3))
+    steps, commands = np.zeros((frames, STEPS, 2)), np.zeros((frames, 3))
     for frame in range(frames):
-        ahead = np.minimum(np.arange(frame, frame + _STEPS + 1), frames - 1)
+        ahead = np.minimum(np.arange(frame, frame + STEPS + 1), frames - 1)
         places = (poses[ahead, :3, 3] - poses[frame, :3, 3]) @ poses[frame, :3, :3] @ LIDAR_TO_EGO
         steps[frame] = np.diff(places[:, :2], axis=0)
         aside = places[-1, 0]

@@ -24,7 +24,7 @@ from exporters.labels import frames_on_grid
 from exporters.native_tree import Finished, SceneRecord, TreeFormat, TreeOptions, held_out, scene_names
 from exporters.npz import write_npz
 from exporters.nuscenes_infos import InfoFile, InfoFiles, frame_token, info_record, quaternion
-from exporters.sensors import HDL_32E, Lidar, scan
+from exporters.sensors import HDL_32E, Lidar, lidar_mask
 from exporters.visibility import seen_over_time
 
 SHAPE = (200, 200, 16)
@@ -63,7 +63,7 @@ def occ3d_frames(scene: OccupancyScene, labels: str, lidar: Lidar, cameras: Sequ
     """A scene as Occ3D has it: its own visibility masks where it has them, else cast ones."""
     mask_lidar, mask_camera = scene.mask_lidar, scene.mask_camera
     if mask_lidar is None:
-        turns = np.stack([scan(scene, frame, lidar).seen for frame in range(scene.frames)])
+        turns = np.stack([lidar_mask(scene, frame, lidar) for frame in range(scene.frames)])
         mask_lidar = seen_over_time(scene, turns).astype(np.uint8)
     if mask_camera is None:
         views = np.stack([camera_mask(scene, frame, cameras) for frame in range(scene.frames)])

@@ -20,6 +20,7 @@ from dyncity.scene import UNKNOWN, OccupancyScene
 from dyncity.seeding import Purpose, stream
 from dyncity.taxonomy import taxonomy
 from exporters.compiled import compiled
+from exporters.fans import Fans, cast_fans, columns, see_fans
 from exporters.raycast import RayHits, cast_rays
 
 
@@ -49,6 +50,10 @@ class Lidar:
     def directions(self) -> NDArray[np.float64]:
         """Unit vectors ``[beams * columns, 3]``: beam by beam from the top, each from ahead over the left."""
         return _directions(self.elevations, self.columns)
+
+    def fans(self) -> Fans:
+        """Its firings: the beams of each lie in one vertical plane."""
+        return columns((len(self.elevations), self.columns))
 
 
 @lru_cache(maxsize=8)
@@ -118,10 +123,8 @@ def scan(
             into those of its voxels that take their class from the voxel hit, where there is one beside them.
     """
     pose = np.linalg.inv(scene.grid_poses()[frame]) @ scene.poses[frame]
-    origin, directions = np.asarray(lidar.position), lidar.directions()
-    if lidar.turn_seconds > 0:
-        origin, directions = _on_the_way(scene, frame, lidar, directions)
-    hits = cast_scene(scene, frame, pose, origin, directions, lidar.min_range, lidar.max_range, device)
+    origin, directions = _fired(scene, frame, lidar)
+    hits = cast_scene(scene, frame, pose, origin, directions, lidar.min_range, lidar.max_range, device, lidar.fans())
     lower, size = np.array(scene.grid.origin, np.float64), np.array(scene.grid.voxel_size, np.float64)
     points, voxel = hits.points, hits.voxel
     _move_in(points, hits.inward, voxel, lower, size, np.minimum(inset, size / 2))
@@ -135,6 +138,13 @@ def scan(
         kept = stream(key, frame, Purpose.SENSOR).random(len(directions))[hits.ray] >= lidar.drop_out
         points, voxel = points[kept], voxel[kept]
     return Scan(points, voxel, seen=hits.seen & (scene.semantics[frame] != UNKNOWN))
+
+
+def lidar_mask(scene: OccupancyScene, frame: int, lidar: Lidar, device: str | None = None) -> NDArray[np.bool_]:
+    """``scan(...).seen``, without its points."""
+    pose = np.linalg.inv(scene.grid_poses()[frame]) @ scene.poses[frame]
+    ranges = (lidar.min_range, lidar.max_range)
+    return see_scene(scene, frame, pose, *_fired(scene, frame, lidar), *ranges, device, lidar.fans())
 
 
 @compiled
@@ -222,15 +232,14 @@ def _settle(
             points[n] = best
 
 
-def _on_the_way(
-    scene: OccupancyScene, frame: int, lidar: Lidar, directions: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Origins and directions ``[n, 3]`` in the ego frame of rays fired while the ego drives on.
+def _fired(scene: OccupancyScene, frame: int, lidar: Lidar) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Origins ``[3]`` or ``[n, 3]`` and directions ``[n, 3]`` in the ego frame of rays, fired while the ego drives on.
 
     The ego moves steadily between frames; a turn starts at the time of its frame. The last frame goes on
     as the one before it.
     """
-    if scene.frames < 2:
+    directions = lidar.directions()
+    if lidar.turn_seconds <= 0 or scene.frames < 2:
         return np.asarray(lidar.position), directions
     first = min(frame, scene.frames - 2)
     step = np.linalg.inv(scene.poses[first]) @ scene.poses[first + 1]
@@ -255,6 +264,7 @@ def cast_scene(
     min_range: float,
     max_range: float,
     device: str | None = None,
+    fans: Fans | None = None,
 ) -> RayHits:
     """Cast rays through one frame of a scene.
 
@@ -264,9 +274,39 @@ def cast_scene(
         directions: ``[n, 3]`` in the ego frame.
         min_range, max_range: metres.
         device: what rays are cast on (``cast_rays``).
+        fans: which rays lie in one plane that is vertical in the ego frame.
     """
+    occupied, start, rays = _occupied(scene, frame), origin @ pose[:3, :3].T + pose[:3, 3], directions @ pose[:3, :3].T
+    if fans is not None and device is None and _is_upright(pose):
+        return cast_fans(occupied, scene.grid, start, rays, fans, min_range, max_range)
+    return cast_rays(occupied, scene.grid, start, rays, min_range, max_range, device)
+
+
+def see_scene(
+    scene: OccupancyScene,
+    frame: int,
+    pose: NDArray[np.float64],
+    origin: NDArray[np.float64],
+    directions: NDArray[np.float64],
+    min_range: float,
+    max_range: float,
+    device: str | None = None,
+    fans: Fans | None = None,
+) -> NDArray[np.bool_]:
+    """Bool ``[x, y, z]``: the voxels that rays pass or hit, unknown ones left out; arguments as of ``cast_scene``."""
+    known = scene.semantics[frame] != UNKNOWN
+    if fans is not None and device is None and _is_upright(pose):
+        start, rays = origin @ pose[:3, :3].T + pose[:3, 3], directions @ pose[:3, :3].T
+        return see_fans(_occupied(scene, frame), scene.grid, start, rays, fans, min_range, max_range) & known
+    return cast_scene(scene, frame, pose, origin, directions, min_range, max_range, device).seen & known
+
+
+def _occupied(scene: OccupancyScene, frame: int) -> NDArray[np.bool_]:
+    """What stops rays, ``[x, y, z]``."""
     semantics = scene.semantics[frame]
-    occupied = (semantics != taxonomy(scene.taxonomy).free) & (semantics != UNKNOWN)
-    turn = pose[:3, :3].T
-    start = origin @ turn + pose[:3, 3]
-    return cast_rays(occupied, scene.grid, start, directions @ turn, min_range, max_range, device)
+    return (semantics != taxonomy(scene.taxonomy).free) & (semantics != UNKNOWN)
+
+
+def _is_upright(pose: NDArray[np.float64]) -> bool:
+    """Whether planes that are vertical in the ego frame are so in the grid: not where the ego is tilted in it."""
+    return bool(np.abs(pose[2, :2]).max() < 1e-12)

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from street_scene import DRIVING, WALKING, street
+from street_scene import DRIVING, STANDING, WALKING, street
 from written_tree import write_tree
 
 from dyncity.conditions import poses_from_trajectory
-from dyncity.scene import OccupancyScene
+from dyncity.scene import Boxes, OccupancyScene
 from exporters.native_tree import Finished
 from exporters.nuscenes_infos import ego_steps
 from exporters.occ3d import Occ3DNuScenesTree
@@ -195,6 +195,40 @@ def test_occworld_reads_clips_and_relative_poses(occ3d):
         steps = np.array([info["gt_ego_fut_trajs"][0] for info in frames])
         assert steps == pytest.approx(np.array([[0.0, 2.0]] * 4 + [[0.0, 0.0]]), abs=1e-9)  # 2 m ahead a frame
         assert [info["pose_mode"].tolist() for info in frames] == [[0, 0, 1]] * 5
+
+
+def test_occworld_reads_how_agents_go_on_when_it_is_tested(tmp_path):
+    """get_meta_info of nuScenesSceneDatasetLidarTraverse, test_mode on: what it puts together a row a box."""
+    scene = slanted()
+    gone = (scene.boxes.track == WALKING) & (scene.boxes.frame == 3)
+    turned = np.where(scene.boxes.track == STANDING, 0.3 + 3.0 * scene.boxes.frame, scene.boxes.yaw).astype(np.float32)
+    kept = {name: getattr(scene.boxes, name)[~gone] for name in ("frame", "track", "label", "center", "size")}
+    scene = replace(scene, boxes=Boxes(**kept, yaw=turned[~gone]))
+    tree = beside(tmp_path, write_tree(Occ3DNuScenesTree, tmp_path, scene, street("street-2"))[1])
+    frames = load(tree / "nuscenes_infos_train_temporal_v3_scene.pkl")["infos"]["scene-0001"]
+    keys = ("fut_trajs", "fut_masks", "lcf_feat", "fut_yaw")
+    for info in frames:
+        rows = len(info["gt_boxes"])
+        parts = [info[f"gt_agent_{key}"] for key in keys]
+        assert np.concatenate([*parts, info["gt_agent_fut_goal"][:, None]], axis=-1).shape == (rows, 34)
+    info = frames[1]
+    pose = to_global(info)
+    to_world = pose[:3, :3] @ rotation(info["lidar2ego_rotation"])
+    steps = info["gt_agent_fut_trajs"].reshape(3, 6, 2)
+    driving, standing, walking = 0, 1, 2
+    for step in steps[driving, :3]:
+        assert to_world @ [*step, 0.0] == pytest.approx([0.8, 0.0, 0.0], abs=1e-5)
+    assert steps[standing] == pytest.approx(np.zeros((6, 2)), abs=1e-5)
+    # Three frames are left; the walker is away in the second of them, and what comes after is not known to it.
+    assert info["gt_agent_fut_masks"].tolist() == [[1, 1, 1, 0, 0, 0]] * 2 + [[1, 0, 0, 0, 0, 0]]
+    assert info["gt_agent_fut_yaw"][standing, :3] == pytest.approx([3.0] * 3, abs=1e-5)
+    assert info["gt_agent_fut_yaw"][[driving, walking]] == pytest.approx(np.zeros((2, 6)), abs=1e-5)
+    assert info["gt_agent_fut_goal"].tolist() == [5, 9, 9]  # 2.9 degrees to the right of ahead: (87.1 + 180) // 45
+    x, y, yaw, vx, vy, *size, category = info["gt_agent_lcf_feat"][driving]
+    assert (x, y) == pytest.approx(info["gt_boxes"][driving, :2], abs=1e-5)
+    assert yaw == pytest.approx(-info["gt_boxes"][driving, 6] - np.pi / 2, abs=1e-5)
+    assert (vx, vy) == pytest.approx(info["gt_velocity"][driving], abs=1e-5)
+    assert (*size, category) == pytest.approx((*info["gt_boxes"][driving, 3:6], 8))
 
 
 def test_commands_are_right_left_straight_and_steps_are_seen_from_their_own_frame():
