@@ -125,7 +125,8 @@ def main() -> None:
         if sampling.time_shift != 1.0:
             guidance += f", shift {sampling.time_shift:g}"
         guidance += f", coarse {sampling.coarse_scale:g}, block {sampling.skip_scale:g}"
-        cells = [f"{row[name]:.3g}" for name in COLUMNS]
+        # Of few scenes some rows are missing: in those of two nobody may move.
+        cells = [f"{row.get(name, float('nan')):.3g}" for name in COLUMNS]
         table.add_row(sampling.sampler, str(sampling.steps), guidance, f"{count:.3g}", *cells, f"{seconds:.2f}")
         console.print(f"{sampling.sampler} {sampling.steps} {guidance}: {' '.join(cells)}")
         rows.append({"evaluations": count, "steps": sampling.steps, "cfg_scale": sampling.cfg_scale, **row})

@@ -24,7 +24,7 @@ from dyncity.drivable import check_drivable, check_within
 from dyncity.errors import InputError
 from dyncity.fetched_checkpoint import fetched
 from dyncity.hexplane import planes_of, rollout_shape
-from dyncity.layout import encode_layout, layout_cells, layout_channels
+from dyncity.layout import MOVING, encode_layout, layout_cells, layout_channels
 from dyncity.models.attention import resolve_backend
 from dyncity.models.conditioning import NO_ROUTE, ConditionBatch, Route, encode_conditions
 from dyncity.models.given import encode_given, normalised_given
@@ -36,6 +36,7 @@ from dyncity.trajectories import draw_grid_yaw, draw_trajectory
 from generators.asked_agents import columns_held, with_asked
 from generators.ego_space import clear_of_movers
 from generators.fragments import without_fragments
+from generators.going_on import going_on
 from generators.laid_out import without_strangers
 from generators.lasting_vehicles import lasting_vehicles
 from generators.one_kind import one_kind
@@ -205,7 +206,7 @@ class LatentDiffusion:
 
     @torch.inference_mode()
     def volumes(
-        self, specs: list[SceneSpec], conditions: list[Conditions], routes: list[Route] | None = None
+        self, specs: list[SceneSpec], conditions: list[Conditions], routes: list[Route] | None = None, shared: int = 0
     ) -> list[NDArray[np.uint8]]:
         """Class ids ``[t, x, y, z]`` on the clip's grid, with all given voxels as they were given.
 
@@ -213,6 +214,7 @@ class LatentDiffusion:
             specs: decide the noise.
             conditions: in full, as ``conditions`` makes them.
             routes: where each leads beyond its clip, if it is known.
+            shared: how many of the first frames are those of a clip that this one continues.
 
         Raises:
             FloatingPointError: a latent or a logit is not finite.
@@ -243,11 +245,12 @@ class LatentDiffusion:
             self.vae.decode({p: plane[i : i + 1] for p, plane in planes.items()})[0].cpu().numpy()
             for i in range(len(specs))
         ]
-        return [self._mended(volume, c, way) for volume, c, way in zip(volumes, conditions, ways, strict=True)]
+        return [self._mended(volume, c, way, shared) for volume, c, way in zip(volumes, conditions, ways, strict=True)]
 
-    def _mended(self, volume: NDArray[np.uint8], asked: Conditions, route: Route) -> NDArray[np.uint8]:
-        """A decoded volume with given voxels, vehicles whole, of one class each and lasting, without strangers to the
-        layout; what stands does not flicker and has no specks, nobody is in the space of the ego, and nothing floats.
+    def _mended(self, volume: NDArray[np.uint8], asked: Conditions, route: Route, shared: int) -> NDArray[np.uint8]:
+        """A decoded volume with given voxels, vehicles whole, of one class each, lasting, and going on from the
+        ``shared`` frames, without strangers to the layout; what stands does not flicker and has no specks, nobody is in
+        the space of the ego, and nothing floats.
         """
         grid, labels = self.config.clip_grid, self.config.taxonomy
         whole = with_given(volume, asked.given)
@@ -255,6 +258,9 @@ class LatentDiffusion:
             whole = standing_movers(whole, grid, labels)
         whole = without_fragments(whole, grid, labels, self.sampling.smallest_vehicle)
         whole = one_kind(whole, grid, labels)
+        asks_where = asked.layout is not None and asked.layout.given[MOVING]
+        if shared and asked.given is not None and not asks_where:
+            whole = going_on(whole, asked.given, shared, grid, labels)
         if self.anchor is not None:
             whole = lasting_vehicles(whole, grid, labels)
         whole = without_strangers(whole, asked.layout, labels)

@@ -157,7 +157,7 @@ class LongScenes:
                 ]
                 drawn = [SceneSpec(s.index, int(k[chunk])) for s, k in zip(specs, seeds, strict=True)]
                 asked = [drive[chunk].asked(given) for drive, given in zip(drives, known, strict=True)]
-                made = self.diffusion.volumes(drawn, asked, [drive[chunk].route for drive in drives])
+                made = self.diffusion.volumes(drawn, asked, [drive[chunk].route for drive in drives], self.shared)
                 before = [
                     city.kept(drive[chunk].place, volume)
                     for city, drive, volume in zip(cities, drives, made, strict=True)

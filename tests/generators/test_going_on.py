@@ -1,0 +1,153 @@
+"""Movers of the shared frames go on in the new ones; nothing else changes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dyncity.conditions import LAYOUT_CLASSES, Conditions, Layout
+from dyncity.grid import GridSpec
+from dyncity.models.conditioning import NO_ROUTE
+from dyncity.scene import UNKNOWN, SceneSpec
+from dyncity.taxonomy import NATIVE
+from generators.diffusion import LatentDiffusion
+from generators.going_on import going_on
+from generators.long_scenes import LongScenes
+
+GRID = GridSpec((48, 40, 4), (0.8, 0.8, 0.8), (0.0, 0.0, 0.0), 5.0)
+CAR, TRUCK, ROAD, SIDEWALK, BUILDING = (NATIVE.id(name) for name in ("car", "truck", "road", "sidewalk", "building"))
+SHARED = 4
+
+
+def street() -> np.ndarray:
+    volume = np.full((8, *GRID.shape), NATIVE.free, np.uint8)
+    volume[..., 0] = ROAD
+    return volume
+
+
+def put(volume: np.ndarray, frames: range, x: list[int], y: int = 18, kind: int = CAR) -> None:
+    """A vehicle of 5 x 2 voxels whose rear is at ``x`` in those frames."""
+    for t, rear in zip(frames, x, strict=True):
+        volume[t, rear : rear + 5, y : y + 2, 1:3] = kind
+
+
+def coming(*then: int) -> np.ndarray:
+    """Two voxels a frame from 6 to 12 in the shared frames, and where it is in the new ones."""
+    volume = street()
+    put(volume, range(4), [6, 8, 10, 12])
+    put(volume, range(4, 4 + len(then)), list(then))
+    return volume
+
+
+def given(volume: np.ndarray) -> np.ndarray:
+    known = np.full_like(volume, UNKNOWN)
+    known[:SHARED] = volume[:SHARED]
+    return known
+
+
+def gone_on(volume: np.ndarray, known: np.ndarray | None = None) -> np.ndarray:
+    return going_on(volume, given(volume) if known is None else known, SHARED, GRID, "native")
+
+
+@pytest.mark.parametrize("then", [(12, 13, 13, 13), (13, 14, 16, 17), (14, 16, 18, 20), (), (14,)])
+def test_who_comes_moving_keeps_its_way(then: tuple[int, ...]) -> None:
+    """Decoded a step behind, slower, as it should be, or not at all."""
+    np.testing.assert_array_equal(gone_on(coming(*then)), coming(14, 16, 18, 20))
+
+
+def test_who_comes_up_beside_its_place_goes_in_all_frames() -> None:
+    volume = coming()
+    put(volume, range(4, 8), [15, 16, 17, 18], y=20, kind=TRUCK)  # they would be one lump
+    put(volume, range(4, 8), [30, 30, 30, 30], y=30, kind=TRUCK)
+    expected = coming(14, 16, 18, 20)
+    put(expected, range(4, 8), [30, 30, 30, 30], y=30, kind=TRUCK)
+    np.testing.assert_array_equal(gone_on(volume), expected)
+
+
+def test_it_is_left_as_decoded_from_where_something_is_in_its_way() -> None:
+    wall, kerb, held = (coming(12, 12, 12, 12) for _ in range(3))
+    wall[:, 22:24, 18:20, 1] = BUILDING  # which it reaches in frame 6
+    kerb[:, 20:, :, 0] = SIDEWALK  # where most of it is in frame 6
+    known = given(held)
+    known[6, 18:, :, 1:] = NATIVE.free
+    known[6, 20, 18, 1] = TRUCK
+    held[known != UNKNOWN] = known[known != UNKNOWN]
+    for volume, told in ((wall, given(wall)), (kerb, given(kerb)), (held, known)):
+        result = gone_on(volume, told)
+        moved = street()
+        put(moved, range(4, 6), [14, 16])
+        np.testing.assert_array_equal(result[4:6] == CAR, moved[4:6] == CAR)
+        np.testing.assert_array_equal(result[6:], volume[6:])
+
+
+def test_it_does_not_leave_the_grid_nor_drive_into_another_that_goes_on() -> None:
+    volume = street()
+    put(volume, range(4), [31, 34, 37, 40])
+    result = gone_on(volume)
+    assert result[4, 43:48, 18, 1].tolist() == [CAR] * 5
+    np.testing.assert_array_equal(result[5:], volume[5:])
+    volume = coming()
+    put(volume, range(4), [33, 31, 29, 27])  # the other way in the same lane: frame 6 would be a collision
+    result = gone_on(volume)
+    assert [int((frame == CAR).sum()) for frame in result] == [40, 40, 40, 40, 40, 40, 20, 20]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_clip_into_which_nobody_comes_moving_comes_out_as_it_is(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    volume = np.where(rng.random((8, *GRID.shape)) < 0.2, rng.integers(0, len(NATIVE), (8, *GRID.shape)), NATIVE.free)
+    volume = volume.astype(np.uint8)
+    volume[:SHARED] = volume[0]  # who is there stands; anybody may come up later
+    np.testing.assert_array_equal(gone_on(volume), volume)
+
+
+def test_given_voxels_come_out_as_they_were_given() -> None:
+    volume = coming(12, 13, 13, 13)
+    known = given(volume)
+    known[SHARED:, :, :, 0] = ROAD
+    known[6:] = volume[6:]
+    known[5, 16:20, 19:22, 2] = volume[5, 16:20, 19:22, 2]  # free, and a part of the place that its way leads to
+    result = gone_on(volume, known)
+    assert (result[4] != volume[4]).any()
+    np.testing.assert_array_equal(result[5], volume[5])
+    np.testing.assert_array_equal(result[known != UNKNOWN], volume[known != UNKNOWN])
+
+
+@pytest.fixture(scope="module")
+def diffusion(small_models: Path) -> LatentDiffusion:
+    return LatentDiffusion(small_models / "dit")
+
+
+def test_only_clips_that_continue_one_have_movers_that_go_on(diffusion: LatentDiffusion) -> None:
+    """And not where a layout says who is where."""
+    shape = diffusion.config.clip_shape
+    volume = np.full(shape, NATIVE.free, np.uint8)
+    volume[..., 1] = ROAD
+    for t, rear in enumerate((4, 6, 8, 9)):  # 10 is where its way leads
+        volume[t, rear : rear + 5, 8:10, 2:4] = CAR
+    known = np.full(shape, UNKNOWN, np.uint8)
+    known[:3] = volume[:3]
+    free = Conditions(given=known)
+    maps = np.zeros((len(LAYOUT_CLASSES), *shape[:3]), bool)
+    maps[LAYOUT_CLASSES.index("vehicle")] = (volume == CAR).any(axis=-1)
+    asked = Conditions(given=known, layout=Layout(maps, maps.any(axis=(1, 2, 3))))
+    for conditions, shared, rear in ((free, 3, 10), (free, 0, 9), (asked, 3, 9)):
+        made = diffusion._mended(volume, conditions, NO_ROUTE, shared)
+        assert np.flatnonzero((made[3] == CAR).any(axis=(1, 2))).tolist() == list(range(rear, rear + 5))
+
+
+def test_chunks_continue_the_frames_that_they_share(
+    diffusion: LatentDiffusion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, real, shares = LongScenes(diffusion, 3), diffusion.volumes, []
+
+    def volumes(specs, conditions, routes=None, shared=0):  # type: ignore[no-untyped-def]
+        shares.append(shared)
+        return real(specs, conditions, routes, shared)
+
+    monkeypatch.setattr(diffusion, "volumes", volumes)
+    still = Conditions(trajectory=np.zeros((8, 3)))
+    source.generate([SceneSpec(0, 3, still), SceneSpec(1, 3, still)])
+    assert shares == [0, 2, 2]  # the first, which all the city is made of, and two that go on
