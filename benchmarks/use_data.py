@@ -30,7 +30,7 @@ PEDESTRIAN = CARLASC.id("pedestrian")
 
 
 def corpus(out: Path, *arguments: str) -> Path:
-    """The corpus that ``dyncity ARGUMENTS --resume --out OUT`` makes, in this process: one by another plan is refused."""
+    """The corpus of ``dyncity ARGUMENTS --resume --out OUT``, run in this process: one by another plan is refused."""
     command = [*arguments, "--workers", "0", "--resume", "--out", str(out)]
     print("dyncity", *command, flush=True)
     try:
