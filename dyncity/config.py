@@ -140,6 +140,8 @@ class SamplingConfig:
         micro_batch: scenes drawn together.
         smallest_vehicle: length, width, height, metres; pieces of vehicles that are less than that in one of the three
             are taken out of what is decoded, and so are lumps of several. Zeros keep them.
+        whole_vehicles: vehicles that are followed through three frames or more are drawn anew as boxes, in clips fixed
+            to the world whose voxels are half a metre tall or taller.
         smallest_piece: voxels; smaller pieces of buildings, fences, vegetation and ground are taken out of a clip
             fixed to the world. 0 keeps them.
         upright: movers, poles, trunks and signs that float reach down to the ground, in clips fixed to the world
@@ -164,6 +166,7 @@ class SamplingConfig:
     join_interval: tuple[float, float] = (0.0, 1.0)
     micro_batch: int = 1
     smallest_vehicle: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    whole_vehicles: bool = True
     smallest_piece: int = 0
     upright: bool = True
     draw_asked: bool = True

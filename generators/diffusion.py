@@ -46,6 +46,7 @@ from generators.standing_movers import standing_movers
 from generators.standing_still import standing_still, with_given
 from generators.upright import upright
 from generators.whole_trees import whole_trees
+from generators.whole_vehicles import whole_vehicles
 
 # How often each command occurs where none is asked for.
 _COMMAND_SHARES = {"static": 0.15, "forward": 0.45, "left": 0.2, "right": 0.2}
@@ -102,6 +103,7 @@ class LatentDiffusion:
             ),
             "joining": f"{self.sampling.join_rounds} in {' to '.join(map(str, self.sampling.join_interval))}",
             "smallest_vehicle": " x ".join(map(str, self.sampling.smallest_vehicle)),
+            "whole_vehicles": self.sampling.whole_vehicles,
             "smallest_piece": self.sampling.smallest_piece,
             "upright": self.sampling.upright,
             "draw_asked": self.sampling.draw_asked,
@@ -256,6 +258,8 @@ class LatentDiffusion:
         whole = with_given(volume, asked.given)
         if self.anchor is not None:
             whole = standing_movers(whole, grid, labels)
+            if self.sampling.whole_vehicles:  # of crumbs too, which are no vehicles to what follows
+                whole = whole_vehicles(whole, grid, labels, asked.given)
         whole = without_fragments(whole, grid, labels, self.sampling.smallest_vehicle)
         whole = one_kind(whole, grid, labels)
         asks_where = asked.layout is not None and asked.layout.given[MOVING]
