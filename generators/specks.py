@@ -20,8 +20,8 @@ GROUNDS = (
 def without_specks(volume: NDArray[np.uint8], labels: str, least: int) -> NDArray[np.uint8]:
     """A volume without pieces of fewer than ``least`` voxels of buildings, fences, vegetation and ground.
 
-    Where a structure's piece was it is free; where ground was it is the ground that most of its neighbours are, and
-    it stays where there is no other. What touches the side of the grid or unknown voxels may go on there, so it
+    Where a structure's piece was it is free; where ground was it is the ground that most of its neighbours are, free in
+    the midst of nothing, and it stays beside anything else. What touches the side of the grid or unknown voxels may go on there, so it
     stays. Pieces are joined by faces, edges or corners.
 
     Args:
@@ -45,9 +45,11 @@ def without_specks(volume: NDArray[np.uint8], labels: str, least: int) -> NDArra
                 beside = _around(part, still.shape)
                 if unknown[beside[:, 0] + 1, beside[:, 1] + 1].any():
                     continue
-                around = mended[tuple(beside.T)] if ground else np.array([space.free])
-                votes = np.bincount(around[np.isin(around, ids) & (around != one)] if ground else around)
-                if votes.any():
+                around = mended[tuple(beside.T)]
+                votes = np.bincount(around[np.isin(around, ids) & (around != one)])
+                if not ground or np.isin(around, [one, space.free]).all():
+                    mended[tuple(part.T)] = space.free
+                elif votes.any():
                     mended[tuple(part.T)] = votes.argmax()
     changed = mended != still
     return np.where(changed & (volume == still), mended, volume)

@@ -40,6 +40,15 @@ def test_a_spot_of_another_paving_becomes_what_is_around_it() -> None:
     np.testing.assert_array_equal(without_specks(volume, "native", 3), expected)
 
 
+def test_ground_in_the_midst_of_nothing_goes_and_beside_a_wall_it_stays() -> None:
+    volume = np.full((3, 12, 10, 4), NATIVE.free, np.uint8)
+    volume[:, 2:10, 7, 1:4] = BUILDING
+    volume[:, 6, 6, 0] = SIDEWALK
+    expected = volume.copy()
+    volume[:, 3:8:2, 2:5:2, 0] = SIDEWALK  # dots in an empty yard
+    np.testing.assert_array_equal(without_specks(volume, "native", 3), expected)
+
+
 def test_who_passes_over_a_speck_stays() -> None:
     volume = street()
     volume[:, 4, 4, 1] = BUILDING
