@@ -59,6 +59,8 @@ def words(text: str) -> tuple[str, ...]:
 def made_columns(text: str) -> tuple[str, ...]:
     """Optional columns of scenes that are made: who is who in them. Nobody has looked at them yet.
 
+    However they are typed they are one plan: each once, instances before boxes, as shards have them.
+
     Raises:
         InputError: masks, which say what a sensor saw.
     """
@@ -66,7 +68,7 @@ def made_columns(text: str) -> tuple[str, ...]:
         if name in ("mask_lidar", "mask_camera"):
             fix = "use instances, boxes; what sensors see is cast when the corpus is exported"
             raise InputError("--columns", f"found {name!r}", fix)
-    return words(text)
+    return tuple(sorted(set(words(text)), reverse=True))
 
 
 def not_for(what: str, given: dict[str, Any]) -> None:
