@@ -21,8 +21,8 @@ def without_specks(volume: NDArray[np.uint8], labels: str, least: int) -> NDArra
     """A volume without pieces of fewer than ``least`` voxels of buildings, fences, vegetation and ground.
 
     Where a structure's piece was it is free; where ground was it is the ground that most of its neighbours are, free in
-    the midst of nothing, and it stays beside anything else. What touches the side of the grid or unknown voxels may go on there, so it
-    stays. Pieces are joined by faces, edges or corners.
+    the midst of nothing, and it stays beside anything else. What touches the side of the grid or unknown voxels may go
+    on there, so it stays. Pieces are joined by faces, edges or corners.
 
     Args:
         volume: ``[t, x, y, z]`` class ids in which what stands is the same in all frames
