@@ -33,6 +33,7 @@ from dyncity.options import (
     Strict,
     StuckAfter,
     Workers,
+    before_verbs,
     closing,
     made_columns,
     not_for,
@@ -40,9 +41,9 @@ from dyncity.options import (
     words,
     worker_range,
 )
-from dyncity.verbs import convert, encode, evaluate, info, train
-from exporters.verbs import export, verify, view
-from generators.watchdog import STUCK_AFTER
+from dyncity.verbs import convert, encode, evaluate, train
+from dyncity.watchdog import STUCK_AFTER
+from exporters.verbs import export, info, verify, view
 
 if TYPE_CHECKING:
     from dyncity.object_storage import ObjectPath
@@ -51,7 +52,6 @@ if TYPE_CHECKING:
 # Plain help: it is quick, and readable in a pipe.
 app = typer.Typer(
     name="dyncity",
-    help="Labelled 4D semantic occupancy, generated, for training driving perception.",
     rich_markup_mode=None,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -200,7 +200,7 @@ def import_logs(
     overwrite: Overwrite = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Turn recorded driving logs, or the native tree of a data set, into a corpus.
+    """Turn driving logs or a data set's tree into a corpus.
 
     \b
     Examples:
@@ -260,7 +260,7 @@ def edit(
     overwrite: Overwrite = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Generate a part of each scene anew and keep the rest, voxel for voxel.
+    """Generate a part of each scene anew. The rest is kept, voxel for voxel.
 
     \b
     Examples:
@@ -329,7 +329,7 @@ def _execution(
 ) -> dict[str, Any]:
     """How a corpus is made, as ``make_corpus`` takes it; ``folder``: resume, overwrite."""
     return {
-        "workers": worker_range(workers, os.cpu_count() or 1),
+        "workers": worker_range(workers, os.cpu_count() or 1, address),
         "gpus_per_worker": gpus_per_worker,
         "address": address,
         "stuck_after": stuck_after,
@@ -385,6 +385,7 @@ for _name, _verb in (
     ("doctor", doctor),
 ):
     app.command(_name)(_verb)
+app.callback()(before_verbs)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

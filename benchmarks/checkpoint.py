@@ -14,24 +14,23 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.table import Table
 
 from dyncity.anchoring import clip_of, ego_windows
 from dyncity.checkpoint import load_checkpoint, shipped_checkpoint
 from dyncity.conditions import COMMANDS, Conditions
 from dyncity.config import Config
 from dyncity.datasets.corpus import open_corpus
-from dyncity.metrics.likeness import likeness, likeness_by_class, portrait_of
-from dyncity.metrics.neighbours import bev_maps, copied, nearest, repeated
+from dyncity.metrics.likeness import Portrait, likeness, likeness_by_class
+from dyncity.metrics.neighbours import COPY, bev_maps, nearest, repeated
 from dyncity.models.vae import HexPlaneVAE
 from dyncity.scene import OccupancyScene, SceneSpec
+from dyncity.terminal import ProgressLine, show_table
 from dyncity.training.vae_loop import reconstruction_metrics
 from generators.diffusion import LatentDiffusion
 from generators.procedural.city import ProceduralCity
@@ -93,24 +92,50 @@ def rebuilt_by(vae: HexPlaneVAE, scene: OccupancyScene) -> OccupancyScene:
     return replace(scene, semantics=vae.decode(vae.encode(ids).mean)[0].numpy(), instances=None, boxes=None)
 
 
-def novelty(samples: list[OccupancyScene], held_out: list[OccupancyScene], training: np.ndarray | None) -> Row:
-    """How many scenes are training clips (``bev_maps``, None where they are not at hand) or repeat others."""
-    maps, held = bev_maps(samples), bev_maps(held_out)
+def novelty(maps: np.ndarray, held: np.ndarray, training: np.ndarray | None, by_chance: float) -> Row:
+    """How many scenes are training clips or repeat others.
+
+    Args:
+        maps, held: of the scenes and of real ones (``bev_maps``).
+        training: of the training clips; None where they are not at hand.
+        by_chance: how near to a training clip the nearest of ``held`` is, which takes as long to find as all the rest.
+    """
     row = {"repeated scenes": float(repeated(maps, held).sum())}
     if training is not None:
-        row["copies of training clips"] = float(copied(maps, training, held).sum())
-        row["distance to the nearest training clip, least"] = float(nearest(maps, training)[0].min())
-        row["distance to the nearest training clip, mean"] = float(nearest(maps, training)[0].mean())
+        near = nearest(maps, training)[0]
+        row["copies of training clips"] = float((near < COPY * by_chance).sum())
+        row["distance to the nearest training clip, least"] = float(near.min())
+        row["distance to the nearest training clip, mean"] = float(near.mean())
     return row
 
 
-def table(title: str, columns: dict[str, Row], targets: dict[str, str]) -> Table:
-    """Rows by name, a column a set of scenes, what is to be reached at the end."""
-    shown = Table(title, *columns, "to reach")
-    for name in dict.fromkeys(name for column in columns.values() for name in column):
-        cells = [f"{column[name]:.4g}" if name in column else "" for column in columns.values()]
-        shown.add_row(name, *cells, targets.get(name, ""))
-    return shown
+def told(scenes: Iterable[OccupancyScene], what: str, unit: str, total: int = 0) -> Iterator[OccupancyScene]:
+    """The scenes, and on stdout how many have come."""
+    with ProgressLine(what, unit, total) as progress:
+        for done, scene in enumerate(scenes, 1):
+            yield scene
+            progress.update(done)
+
+
+def measured_of(scenes: list[OccupancyScene], name: str) -> Portrait:
+    """``portrait_of`` the scenes, with progress: half a second a scene."""
+    portrait = Portrait(scenes[0].taxonomy)
+    for scene in told(scenes, f"measure {name}", "scenes", len(scenes)):
+        portrait.add(scene)
+    return portrait
+
+
+def drawn(source: LatentDiffusion, asked: list[SceneSpec]) -> Iterator[OccupancyScene]:
+    """The samples, a micro-batch at a time."""
+    for first in range(0, len(asked), source.micro_batch):
+        yield from source.generate(asked[first : first + source.micro_batch])
+
+
+def show(title: str, columns: dict[str, Row], targets: dict[str, str]) -> None:
+    """Print rows by name, a column a set of scenes, what is to be reached at the end; nothing is cut in a pipe."""
+    names = dict.fromkeys(name for column in columns.values() for name in column)
+    cells = {name: [f"{c[name]:.4g}" if name in c else "" for c in columns.values()] for name in names}
+    show_table([(name, *cells[name], targets.get(name, "")) for name in names], title, ("", *columns, "to reach"))
 
 
 def main() -> None:
@@ -122,7 +147,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write all values to this file too")
     options = parser.parse_args()
     torch.set_num_threads(2)
-    loaded, console = load_checkpoint(options.checkpoint), Console()
+    loaded = load_checkpoint(options.checkpoint)
     config = loaded.config
     wanted, others, asked = (specs(options.scenes, seed) for seed in (SEED, OTHER_SEED, options.seed))
 
@@ -130,7 +155,7 @@ def main() -> None:
     clips = [fixed.generate([spec])[0].semantics for spec in wanted]
     metrics = reconstruction_metrics(loaded.vae, clips, config.taxonomy, torch.device("cpu"))
     rows = reconstruction({name: float(value) for name, value in metrics.items()})
-    console.print(table("reconstruction, unseen seeds, %", {"": rows}, RECONSTRUCTION_TARGETS))
+    show("reconstruction, unseen seeds, %", {"": rows}, RECONSTRUCTION_TARGETS)
 
     real = [moving.generate([spec])[0] for spec in wanted]
     worlds = [fixed.generate([spec])[0] for spec in others]
@@ -139,27 +164,32 @@ def main() -> None:
         "other real, cut out": [ego_windows(world, config.grid) for world in worlds],
         "the same through the VAE": [ego_windows(rebuilt_by(loaded.vae, world), config.grid) for world in worlds],
     }
-    source, samples, begun = LatentDiffusion(options.checkpoint), [], time.perf_counter()
-    for first in range(0, len(asked), source.micro_batch):
-        samples += source.generate(asked[first : first + source.micro_batch])
+    source, begun = LatentDiffusion(options.checkpoint), time.perf_counter()
+    samples = list(told(drawn(source, asked), "sample", "scenes", len(asked)))
     seconds = (time.perf_counter() - begun) / len(asked)
     sets = {"sampled": samples, **sets}
 
-    training = None
+    held, training, by_chance = bev_maps(real), None, 0.0
     if options.training:
-        training = np.concatenate([bev_maps(training_clips(corpus, config)) for corpus in options.training])
-    truth, portraits = portrait_of(real), {name: portrait_of(scenes) for name, scenes in sets.items()}
+        maps = [bev_maps(told(training_clips(c, config), f"read {c}", "clips")) for c in options.training]
+        training = np.concatenate(maps)
+        by_chance = float(nearest(held, training)[0].min())
+    measured = {"real": real, **sets}
+    portraits = {name: measured_of(scenes, name) for name, scenes in measured.items()}
+    truth = portraits["real"]
     other = portraits["other real"]
     columns = {"real": truth.rows()}
-    for name, scenes in sets.items():
-        of = portraits[name]
-        columns[name] = of.rows() | likeness(of, truth, other) | novelty(scenes, real, training)
+    with ProgressLine("compare", "sets", len(sets)) as progress:
+        for done, (name, scenes) in enumerate(sets.items(), 1):
+            of, new = portraits[name], novelty(bev_maps(scenes), held, training, by_chance)
+            columns[name] = of.rows() | likeness(of, truth, other) | new
+            progress.update(done)
     columns["sampled"]["seconds a scene, 2 threads"] = seconds
     order = ("sampled", "real", "other real", "other real, cut out", "the same through the VAE")
     columns = {name: columns[name] for name in order}
-    console.print(table(f"{options.scenes} scenes", columns, TARGETS))
+    show(f"{options.scenes} scenes", columns, TARGETS)
     classes = likeness_by_class(portraits["sampled"], truth, other)
-    console.print(table("classes seen from above", classes, {}))
+    show("classes seen from above", classes, {})
     if options.json:
         values = {"checkpoint": str(options.checkpoint), "scenes": options.scenes, "reconstruction": rows}
         options.json.write_text(json.dumps(values | {"sets": columns, "classes": classes}, indent=2) + "\n")

@@ -26,6 +26,12 @@ NPY_ERRORS: tuple[type[Exception], ...] = (
 )
 
 
+def check_is_file(path: Path, fix: str) -> None:
+    """Raise InputError where a pipe or a device lies under the name of a file, which may have no end or never begin."""
+    if path.exists() and not path.is_file():
+        raise InputError(path, "it is not a file", fix)
+
+
 def read_text(path: Path, fix: str, most: int) -> str:
     """A text file in UTF-8 of at most so many bytes; no more than that is ever read of it.
 
@@ -33,8 +39,7 @@ def read_text(path: Path, fix: str, most: int) -> str:
         InputError: missing, not readable, larger, no text.
     """
     try:
-        if path.exists() and not path.is_file():
-            raise InputError(path, "it is not a file", fix)
+        check_is_file(path, fix)
         with path.open("rb") as file:
             data = file.read(most + 1)
     except FileNotFoundError:
@@ -126,10 +131,13 @@ def read_array(path: Path, fix: str) -> NDArray[Any]:
         InputError: missing, not readable, too short, Python objects, or no ``.npy`` at all.
     """
     try:
+        check_is_file(path, fix)
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise InputError(path, "there is no such file", fix) from None
     except NPY_ERRORS as error:
+        if isinstance(error, InputError):
+            raise
         reason = str(error).partition(". ")[0]  # numpy goes on to say how to load it all the same
         raise InputError(path, f"not readable as an array ({reason})"[:300], fix) from None
     if not isinstance(array, np.ndarray):  # an npz by another name
@@ -163,6 +171,7 @@ def check_members(archive: zipfile.ZipFile) -> None:
 def check_tensors_header(path: Path, fix: str) -> None:
     """Raise InputError where a safetensors file has a header of more than 8 MiB: reading it takes many times that."""
     try:
+        check_is_file(path, fix)
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
     except FileNotFoundError:

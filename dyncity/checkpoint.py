@@ -25,6 +25,7 @@ from dyncity.config import Config
 from dyncity.config_file import config_json, read_config, to_dict
 from dyncity.diffusion.latent_scale import LatentScale
 from dyncity.errors import InputError
+from dyncity.folder_kind import not_wanted
 from dyncity.hexplane import PLANES, rollout_shape
 from dyncity.models.bounded_build import BoundedBuild, TooManyNumbers
 from dyncity.models.dit import DiT
@@ -71,12 +72,19 @@ def shipped_checkpoint() -> Path:
     return Path(str(resources.files("dyncity.checkpoints"))) / "tiny"
 
 
+def check_is_checkpoint(folder: Path, fix: str = _NO_CHECKPOINT) -> None:
+    """Raise InputError where a folder holds no weights: what it is instead, and ``fix``."""
+    if not (folder / WEIGHTS).is_file():
+        raise not_wanted(folder, f"there is no {WEIGHTS} in it", fix)
+
+
 def weights_digest(folder: Path) -> str:
     """sha256 of the weights of a checkpoint, in hex, compared with the one noted beside them.
 
     Raises:
         InputError: there are none, or they are not what was written.
     """
+    check_is_checkpoint(folder)
     path = folder / WEIGHTS
     check_tensors_header(path, _NO_CHECKPOINT)
     return checked_digest(path, "restore the file, or copy the checkpoint again")
@@ -142,6 +150,7 @@ def load_checkpoint(folder: Path, device: torch.device | str = "cpu") -> Checkpo
         InputError: missing or damaged files; weights that are not what was written; tensors missing, unexpected or of
             another shape.
     """
+    check_is_checkpoint(folder)
     config = read_config(folder / CONFIG)
     tensors, licence, digest = _read_tensors(folder)
     has_dit = any(name.startswith("dit.") for name in tensors)

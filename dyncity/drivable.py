@@ -25,12 +25,13 @@ def check_drivable(trajectory: NDArray[np.float64], frame_rate: float, where: st
     """
     steps = np.diff(trajectory, axis=0) * frame_rate
     speeds, turns = np.hypot(steps[:, 0], steps[:, 1]), np.abs(np.rad2deg(steps[:, 2]))
-    for rates, unit, most in ((speeds, "m/s", TOP_SPEED), (turns, "degrees a second", TOP_TURN)):
+    measured = ((speeds, "m/s", TOP_SPEED, "in metres"), (turns, "degrees a second", TOP_TURN, "with yaw in radians"))
+    for rates, unit, most, units in measured:
         beyond = np.flatnonzero(rates > most + 1e-6)
         if len(beyond):
             n = int(beyond[0])
-            found = f"frame {n + 1} is {rates[n]:.4g} {unit} after frame {n} at {frame_rate:g} frames a second"
-            raise InputError(where, found, f"give at most {most:g}")
+            found = f"from frame {n} to {n + 1} it goes {rates[n]:.4g} {unit}, at {frame_rate:g} frames a second"
+            raise InputError(where, found, f"give at most {most:g}, {units}")
 
 
 def check_within(path: Sequence[Pose], grid: GridSpec, where: str) -> None:

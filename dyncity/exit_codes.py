@@ -82,13 +82,28 @@ def _usage(error: Any) -> str:
     option = getattr(error, "option_name", None)
     if option is None and parameter is not None:
         option = parameter.opts[-1] if parameter.param_type_name == "option" else parameter.metavar
+    if option is not None and (said := _of_value(error)):
+        return f"{option}: {said}"
     found = error.format_message().strip().rstrip(".")
     return f"{option or path}: {found[:1].lower()}{found[1:]}; see {path} --help"
+
+
+def _of_value(error: Any) -> str | None:
+    """What is wrong with a value, where typer had it checked by pydantic, which leaves out what was found."""
+    list_errors = getattr(error.__cause__ or error.__context__, "errors", None)
+    if not callable(list_errors):
+        return None
+    first = list_errors()[0]
+    own = first.get("ctx", {}).get("error")
+    if isinstance(own, InputError):
+        return str(own)
+    asked = first["msg"].partition(",")[0].replace("Input should be", "give what is")
+    return f"found {first['input']!r}; {asked}"
 
 
 def _again(arguments: list[str]) -> str:
     """What to type to go on with an interrupted command."""
     words = [a for a in arguments if a != "--overwrite"]
-    if words[:1] and words[0] in RESUMABLE and not {"--resume", "--repair"} & set(words):
+    if words[:1] and words[0] in RESUMABLE and not {"--resume", "--repair", "--dry-run"} & set(words):
         words.append("--resume")
     return shlex.join(["dyncity", *words])

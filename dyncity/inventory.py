@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from dyncity.bounded_files import check_tensors_header
+from dyncity.bounded_files import check_is_file, check_tensors_header
 from dyncity.config_file import read_config
 from dyncity.errors import InputError
 from dyncity.fetched_checkpoint import fetched
+from dyncity.folder_kind import not_wanted
 from dyncity.grid import GridSpec
 from dyncity.object_storage import ObjectPath
+from dyncity.terminal import size_text
 
 Rows = list[tuple[str, str]]
+_TOLD = ("step", "steps", "loss", "miou", "held_out_loss")  # of the metrics of a run; a VAE has one for each class
+_LINE_BYTES = 2**16  # no line of metrics has more
 
 
 def describe(folder: Path | ObjectPath) -> Rows:
@@ -24,7 +28,7 @@ def describe(folder: Path | ObjectPath) -> Rows:
     if isinstance(folder, ObjectPath):
         return _corpus(folder) if (folder / "manifest.json").exists() else describe(fetched(folder))
     if not folder.is_dir():
-        raise InputError(folder, "there is no such folder", "give a corpus, a checkpoint or a training run")
+        raise not_wanted(folder, "it is no folder", "give a corpus, a checkpoint or a training run")
     if (folder / "manifest.json").exists():
         return _corpus(folder)
     if (folder / "latents.json").exists():
@@ -33,15 +37,8 @@ def describe(folder: Path | ObjectPath) -> Rows:
         return _run(folder) + (_checkpoint(folder) if (folder / "model.safetensors").exists() else [])
     if (folder / "model.safetensors").exists():
         return _configuration(folder) + _checkpoint(folder)
-    raise InputError(folder, "no corpus, latents, checkpoint or run", "give a folder that a dyncity verb wrote")
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.1f} GB"
+    missing = "no corpus, latents, checkpoint, run or exported tree"
+    raise not_wanted(folder, missing, "give a folder that a dyncity verb wrote")
 
 
 def _grid(grid: GridSpec) -> str:
@@ -60,12 +57,13 @@ def _corpus(folder: Path | ObjectPath) -> Rows:
         ("kind", "corpus"),
         ("scenes", counts if manifest.complete else f"{counts}; not finished, --resume goes on"),
         ("frames", str(sum(s.frames for s in manifest.shards))),
-        ("shards", f"{len(manifest.shards)}, {_size(sum(s.bytes for s in manifest.shards))}"),
+        ("shards", f"{len(manifest.shards)}, {size_text(sum(s.bytes for s in manifest.shards))}"),
         ("grid", _grid(corpus.grid)),
         ("frames are", "centred on the ego" if corpus.anchor is None else f"fixed at frame {corpus.anchor}"),
         ("labels", corpus.taxonomy),
     ]
-    rows += [(key, str(plan[key])) for key in ("generator", "seed", "command", "container") if key in plan]
+    shown = ("generator", "seed", "command", "container")
+    rows += [(key, str(plan[key])) for key in shown if plan.get(key) is not None]
     return [*rows, ("fingerprint", manifest.fingerprint[:16])]
 
 
@@ -113,7 +111,7 @@ def _checkpoint(folder: Path) -> Rows:
     parts = [f"{counts[p] / 1e6:.2f} M in the {name}" for p, name in (("vae", "VAE"), ("dit", "DiT")) if p in counts]
     return [
         ("checkpoint", "VAE and DiT: generates" if "dit" in counts else "VAE alone: encodes"),
-        ("weights", f"{', '.join(parts)}; {_size(path.stat().st_size)}"),
+        ("weights", f"{', '.join(parts)}; {size_text(path.stat().st_size)}"),
         ("sha256", weights_digest(folder)),
     ]
 
@@ -122,13 +120,22 @@ def _run(folder: Path) -> Rows:
     states = sorted((folder / "checkpoints").glob("step-*"))
     rows = [("kind", "training run"), *_configuration(folder)]
     rows.append(("last state", states[-1].name if states else "none yet"))
-    path = folder / "metrics.jsonl"
-    lines = path.read_text().splitlines() if path.exists() else []
-    if lines:
+    if line := _last_line(folder / "metrics.jsonl"):
         try:
-            last = json.loads(lines[-1])
-            text = ", ".join(f"{k} {v:.4g}" for k, v in last.items() if isinstance(v, int | float))
-        except (json.JSONDecodeError, AttributeError):
-            text = "its last line is not JSON"
+            values = json.loads(line).items()
+            told = ", ".join(f"{k} {v:.4g}" for k, v in values if k in _TOLD and isinstance(v, int | float))
+            text = f"{told}; all are in metrics.jsonl"
+        except (ValueError, AttributeError, OverflowError, RecursionError):
+            text = "its last line is not one of metrics"
         rows.append(("last metrics", text))
     return rows
+
+
+def _last_line(path: Path) -> bytes:
+    """The last line of a file that may be of any length; empty where there is none."""
+    if not path.exists():
+        return b""
+    check_is_file(path, "remove it, or restore the run")
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _LINE_BYTES))
+        return (file.read(_LINE_BYTES).splitlines() or [b""])[-1]

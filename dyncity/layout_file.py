@@ -144,8 +144,9 @@ def _picture(path: Path, config: Config, longer: bool) -> Layout:
     if not found.maps.any():
         colors, count = np.unique(pixels[pixels[..., 3] > 0][:, :3], axis=0, return_counts=True)
         most = f", most are #{bytes(colors[count.argmax()].tolist()).hex()}" if len(colors) else ", all are transparent"
-        firsts = [int(table.argmax()) for table in members(space.name) if table.any()]
-        fix = f"use {', '.join(f'{space.colors[i]} {space.classes[i]}' for i in firsts)}"
+        tables = zip(LAYOUT_CLASSES, members(space.name), strict=True)
+        firsts = [(name, int(table.argmax())) for name, table in tables if table.any()]
+        fix = f"use {', '.join(f'{space.colors[i]} {name}' for name, i in firsts)}"
         raise InputError(path, f"no pixel has the colour of a class that can be asked for{most}", fix)
     return _placed(Layout(found.maps, np.asarray(found.maps.any(axis=(1, 2, 3)))), grid, longer)
 

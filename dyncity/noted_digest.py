@@ -8,6 +8,7 @@ import re
 import uuid
 from pathlib import Path
 
+from dyncity.bounded_files import check_is_file
 from dyncity.errors import InputError
 
 ENDING = ".sha256"
@@ -70,6 +71,7 @@ def _noted(path: Path) -> str | None:
     """The digest noted beside a file; None where there is none."""
     beside = path.with_name(path.name + ENDING)
     try:
+        check_is_file(beside, "restore the file, or remove it")
         with beside.open("rb") as file:
             line = _LINE.fullmatch(file.read(_MOST_BYTES))
     except FileNotFoundError:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import dyncity
 from dyncity.errors import InputError
 from dyncity.places import check_outside_corpora, local_path, place
+
+if TYPE_CHECKING:
+    from dyncity.object_storage import ObjectPath
+
 
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", parser=local_path, help="Folder to write.")]
 OutPlace = Annotated[
@@ -35,7 +40,7 @@ Workers = Annotated[
 ]
 Gpus = Annotated[float, typer.Option("--gpus-per-worker", metavar="G", help="GPUs of a worker; 0: CPU.")]
 StuckAfter = Annotated[
-    float, typer.Option(metavar="S", help="A worker so many seconds at the same scenes is ended; 0: never.")
+    float, typer.Option(metavar="S", help="A worker so many seconds at the same scenes or step is ended; 0: never.")
 ]
 Address = Annotated[str, typer.Option(metavar="local|auto|HOST:PORT", help="The Ray cluster; local: this machine.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")]
@@ -51,6 +56,20 @@ OptionalPreset = Annotated[
 ]
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"dyncity {dyncity.__version__}")
+        raise typer.Exit
+
+
+def before_verbs(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Labelled 4D semantic occupancy, generated, for training driving perception."""
+
+
 def words(text: str) -> tuple[str, ...]:
     """The words of a list that is divided by commas."""
     return tuple(word.strip() for word in text.split(",") if word.strip())
@@ -62,11 +81,12 @@ def made_columns(text: str) -> tuple[str, ...]:
     However they are typed they are one plan: each once, instances before boxes, as shards have them.
 
     Raises:
-        InputError: masks, which say what a sensor saw.
+        InputError: others, among them masks, which say what a sensor saw.
     """
     for name in words(text):
-        if name in ("mask_lidar", "mask_camera"):
-            fix = "use instances, boxes; what sensors see is cast when the corpus is exported"
+        if name not in ("instances", "boxes"):
+            masks = name in ("mask_lidar", "mask_camera")
+            fix = "use instances, boxes" + ("; what sensors see is cast when the corpus is exported" if masks else "")
             raise InputError("--columns", f"found {name!r}", fix)
     return tuple(sorted(set(words(text)), reverse=True))
 
@@ -95,17 +115,35 @@ def check_file(option: str, path: Path) -> None:
     check_outside_corpora(path)
 
 
-def worker_range(text: str | None, default: int) -> tuple[int, int]:
-    """``N`` or ``MIN:MAX`` as (least, most)."""
-    if text is None:
-        return default, default
-    least, _, most = text.partition(":")
+def warn_unfinished(corpus: Path | ObjectPath) -> None:
+    """Say on stderr, before the work, that a corpus is the part of one that was made so far.
+
+    Raises:
+        InputError: as ``read_manifest``.
+    """
+    from dyncity.datasets.manifest import read_manifest  # numpy and pyarrow: not for every --help
+
+    manifest = read_manifest(corpus)
+    if not manifest.complete:
+        there = f"{manifest.written} of {manifest.requested} scenes are there"
+        typer.echo(f"warning: {corpus} is not finished: {there}; its command with --resume makes the others", err=True)
+
+
+def worker_range(text: str | None, default: int, address: str = "local") -> tuple[int, int]:
+    """``N`` or ``MIN:MAX`` as (least, most).
+
+    Raises:
+        InputError: neither; none beside the address of a cluster, which would not be asked.
+    """
+    least, _, most = (str(default) if text is None else text).partition(":")
     try:
         found = int(least), int(most or least)
     except ValueError:
         raise InputError("--workers", f"found {text!r}", "give N or MIN:MAX, e.g. 2 or 1:8") from None
     if not 0 <= found[0] <= found[1]:
         raise InputError("--workers", f"found {text!r}", "give N or MIN:MAX with MIN at most MAX")
+    if address != "local" and found == (0, 0):
+        raise InputError("--address", f"found {address!r} beside --workers 0, which asks no cluster", "leave one out")
     return found
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from dyncity.object_storage import ObjectPath
 
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_ALMOST_URI = re.compile(r"(s3|gs):")
 # All up to the last @: keys of AWS hold slashes, which not everybody encodes.
 _CREDENTIALS = re.compile(r"(?<=://)\S*@")
 
@@ -55,10 +56,12 @@ def check_path(named: object) -> Path:
     """A path.
 
     Raises:
-        InputError: it is empty, as variables of a shell are that were never set.
+        InputError: it is empty, as variables of a shell are that were never set; a URI that lacks a slash.
     """
     if not str(named):
         raise InputError("''", "an empty path", "name a folder or a file")
+    if _ALMOST_URI.match(str(named)):  # as it is typed, and as pathlib writes a URI
+        raise InputError(named, "it is no URI: a slash is missing", "write s3://bucket/prefix, as text")
     return Path(str(named))
 
 

@@ -7,7 +7,6 @@ asks for, and none may be left over.
 
 from __future__ import annotations
 
-import pickle
 import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -78,8 +77,10 @@ def read_released(path: Path) -> ReleasedTensors:
     try:
         _check_archive(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
-        reason = " ".join(str(error).split())[:120]
+    except MemoryError:
+        raise
+    except Exception as error:  # of a file of another kind, torch's unpickler fails with whatever its bytes lead to
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:120]
         raise InputError(path, f"not readable as plain torch weights ({reason})", fix) from None
     for key in ("ema", "model_state_dict", "state_dict"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 _EVERY = 5.0  # seconds between lines where stdout is not a terminal
+_HEAD = 10  # characters of a line of a column's name
 _STARTING = "starting"
 _LONG = 60.0  # seconds without news after which they are told: a worker may hang
 
@@ -134,6 +136,15 @@ def _clock(seconds: float) -> str:
     return f"{whole} s" if whole < 60 else f"{whole // 60}:{whole % 60:02d} min"
 
 
+def size_text(count: float) -> str:
+    """A number of bytes as ``41.1 kB`` or ``2.5 GB``."""
+    for unit in ("B", "kB", "MB"):
+        if count < 999.5:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"
+
+
 def show_table(rows: Sequence[Sequence[object]], title: str = "", header: Sequence[str] = ()) -> None:
     """Print rows on stdout in columns; the last column may be as long as it likes."""
     lines = [[str(cell) for cell in row] for row in ([header] if header else []) + list(rows)]
@@ -145,7 +156,13 @@ def show_table(rows: Sequence[Sequence[object]], title: str = "", header: Sequen
 
 
 def show_columns(columns: Mapping[str, Mapping[str, float]], title: str = "") -> None:
-    """Print values by column and name, a line a name; where a column has no value, nothing."""
+    """Print values by column and name, a line a name; where a column has no value, nothing.
+
+    Names of columns are broken into several lines, so that six columns of figures fit 80 characters.
+    """
     names = dict.fromkeys(name for values in columns.values() for name in values)
     rows = [(name, *(f"{values[name]:.4g}" if name in values else "" for values in columns.values())) for name in names]
-    show_table(rows, title=title, header=("", *columns))
+    heads = [textwrap.wrap(name, _HEAD, break_long_words=False) for name in columns]
+    above = max(map(len, heads), default=0)
+    lines = zip(*([""] * (above - len(head)) + head for head in heads), strict=True)
+    show_table([*(("", *line) for line in lines), *rows], title=title)

@@ -1,4 +1,4 @@
-"""The verbs that need the method alone: train, encode, convert-checkpoint, info, evaluate."""
+"""The verbs that need the method alone: train, encode, convert-checkpoint, evaluate."""
 
 from __future__ import annotations
 
@@ -21,13 +21,15 @@ from dyncity.options import (
     Preset,
     Resume,
     Settings,
-    Workers,
+    StuckAfter,
     check_file,
     closing,
     not_for,
+    warn_unfinished,
     worker_range,
 )
 from dyncity.places import local_path, place
+from dyncity.watchdog import STUCK_AFTER
 
 
 def train(
@@ -41,9 +43,12 @@ def train(
     preset: OptionalPreset = None,
     config: ConfigFile = None,
     settings: Settings = None,
-    workers: Workers = None,
+    workers: Annotated[
+        str, typer.Option(metavar="N|MIN:MAX", help="Worker processes of Ray Train; 0: this one, without Ray.")
+    ] = "1",
     gpus_per_worker: Gpus = 0.0,
     address: Address = "local",
+    stuck_after: StuckAfter = STUCK_AFTER,
     resume: Resume = False,
     overwrite: Overwrite = False,
     dry_run: DryRun = False,
@@ -56,14 +61,21 @@ def train(
       dyncity train dit --data latents --vae vae --out dit --set train_dit.steps=2000
       dyncity train vae --data logs --start-from vae --out adapted --set train_vae.lr=5e-4
     """
+    from dyncity.checkpoint import check_is_checkpoint
     from dyncity.config_file import override, read_config
     from dyncity.presets import preset as named
     from dyncity.terminal import ProgressLine, show_table
+    from dyncity.training.clips import Clips
+    from dyncity.training.latents import open_latents
     from dyncity.training.launch import train_dit, train_vae
 
     follow: tuple[object, ...]
+    least_most = worker_range(workers, 1, address)
     if model == "vae":
         not_for("train vae", {"--vae": vae})
+        warn_unfinished(data)
+        if start_from is not None:
+            check_is_checkpoint(start_from)
         begun = start_from / "config.json" if start_from is not None and preset is None else None
         start = read_config(begun) if begun is not None else named(preset or "tiny")
         resolved, fit = override(start, settings or [], config), train_vae
@@ -71,13 +83,17 @@ def train(
     elif model == "dit":
         if vae is None:
             raise InputError("--vae", "it is missing", "give the run of train vae that encoded --data")
+        for given in (vae, start_from):
+            if given is not None:
+                check_is_checkpoint(given)
         start = named(preset) if preset is not None else read_config((start_from or vae) / "config.json")
         resolved, fit = override(start, settings or [], config), partial(train_dit, vae=vae)
         schedule, follow = resolved.train_dit, ("generate", "--checkpoint", out, "--out", "corpus")
     else:
         raise InputError("MODEL", f"found {model!r}", "use one of vae, dit")
     if dry_run:
-        rows = [("model", model), ("preset", resolved.preset), ("data", data), ("run", out)]
+        clips = len(Clips(data, resolved)) if model == "vae" else len(open_latents(data).rollout)
+        rows = [("model", model), ("preset", resolved.preset), ("data", data), ("clips", clips), ("run", out)]
         rows += [(name, getattr(schedule, name)) for name in ("steps", "batch", "lr", "checkpoint_every")]
         show_table(rows, title="would train")
         return
@@ -91,9 +107,10 @@ def train(
             config=resolved,
             data=data,
             out=out,
-            workers=worker_range(workers, 1),
+            workers=least_most,
             gpus_per_worker=gpus_per_worker,
             address=address,
+            stuck_after=stuck_after,
             resume=resume,
             overwrite=overwrite,
             start=start_from,
@@ -109,15 +126,18 @@ def encode(
     out: Out,
     overwrite: Overwrite = False,
 ) -> None:
-    """Encode a corpus to latents, which is what the DiT is trained on.
+    """Encode a corpus to latents. They are what the DiT is trained on.
 
     \b
     Example:
       dyncity encode --data corpus --vae vae --out latents
     """
+    from dyncity.checkpoint import check_is_checkpoint
     from dyncity.terminal import ProgressLine, show_table
     from dyncity.training.latents import encode_corpus
 
+    check_is_checkpoint(vae)
+    warn_unfinished(data)
     with ProgressLine("encode", "clips") as progress:
         clips = encode_corpus(data, vae, out, overwrite=overwrite, report=progress.update, say=typer.echo)
     show_table([("clips", clips), ("latents", out)])
@@ -134,7 +154,7 @@ def convert(
     config: ConfigFile = None,
     settings: Settings = None,
 ) -> None:
-    """Convert released checkpoints of DynamicCity to a folder that generate reads.
+    """Convert released checkpoints of DynamicCity. What is written is a folder that generate reads.
 
     \b
     Example:
@@ -150,23 +170,6 @@ def convert(
     rows = [("grid", "x".join(map(str, written.grid.shape))), ("frames", written.clip.frames)]
     show_table([*rows, ("conditions", ", ".join(known) if dit is not None and known else "none")], title=str(out))
     closing(*(("info", out) if dit is None else ("generate", "--checkpoint", out, "--out", "corpus")))
-
-
-def info(
-    folder: Annotated[
-        Any, typer.Argument(metavar="CORPUS|CHECKPOINT|RUN", parser=place, help="What to describe, or its URI.")
-    ],
-) -> None:
-    """Say what a folder holds.
-
-    \b
-    Example:
-      dyncity info corpus
-    """
-    from dyncity.inventory import describe
-    from dyncity.terminal import show_table
-
-    show_table(describe(folder), title=str(folder))
 
 
 def evaluate(
@@ -186,7 +189,7 @@ def evaluate(
         Path | None, typer.Option("--json", metavar="FILE", help="Write the values to this file too.")
     ] = None,
 ) -> None:
-    """Measure how well the scenes of a corpus obey what they were asked, or how like real scenes they are.
+    """Measure the scenes of a corpus. How well they obey what they were asked, or how like real scenes they are.
 
     \b
     Examples:
@@ -200,6 +203,7 @@ def evaluate(
         check_file("--json", json)
     if kind == "conditions":
         not_for("evaluate conditions", {"--real": real})
+        warn_unfinished(corpus)
         with ProgressLine("evaluate", "scenes") as progress:
             rows = evaluate_conditions(corpus, scenes, report=progress.update)
         show_table([(name, f"{value:.4g}") for name, value in rows.items()], title=str(corpus))
@@ -207,6 +211,8 @@ def evaluate(
     elif kind == "samples":
         if real is None:
             raise InputError("--real", "it is missing", "give a corpus of real scenes on the same grid")
+        for given in (corpus, real):
+            warn_unfinished(given)
         with ProgressLine("evaluate", "clips") as progress:
             found = evaluate_samples(corpus, real, scenes, report=progress.update)
         show_columns(found.sets, title=f"{corpus} beside {real}")

@@ -12,58 +12,65 @@ _CORNERS = np.array([[x, y, z] for x in (-0.5, 0.5) for y in (-0.5, 0.5) for z i
 _NEAREST = 0.1  # metres; corners nearer than that, or behind the camera, have no place in its image
 
 
-@dataclass(frozen=True, slots=True)
-class CameraBox:
-    """A box in the frame of a camera (x right, y down, z ahead).
+@dataclass(frozen=True, slots=True, eq=False)
+class CameraBoxes:
+    """Boxes in the frame of a camera (x right, y down, z ahead), float64.
 
     Attributes:
-        bottom: ``[3]`` the middle of the bottom face, metres.
-        rotation: heading about y, radians: 0 along x, positive clockwise seen from above.
-        alpha: the same, seen along the ray to the box.
-        truncated: the share of its image box that is outside of the image; 1 where it is not in it.
-        image: left, top, right, bottom, pixels; ``NO_BOX`` where it is not in the image.
+        bottom: ``[n, 3]`` the middle of the bottom face, metres.
+        rotation: ``[n]`` heading about y, radians: 0 along x, positive clockwise seen from above.
+        alpha: ``[n]`` the same, seen along the ray to the box.
+        truncated: ``[n]`` the share of its image box that is outside of the image; 1 where it is not in it.
+        image: ``[n, 4]`` left, top, right, bottom, pixels; ``NO_BOX`` where it is not in the image.
     """
 
     bottom: NDArray[np.float64]
-    rotation: float
-    alpha: float
-    truncated: float
-    image: tuple[float, ...]
+    rotation: NDArray[np.float64]
+    alpha: NDArray[np.float64]
+    truncated: NDArray[np.float64]
+    image: NDArray[np.float64]
 
 
-def camera_box(
+def camera_boxes(
     center: NDArray[np.floating],
     size: NDArray[np.floating],
-    yaw: float,
+    yaw: NDArray[np.floating],
     to_camera: NDArray[np.float64],
     projection: NDArray[np.floating],
     image: tuple[int, int],
-) -> CameraBox:
-    """An upright box of the world as a camera has it.
+) -> CameraBoxes:
+    """Upright boxes of the world as a camera has them.
 
     Args:
-        center, size, yaw: metres (length, width, height), radians, in the world.
+        center, size, yaw: ``[n, 3]`` metres, ``[n, 3]`` length, width, height, ``[n]`` radians, in the world.
         to_camera: ``[4, 4]`` world to camera.
         projection: ``[3, 4]`` camera to pixels.
         image: width and height, pixels.
     """
-    cos, sin = np.cos(yaw), np.sin(yaw)
-    along, across, up = (_CORNERS * size).T
-    corners = np.stack([cos * along - sin * across, sin * along + cos * across, up], axis=1) + center
-    bottom = to_camera[:3, :3] @ (center - np.array([0, 0, size[2] / 2])) + to_camera[:3, 3]
-    ahead = to_camera[:3, :3] @ np.array([cos, sin, 0.0])
-    rotation = float(np.arctan2(-ahead[2], ahead[0]))
-    alpha = float(np.angle(np.exp(1j * (rotation - np.arctan2(bottom[0], bottom[2])))))
-    truncated, box = _image_box(corners @ to_camera[:3, :3].T + to_camera[:3, 3], projection, image)
-    return CameraBox(bottom, rotation, alpha, truncated, box)
+    center, size, yaw = (np.asarray(array, np.float64) for array in (center, size, yaw))
+    cos, sin = np.cos(yaw)[:, None], np.sin(yaw)[:, None]
+    along, across, up = np.moveaxis(_CORNERS * size[:, None], -1, 0)
+    corners = np.stack([cos * along - sin * across, sin * along + cos * across, up], axis=-1) + center[:, None]
+    bottom = _turned(center - size * [0, 0, 0.5], to_camera) + to_camera[:3, 3]
+    ahead = _turned(np.concatenate([cos, sin, np.zeros_like(cos)], axis=1), to_camera)
+    rotation = np.arctan2(-ahead[:, 2], ahead[:, 0])
+    alpha = np.angle(np.exp(1j * (rotation - np.arctan2(bottom[:, 0], bottom[:, 2]))))
+    truncated, boxes = np.ones(len(center)), np.tile(NO_BOX, (len(center), 1))
+    in_camera = corners @ to_camera[:3, :3].T + to_camera[:3, 3]
+    for n in np.flatnonzero((in_camera[:, :, 2] >= _NEAREST).all(axis=1)):
+        truncated[n], boxes[n] = _image_box(in_camera[n], projection, image)
+    return CameraBoxes(bottom, rotation, alpha, truncated, boxes)
+
+
+def _turned(vectors: NDArray[np.float64], transform: NDArray[np.float64]) -> NDArray[np.float64]:
+    """``[n, 3]`` by the rotation of ``[4, 4]``."""
+    return np.ascontiguousarray((transform[:3, :3] @ vectors[:, :, None])[:, :, 0])
 
 
 def _image_box(
     corners: NDArray[np.float64], projection: NDArray[np.floating], image: tuple[int, int]
 ) -> tuple[float, tuple[float, ...]]:
-    """Truncated share and 2D box (left, top, right, bottom) of corners ``[8, 3]`` in the camera's frame."""
-    if (corners[:, 2] < _NEAREST).any():
-        return 1.0, NO_BOX
+    """Truncated share and 2D box (left, top, right, bottom) of corners ``[8, 3]`` ahead of the camera, in its frame."""
     homogeneous = np.ones((8, 4))
     homogeneous[:, :3] = corners
     u, v, w = projection @ homogeneous.T

@@ -79,11 +79,16 @@ def raw_table(labels: str) -> NDArray[np.uint32]:
     return table
 
 
+def carla_grid(frame_rate: float) -> GridSpec:
+    """The data set's grid in OUR ego frame: its z range, moved up by the height of the LiDAR."""
+    return GridSpec(SHAPE, _SIZE, (LOWER[0], LOWER[1], LOWER[2] + LIDAR_HEIGHT), frame_rate)
+
+
 def write_town(scene: OccupancyScene, folder: Path) -> None:
     """Write one scene as the ``cartesian`` folder of a town; frame i is number i in all files."""
     raw = raw_table(scene.taxonomy)
     paths = track_poses(scene)
-    grid = GridSpec(SHAPE, _SIZE, (LOWER[0], LOWER[1], LOWER[2] + LIDAR_HEIGHT), scene.grid.frame_rate)
+    grid = carla_grid(scene.grid.frame_rate)
     turns = [scan(scene, frame, CARLA_LIDAR, inset=min(_SIZE) / 2, onto=grid) for frame in range(scene.frames)]
     observed = scene.mask_lidar  # where the scene says it
     if observed is None:
@@ -179,4 +184,6 @@ def point_flow(
     return flow
 
 
-TREE = TreeFormat(LABELS, "Cartesian", CarlaScTree, check=partial(check_folder, replaced=_REPLACED))
+TREE = TreeFormat(
+    LABELS, "Cartesian", CarlaScTree, check=partial(check_folder, replaced=_REPLACED), covers=carla_grid(10.0)
+)

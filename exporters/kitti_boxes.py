@@ -15,7 +15,7 @@ from dyncity.scene import UNKNOWN, OccupancyScene
 from dyncity.taxonomy import NATIVE, label_map, taxonomy
 from exporters.box_occlusion import UNKNOWN_LEVEL, occlusion_levels
 from exporters.boxes_from_instances import boxes_from_instances
-from exporters.camera_boxes import NO_BOX, camera_box
+from exporters.camera_boxes import NO_BOX, camera_boxes
 from exporters.native_tree import Finished, SceneRecord, TreeFormat, TreeOptions, held_out
 from exporters.semantickitti import IMAGE, LIDAR_TO_CAMERA, calib_text, color_camera
 from exporters.sensors import HDL_64E, scan
@@ -70,11 +70,8 @@ class KittiBoxesTree:
             to_camera = LIDAR_TO_CAMERA @ np.linalg.inv(scene.poses[frame] @ mount)
             places = boxes.center[rows], boxes.size[rows], boxes.yaw[rows]
             hidden = occlusion_levels(scene, frame, eye, *places)
-            lines = [
-                line
-                for label, center, size, yaw, level in zip(boxes.label[rows], *places, hidden.tolist(), strict=True)
-                if (line := box_line(native.get(int(label)), center, size, float(yaw), to_camera, level))
-            ]
+            kinds = [native.get(int(label)) for label in boxes.label[rows]]
+            lines = box_lines(kinds, *places, to_camera, hidden.tolist())
             (out / "training/label_2" / f"{name}.txt").write_text("".join(lines) or _NOTHING, encoding="ascii")
             (out / "training/calib" / f"{name}.txt").write_text(calib, encoding="ascii")
             if self.options.images:
@@ -139,32 +136,35 @@ def types_of(labels: str, types: Mapping[str, str]) -> dict[int, str]:
     return found
 
 
-def box_line(
-    kind: str | None,
+def box_lines(
+    kinds: Sequence[str | None],
     center: NDArray[np.floating],
     size: NDArray[np.floating],
-    yaw: float,
+    yaw: NDArray[np.floating],
     to_camera: NDArray[np.float64],
-    hidden: int,
-) -> str | None:
-    """One line of ``label_2``: type, truncated, occluded, alpha, 2D box, height width length, x y z, rotation_y.
+    hidden: Sequence[int],
+) -> list[str]:
+    """Lines of ``label_2``: type, truncated, occluded, alpha, 2D box, height width length, x y z, rotation_y.
 
     x y z is the middle of the bottom face, in the camera's frame. A box that is not in the image of the
     left colour camera has a 2D box of -1, truncation 1 and an unknown occlusion.
 
     Args:
-        kind: KITTI's type; None: no object of KITTI's, so no line.
-        center, size, yaw: of the box in the world: metres (length, width, height), radians.
+        kinds: KITTI's type of each box; None: no object of KITTI's, so no line.
+        center, size, yaw: ``[n, 3]``, ``[n, 3]``, ``[n]`` in the world: metres (length, width, height), radians.
         to_camera: ``[4, 4]`` world to camera 0.
-        hidden: KITTI's level of occlusion (``occlusion_levels``).
+        hidden: KITTI's levels of occlusion (``occlusion_levels``).
     """
-    if kind is None:
-        return None
-    box = camera_box(center, size, yaw, to_camera, color_camera(), IMAGE)
-    length, width, height = (float(value) for value in size)
-    numbers = [box.alpha, *box.image, height, width, length, *box.bottom.tolist(), box.rotation]
-    level = UNKNOWN_LEVEL if box.image == NO_BOX else hidden
-    return f"{kind} {box.truncated:.2f} {level} {' '.join(f'{value + 0.0:.4f}' for value in numbers)}\n"
+    lines, boxes = [], camera_boxes(center, size, yaw, to_camera, color_camera(), IMAGE)
+    images, bottoms = boxes.image.tolist(), boxes.bottom.tolist()
+    for n, kind in enumerate(kinds):
+        if kind is not None:
+            length, width, height = (float(value) for value in size[n])
+            numbers = [boxes.alpha[n], *images[n], height, width, length, *bottoms[n], boxes.rotation[n]]
+            level = UNKNOWN_LEVEL if tuple(images[n]) == NO_BOX else hidden[n]
+            texts = " ".join(f"{value + 0.0:.4f}" for value in numbers)
+            lines.append(f"{kind} {boxes.truncated[n]:.2f} {level} {texts}\n")
+    return lines
 
 
 def object_calib_text() -> str:

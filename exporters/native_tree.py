@@ -7,7 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from dyncity.errors import InputError
+from dyncity.grid import GridSpec
 from dyncity.scene import OccupancyScene
 from exporters.cameras import Camera
 
@@ -81,6 +85,9 @@ class TreeFormat:
         build: (frames of each scene, options) -> the writer.
         takes: names of the options that mean something to it.
         check: looks at the place of the tree; returns warnings.
+        covers: its grid in the ego frame; None: it has none.
+        classes: label space of the corpus -> uint8 ``[256]`` by class id, one number for what is one class to the tree;
+            None: as ``label_map`` takes them to ``labels``.
     """
 
     labels: str | None
@@ -88,6 +95,8 @@ class TreeFormat:
     build: Callable[[Sequence[int], TreeOptions], NativeTree]
     takes: tuple[str, ...] = ()
     check: Callable[[Path], list[str]] = lambda out: []
+    covers: GridSpec | None = None
+    classes: Callable[[str], NDArray[np.uint8]] | None = None
 
 
 def check_folder(out: Path, replaced: Sequence[str]) -> list[str]:

@@ -31,29 +31,32 @@ def agent_ways(frames: Sequence[list[NuScenesBox]], pose: NDArray[np.float64]) -
     to_lidar = LIDAR_TO_EGO.T @ pose[:3, :3].T
     origin = pose[:3, 3] + pose[:3, :3] @ np.array(HDL_32E.position)
 
-    def place(box: NuScenesBox) -> tuple[NDArray[np.float64], float]:
-        """Centre (x, y) and yaw."""
-        ahead = to_lidar @ np.array([np.cos(box[3]), np.sin(box[3]), 0.0])
-        return (to_lidar @ (np.array(box[1]) - origin))[:2], float(np.arctan2(ahead[1], ahead[0]))
+    def places(boxes: list[NuScenesBox]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Centres (x, y) and yaws."""
+        centers = np.array([box[1] for box in boxes]).reshape(-1, 3) - origin
+        yaws = np.array([box[3] for box in boxes], np.float64)
+        ahead = np.stack([np.cos(yaws), np.sin(yaws), np.zeros_like(yaws)], axis=1) @ to_lidar.T
+        return (centers @ to_lidar.T)[:, :2], np.arctan2(ahead[:, 1], ahead[:, 0])
 
-    later = [{box[-1]: box for box in boxes} for boxes in frames[1:]]
-    n = len(frames[0])
+    first, n = frames[0], len(frames[0])
     steps, turns, known = np.zeros((n, STEPS, 2)), np.zeros((n, STEPS)), np.zeros((n, STEPS))
-    goals, features = np.zeros(n), np.zeros((n, 9))
-    for row, box in enumerate(frames[0]):
-        (name, _, (length, width, height), _, velocity, _, track), (center, yaw) = box, place(box)
-        speed = to_lidar @ np.array([*velocity, 0.0])
-        features[row] = [*center, yaw, *speed[:2], width, length, height, _CATEGORIES[name]]
-        for step, boxes in enumerate(later):
-            if track not in boxes:
-                break
-            there, heading = place(boxes[track])
-            steps[row, step], known[row, step] = there - center, 1
-            turns[row, step] = (heading - yaw + np.pi) % (2 * np.pi) - np.pi
-            center, yaw = there, heading
-        way = steps[row, 1:].sum(axis=0)  # VAD counts from after the first step
-        # VAD's rule: who only goes back or to the left is said to stand.
-        goals[row] = _STANDS if way.max() < _LEAST else (np.arctan2(way[1], way[0]) + np.pi) // _SECTOR
+    center, yaw = places(first)
+    speed = np.array([[*box[4], 0.0] for box in first]).reshape(n, 3) @ to_lidar.T
+    sizes = np.array([box[2] for box in first]).reshape(n, 3)
+    numbers = np.array([_CATEGORIES[box[0]] for box in first], np.float64)
+    features = np.concatenate([center, yaw[:, None], speed[:, :2], sizes[:, [1, 0, 2]], numbers[:, None]], axis=1)
+    followed = np.arange(n)
+    for step, boxes in enumerate(frames[1:]):
+        (there, heading), rows = places(boxes), {box[-1]: row for row, box in enumerate(boxes)}
+        row = np.array([rows.get(first[k][-1], -1) for k in followed], np.int64)
+        followed, row = followed[row >= 0], row[row >= 0]
+        steps[followed, step], known[followed, step] = there[row] - center[followed], 1
+        turns[followed, step] = (heading[row] - yaw[followed] + np.pi) % (2 * np.pi) - np.pi
+        center[followed], yaw[followed] = there[row], heading[row]
+    way = steps[:, 1:].sum(axis=1)  # VAD counts from after the first step
+    # VAD's rule: who only goes back or to the left is said to stand.
+    sector = (np.arctan2(way[:, 1], way[:, 0]) + np.pi) // _SECTOR
+    goals = np.where(way.max(axis=1, initial=-np.inf) < _LEAST, _STANDS, sector)
     arrays: dict[str, Any] = {
         "gt_agent_fut_trajs": steps.reshape(n, 2 * STEPS),
         "gt_agent_fut_masks": known,

@@ -59,22 +59,40 @@ class Occ3DFrames:
     instances: NDArray[np.uint16] | None
 
 
-def occ3d_frames(scene: OccupancyScene, labels: str, lidar: Lidar, cameras: Sequence[Camera]) -> Occ3DFrames:
-    """A scene as Occ3D has it: its own visibility masks where it has them, else cast ones."""
+def occ3d_grid(frame_rate: float) -> GridSpec:
+    """The grid of Occ3D in the ego frame."""
+    return GridSpec(SHAPE, (VOXEL_SIZE,) * 3, LOWER, frame_rate)
+
+
+def occ3d_frames(
+    scene: OccupancyScene,
+    labels: str,
+    lidar: Lidar,
+    cameras: Sequence[Camera],
+    moving: NDArray[np.bool_] | None = None,
+) -> Occ3DFrames:
+    """A scene as Occ3D has it: its own visibility masks where it has them, else cast ones.
+
+    Args:
+        moving: of ``moving_tracks``, if at hand.
+    """
     mask_lidar, mask_camera = scene.mask_lidar, scene.mask_camera
     if mask_lidar is None:
-        turns = np.stack([lidar_mask(scene, frame, lidar) for frame in range(scene.frames)])
-        mask_lidar = seen_over_time(scene, turns).astype(np.uint8)
+        turns = np.empty(scene.semantics.shape, np.bool_)
+        for frame in range(scene.frames):
+            turns[frame] = lidar_mask(scene, frame, lidar)
+        mask_lidar = seen_over_time(scene, turns, moving).view(np.uint8)
     if mask_camera is None:
-        views = np.stack([camera_mask(scene, frame, cameras) for frame in range(scene.frames)])
-        # Occ3D counts as visible only what the LiDAR observed as well.
-        mask_camera = views.astype(np.uint8) & (mask_lidar > 0)
+        mask_camera = np.empty(scene.semantics.shape, np.uint8)
+        for frame in range(scene.frames):
+            # Occ3D counts as visible only what the LiDAR observed as well.
+            mask_camera[frame] = camera_mask(scene, frame, cameras) & (mask_lidar[frame] > 0)
     masked = dataclasses.replace(scene, boxes=None, mask_lidar=mask_lidar, mask_camera=mask_camera)
     table, free = label_map(scene.taxonomy, labels), taxonomy(labels).free
     shape = (scene.frames, *SHAPE)
     semantics, lidar_seen, camera_seen = (np.empty(shape, np.uint8) for _ in range(3))
     instances = None if scene.instances is None else np.empty(shape, np.uint16)
-    grid = GridSpec(SHAPE, (VOXEL_SIZE,) * 3, LOWER, scene.grid.frame_rate)
+    grid = occ3d_grid(scene.grid.frame_rate)
     for frame, voxels in enumerate(frames_on_grid(masked, grid)):
         # Thin classes came first, while they had a name.
         found = [voxels[name].reshape(-1) for name in ("semantics", "mask_lidar", "mask_camera")]
@@ -132,24 +150,26 @@ class Occ3DNuScenesTree:
         tokens = [frame_token(scene.scene_id, frame) for frame in range(scene.frames)]
         chain = [_NO_FRAME, *tokens, _NO_FRAME]
         infos: dict[str, Any] = {}
+        places = [transform_json(camera.rotation(), np.array(camera.position)) for camera in self.cameras]
         for frame, token in enumerate(tokens):
             path = f"gts/{name}/{token}/labels.npz"
             (out / path).parent.mkdir(parents=True)
             arrays = {name: getattr(frames, name)[frame] for name in ("semantics", "mask_lidar", "mask_camera")}
             write_npz(out / path, arrays)
             pose, time = scene.poses[frame], str(scene.timestamps_us[frame])
+            ego = transform_json(pose[:3, :3], pose[:3, 3])
             infos[token] = {
                 "timestamp": time,
                 "camera_sensor": {
                     camera.name: {
                         "img_path": f"imgs/{camera.name}/{name}__{camera.name}__{time}.jpg",
                         "intrinsic": camera.intrinsic().tolist(),
-                        "extrinsic": transform_json(camera.rotation(), np.array(camera.position)),
-                        "ego_pose": transform_json(pose[:3, :3], pose[:3, 3]),
+                        "extrinsic": place,
+                        "ego_pose": ego,
                     }
-                    for camera in self.cameras
+                    for camera, place in zip(self.cameras, places, strict=True)
                 },
-                "ego_pose": transform_json(pose[:3, :3], pose[:3, 3]),
+                "ego_pose": ego,
                 "gt_path": path,
                 "prev": chain[frame],
                 "next": chain[frame + 2],
@@ -184,4 +204,10 @@ def transform_json(rotation: NDArray[np.floating], translation: NDArray[np.float
     }
 
 
-TREE = TreeFormat("occ3d-nuscenes", r"gts|annotations\.json", Occ3DNuScenesTree, ("sequences", "cameras"))
+TREE = TreeFormat(
+    "occ3d-nuscenes",
+    r"gts|annotations\.json",
+    Occ3DNuScenesTree,
+    ("sequences", "cameras"),
+    covers=occ3d_grid(10.0),
+)

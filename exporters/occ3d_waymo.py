@@ -12,16 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dyncity.errors import InputError
-from dyncity.grid import GridSpec
 from dyncity.scene import OccupancyScene
 from dyncity.taxonomy import taxonomy
 from exporters.boxes_from_instances import boxes_from_instances
-from exporters.camera_boxes import camera_box
+from exporters.camera_boxes import camera_boxes
 from exporters.cameras import WAYMO_CAMERAS, Camera
 from exporters.kitti_boxes import types_of
 from exporters.native_tree import Finished, SceneRecord, TreeFormat, TreeOptions, held_out
 from exporters.npz import write_npz
-from exporters.occ3d import LOWER, SHAPE, VOXEL_SIZE, occ3d_frames
+from exporters.occ3d import occ3d_frames, occ3d_grid
 from exporters.pickles import PickleStream
 from exporters.sensors import WAYMO_TOP
 
@@ -176,20 +175,20 @@ def annotated(boxes: list[WaymoBox], pose: NDArray[np.float64], front: Camera) -
     """
     projection = np.c_[front.intrinsic(), np.zeros(3)]
     to_camera = np.asarray(np.linalg.inv(pose @ front.to_ego()), np.float64)
-    found = [
-        camera_box(np.array(center), np.array(size), yaw, to_camera, projection, (front.width, front.height))
-        for _, _, center, size, yaw in boxes
-    ]
     n = len(boxes)
+    center = np.array([center for _, _, center, _, _ in boxes]).reshape(n, 3)
+    size = np.array([size for *_, size, _ in boxes]).reshape(n, 3)
+    yaw = np.array([yaw for *_, yaw in boxes])
+    found = camera_boxes(center, size, yaw, to_camera, projection, (front.width, front.height))
     return {
         "name": np.array([kind for kind, *_ in boxes], "<U10"),
-        "truncated": np.array([box.truncated for box in found], np.float64),
+        "truncated": found.truncated,
         "occluded": np.zeros(n, np.int64),
-        "alpha": np.array([box.alpha for box in found], np.float64),
-        "bbox": np.array([box.image for box in found], np.float64).reshape(n, 4),
-        "dimensions": np.array([[size[0], size[2], size[1]] for *_, size, _ in boxes], np.float64).reshape(n, 3),
-        "location": np.array([box.bottom for box in found], np.float64).reshape(n, 3),
-        "rotation_y": np.array([box.rotation for box in found], np.float64),
+        "alpha": found.alpha,
+        "bbox": found.image,
+        "dimensions": np.ascontiguousarray(size[:, [0, 2, 1]]),
+        "location": found.bottom,
+        "rotation_y": found.rotation,
         "index": np.arange(n, dtype=np.int32),
         "group_ids": np.array([track for _, track, *_ in boxes], np.int32),
         "camera_id": np.zeros(n, np.int64),
@@ -201,7 +200,7 @@ def annotated(boxes: list[WaymoBox], pose: NDArray[np.float64], front: Camera) -
 @lru_cache(maxsize=1)
 def in_view(cameras: tuple[Camera, ...]) -> NDArray[np.bool_]:
     """Bool ``[200, 200, 16]``: voxels whose centre falls into some image, whatever stands in between. Not writable."""
-    centers = GridSpec(SHAPE, (VOXEL_SIZE,) * 3, LOWER, 10.0).centers()
+    centers = occ3d_grid(10.0).centers()
     covered = np.logical_or.reduce([camera.covers(centers) for camera in cameras])
     covered.setflags(write=False)
     return covered
@@ -219,4 +218,5 @@ TREE = TreeFormat(
     r"training|validation|waymo_infos_(train|val)\.pkl|cam_infos(_vali)?\.pkl",
     Occ3DWaymoTree,
     ("cameras",),
+    covers=occ3d_grid(10.0),
 )

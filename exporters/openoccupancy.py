@@ -121,4 +121,4 @@ def voxel_rows(classes: NDArray[np.uint8], looked_at: LookedAt) -> NDArray[np.ui
     return rows
 
 
-TREE = TreeFormat("occ3d-nuscenes", r"scene_[0-9a-f]{32}", OpenOccupancyTree)
+TREE = TreeFormat("occ3d-nuscenes", r"scene_[0-9a-f]{32}", OpenOccupancyTree, covers=ego_grid(10.0))

@@ -18,7 +18,7 @@ from dyncity.object_storage import ObjectPath
 from dyncity.scene import OccupancyScene
 from dyncity.taxonomy import taxonomy
 from exporters.pictures import render_scene, render_top, save_bytes
-from exporters.sheets import caption, classes_of, opened, scene_of, spread
+from exporters.sheets import Render, caption, classes_of, moment, opened, scene_of, spread
 
 MAX_FRAMES = 40  # of a scene; longer ones are shown in equal steps
 _SIZE, _ABOVE = (420, 330), (330, 330)
@@ -47,7 +47,7 @@ function show() {
     const frame = SCENES[n][Math.min(slider.value, SCENES[n].length - 1)];
     figure.querySelectorAll("img").forEach((image, side) => { image.src = "data:image/png;base64," + frame[side]; });
   });
-  said.value = "frame " + (+slider.value + 1) + " of " + (+slider.max + 1);
+  said.value = TIMES[slider.value];
 }
 function play() {
   if (timer) { clearInterval(timer); timer = null; } else {
@@ -62,7 +62,9 @@ play();
 """
 
 
-def draw_page(corpus: Path | ObjectPath, out: Path, most: int, scene_id: str | None = None) -> str:
+def draw_page(
+    corpus: Path | ObjectPath, out: Path, most: int, scene_id: str | None = None, render: Render = render_scene
+) -> str:
     """Draw the first scenes of a corpus, or one, as a page; what was drawn.
 
     Raises:
@@ -70,24 +72,27 @@ def draw_page(corpus: Path | ObjectPath, out: Path, most: int, scene_id: str | N
     """
     found = opened(corpus)
     if scene_id is not None:
-        write_page([scene_of(found, scene_id)], out, str(corpus))
+        write_page([scene_of(found, scene_id)], out, str(corpus), render)
         return scene_id
-    count = write_page(islice(found.scenes(), most), out, str(corpus))
+    count = write_page(islice(found.scenes(), most), out, str(corpus), render)
     return f"{count} scene{'s' * (count > 1)}"
 
 
-def write_page(scenes: Iterable[OccupancyScene], path: Path, title: str) -> int:
-    """Write a page of scenes (whole or not at all), each from behind and from above; how many.
+def write_page(scenes: Iterable[OccupancyScene], path: Path, title: str, render: Render = render_scene) -> int:
+    """Write a page of scenes (whole or not at all), each as ``render`` draws it and from above; how many.
 
     Raises:
         InputError: there are no scenes, or they differ in label space.
     """
     figures: list[str] = []
     pictures: list[list[tuple[str, str]]] = []
+    times: list[str] = []  # of the scene with most pictures, by the numbers that frames have everywhere else
     occurring, spaces, rate = np.zeros(256, bool), set(), 1.0
     for scene in scenes:
         frames = spread(scene.frames, MAX_FRAMES)
-        pictures.append([_pictures(scene, frame) for frame in frames])
+        pictures.append([_pictures(scene, frame, render) for frame in frames])
+        if len(frames) > len(times):
+            times = [f"frame {k}, {moment(scene, k):.1f} s" for k in frames]
         figures.append(_figure(scene))
         occurring |= classes_of([scene])
         spaces.add(scene.taxonomy)
@@ -101,7 +106,8 @@ def write_page(scenes: Iterable[OccupancyScene], path: Path, title: str) -> int:
         for i in np.flatnonzero(occurring[: len(space)])
         if i != space.free
     ]
-    script = f"const SCENES = {json.dumps(pictures)}, MILLISECONDS = {round(1000 / rate)};{_SCRIPT}"
+    script = f"const SCENES = {json.dumps(pictures)}, MILLISECONDS = {round(1000 / rate)};"
+    script += f" const TIMES = {json.dumps(times)};{_SCRIPT}"
     page = f"""<!DOCTYPE html>
 <html lang="en">
 <head><meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style></head>
@@ -127,9 +133,9 @@ def _figure(scene: OccupancyScene) -> str:
     return f"<figure>{''.join(images)}<figcaption>{escape(caption(scene))}</figcaption></figure>\n"
 
 
-def _pictures(scene: OccupancyScene, frame: int) -> tuple[str, str]:
-    """A frame from behind and from above, as PNG files in base64."""
-    return _encoded(render_scene(scene, frame, _SIZE)), _encoded(render_top(scene, frame, _ABOVE))
+def _pictures(scene: OccupancyScene, frame: int, render: Render) -> tuple[str, str]:
+    """A frame as it is asked for and from above, as PNG files in base64."""
+    return _encoded(render(scene, frame, _SIZE)), _encoded(render_top(scene, frame, _ABOVE))
 
 
 def _encoded(image: Image.Image) -> str:

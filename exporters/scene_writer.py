@@ -15,6 +15,8 @@ from multiprocessing.connection import Connection
 
 from dyncity.datasets.corpus import Corpus
 from dyncity.errors import InputError
+from dyncity.grid import GridSpec
+from exporters.losses import voxels_covered
 from exporters.native_tree import NativeTree
 from exporters.partial_tree import PartialTree
 from exporters.tracks_from_voxels import with_tracks
@@ -31,11 +33,13 @@ class SceneWriter:
         corpus: where scenes come from; each process opens its files by itself.
         tree: what writes them.
         partial: where they go.
+        covers: the grid of the tree in the ego frame, if it has one.
     """
 
     corpus: Corpus
     tree: NativeTree
     partial: PartialTree
+    covers: GridSpec | None
 
     def write(self, number: int, scene_id: str) -> int:
         """Write one scene in a folder of its own, move its files to their places, note that; its number."""
@@ -44,7 +48,8 @@ class SceneWriter:
         record = self.tree.write(scratch, number, scene)
         files = self.partial.move_in(scratch)
         entry = {"scene_id": scene_id, "folder": record["folder"], "frames": scene.frames, "files": files}
-        self.partial.note(number, {**entry, "record": record})
+        voxels = voxels_covered(scene, self.covers) if self.covers else {}
+        self.partial.note(number, {**entry, "record": record, "voxels": voxels})
         return number
 
 

@@ -222,4 +222,5 @@ TREE = TreeFormat(
     SemanticKittiTree,
     ("sequences", "scans", "images"),
     partial(check_folder, replaced=_REPLACED),
+    covers=kitti_grid(10.0),
 )

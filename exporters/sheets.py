@@ -19,24 +19,27 @@ from exporters.isometric import BACKGROUND
 from exporters.pictures import INK, render_scene, render_top, save_gif, save_png
 
 MAX_SCENES = 16
+Render = Callable[[OccupancyScene, int, tuple[int, int]], Image.Image]  # draws a frame
 
 
-def write_png(scene: OccupancyScene, path: Path, size: tuple[int, int] = (520, 400)) -> None:
+def write_png(
+    scene: OccupancyScene, path: Path, size: tuple[int, int] = (520, 400), render: Render = render_scene
+) -> None:
     """Write a PNG of one scene: up to five frames over time and the last of them from above."""
     frames = spread(scene.frames, 5)
-    seconds = (scene.timestamps_us - scene.timestamps_us[0]) / 1e6
-    tiles = [(render_scene(scene, k, size), f"frame {k}, {seconds[k]:.1f} s") for k in frames]
+    tiles = [(render(scene, k, size), f"frame {k}, {moment(scene, k):.1f} s") for k in frames]
     tiles.append((render_top(scene, frames[-1], size), f"frame {frames[-1]} from above"))
     save_png(_sheet(tiles, min(3, len(tiles)), caption(scene), taxonomy(scene.taxonomy), classes_of([scene])), path)
 
 
-def write_gif(scene: OccupancyScene, path: Path, size: tuple[int, int] = (640, 480)) -> None:
+def write_gif(
+    scene: OccupancyScene, path: Path, size: tuple[int, int] = (640, 480), render: Render = render_scene
+) -> None:
     """Write a GIF of one scene over time, at its own rate, that loops: the time of each frame, the classes below."""
     space, occurring = taxonomy(scene.taxonomy), classes_of([scene])
-    seconds = (scene.timestamps_us - scene.timestamps_us[0]) / 1e6
 
     def sheet(frame: int) -> Image.Image:
-        tile = render_scene(scene, frame, size), f"frame {frame}, {seconds[frame]:.1f} s"
+        tile = render(scene, frame, size), f"frame {frame}, {moment(scene, frame):.1f} s"
         return _sheet([tile], 1, caption(scene), space, occurring, at_least=1)
 
     save_gif([sheet(frame) for frame in range(scene.frames)], path, scene.grid.frame_rate)
@@ -49,6 +52,7 @@ def contact_sheet(
     title: str = "",
     tile: tuple[int, int] = (360, 280),
     most: int = MAX_SCENES,
+    render: Render = render_scene,
 ) -> None:
     """Write the first scenes on one sheet, with captions and the classes that occur.
 
@@ -59,6 +63,7 @@ def contact_sheet(
         title: a line at the top; by default the number of scenes.
         tile: (width, height) of a tile in pixels.
         most: scenes on the sheet.
+        render: draws a frame.
 
     Raises:
         InputError: there are no scenes.
@@ -70,7 +75,7 @@ def contact_sheet(
     space, occurring = taxonomy(chosen[0].taxonomy), classes_of(chosen)
 
     def sheet(frame: int | None) -> Image.Image:
-        return _sheet(_tiles(chosen, frame, tile), min(columns, len(chosen)), text, space, occurring)
+        return _sheet(_tiles(chosen, frame, tile, render), min(columns, len(chosen)), text, space, occurring)
 
     _save(sheet, chosen, path)
 
@@ -83,6 +88,7 @@ def side_by_side(
     columns: int = 4,
     tile: tuple[int, int] = (300, 230),
     most: int = MAX_SCENES,
+    render: Render = render_scene,
 ) -> None:
     """Write the first scenes of two sources as two contact sheets beside each other, as many on each.
 
@@ -101,7 +107,7 @@ def side_by_side(
 
     def sheet(frame: int | None) -> Image.Image:
         halves = [
-            _sheet(_tiles(side, frame, tile), min(columns, count), title, space, occurring)
+            _sheet(_tiles(side, frame, tile, render), min(columns, count), title, space, occurring)
             for side, title in zip((first, second), titles, strict=True)
         ]
         width, height = halves[0].size
@@ -113,18 +119,24 @@ def side_by_side(
     _save(sheet, [*first, *second], path)
 
 
-def draw_scene(corpus: Path | ObjectPath, out: Path, scene_id: str | None = None) -> str:
+def draw_scene(corpus: Path | ObjectPath, out: Path, scene_id: str | None = None, render: Render = render_scene) -> str:
     """Draw a scene of a corpus (by default the first) frame by frame (PNG) or over time (GIF); its id.
 
     Raises:
         InputError: not a corpus, or no such scene.
     """
     scene = scene_of(opened(corpus), scene_id)
-    (write_gif if out.suffix.lower() == ".gif" else write_png)(scene, out)
+    (write_gif if out.suffix.lower() == ".gif" else write_png)(scene, out, render=render)
     return scene.scene_id
 
 
-def draw_corpus(corpus: Path | ObjectPath, out: Path, most: int, beside: Path | ObjectPath | None = None) -> str:
+def draw_corpus(
+    corpus: Path | ObjectPath,
+    out: Path,
+    most: int,
+    beside: Path | ObjectPath | None = None,
+    render: Render = render_scene,
+) -> str:
     """Draw the first scenes of a corpus on one sheet, with as many of another corpus beside them; how many.
 
     Raises:
@@ -133,14 +145,14 @@ def draw_corpus(corpus: Path | ObjectPath, out: Path, most: int, beside: Path | 
     drawn = opened(corpus)
     count = min(most, len(drawn.scene_ids))
     if beside is None:
-        contact_sheet(drawn.scenes(), out, columns=max(4, round(count**0.5)), most=count)
+        contact_sheet(drawn.scenes(), out, columns=max(4, round(count**0.5)), most=count, render=render)
         return f"{count} scenes"
     other = opened(beside)
     if other.taxonomy != drawn.taxonomy:
         found = f"its labels are {other.taxonomy}, those of {corpus} {drawn.taxonomy}"
         raise InputError(beside, found, "give corpora with the same labels")
     count = min(count, len(other.scene_ids))
-    side_by_side(drawn.scenes(), other.scenes(), out, (str(corpus), str(beside)), most=count)
+    side_by_side(drawn.scenes(), other.scenes(), out, (str(corpus), str(beside)), most=count, render=render)
     return f"{count} scenes of each"
 
 
@@ -183,10 +195,12 @@ def _save(sheet: Callable[[int | None], Image.Image], scenes: Sequence[Occupancy
         save_png(sheet(None), path)
 
 
-def _tiles(scenes: Sequence[OccupancyScene], frame: int | None, size: tuple[int, int]) -> list[tuple[Image.Image, str]]:
+def _tiles(
+    scenes: Sequence[OccupancyScene], frame: int | None, size: tuple[int, int], render: Render
+) -> list[tuple[Image.Image, str]]:
     """A frame of each scene (its last if it is shorter; None: its middle one) with its caption."""
     chosen = [s.frames // 2 if frame is None else min(frame, s.frames - 1) for s in scenes]
-    return [(render_scene(s, k, size), caption(s)) for s, k in zip(scenes, chosen, strict=True)]
+    return [(render(s, k, size), caption(s)) for s, k in zip(scenes, chosen, strict=True)]
 
 
 def classes_of(scenes: Iterable[OccupancyScene]) -> NDArray[np.bool_]:
@@ -195,6 +209,11 @@ def classes_of(scenes: Iterable[OccupancyScene]) -> NDArray[np.bool_]:
     for scene in scenes:
         occurring |= np.bincount(scene.semantics.reshape(-1), minlength=256) > 0
     return occurring
+
+
+def moment(scene: OccupancyScene, frame: int) -> float:
+    """Seconds from the first frame of a scene to another."""
+    return float(scene.timestamps_us[frame] - scene.timestamps_us[0]) / 1e6
 
 
 def caption(scene: OccupancyScene) -> str:

@@ -16,11 +16,17 @@ from pathlib import Path
 from typing import Any
 
 from dyncity.errors import InputError
+from dyncity.terminal import size_text
 from exporters.shard_digests import Compared, digest, looked_at, told
 
 LISTING = "scenes.json"
 ENDING = f".{LISTING}"
-_SCENES = '"scenes": [\n'
+MAX_LISTING_BYTES = 2**30  # eight million files
+_SCENES, _END = b'"scenes": [\n', b"],\n"
+_LINE_BYTES = 2**26  # half a million files of one scene
+_DENSE_BYTES = 2**23  # beyond so many, a value has to take 8 bytes, as in a manifest
+_HEX = 64
+_FIX = "restore it, or export again"
 # Path in the tree (or ending of a file next to it) -> bytes and sha256.
 Files = dict[str, tuple[int, str]]
 Recorded = tuple[Path, tuple[int, str]]
@@ -73,10 +79,10 @@ def write_listing(path: Path, head: Mapping[str, Any], scenes: Iterable[Any], ta
 def _lines(head: Mapping[str, Any], scenes: Iterable[Any], tail: Mapping[str, Any]) -> Iterator[str]:
     yield "{\n"
     yield from (f"{json.dumps(key)}: {json.dumps(value)},\n" for key, value in head.items())
-    yield _SCENES
+    yield _SCENES.decode()
     for number, scene in enumerate(scenes):
         yield f"{',' if number else ''}{json.dumps(scene)}\n"
-    yield "],\n"
+    yield _END.decode()
     yield from (f"{json.dumps(key)}: {json.dumps(value)},\n" for key, value in tail.items())
 
 
@@ -86,54 +92,112 @@ def read_head(path: Path) -> dict[str, Any]:
     Raises:
         InputError: it is not a listing.
     """
-    lines: list[str] = []
+    head = bytearray()
     try:
-        with open(path, encoding="ascii") as file:
-            for line in file:
-                if line == _SCENES:
-                    return json.loads("".join(lines).removesuffix(",\n") + "}")
-                lines.append(line)
+        for line in _lines_in(path):
+            if line == _SCENES:
+                return _value(head.removesuffix(b",\n") + b"}")
+            head += line
+            if len(head) > _LINE_BYTES:
+                break
     except (OSError, ValueError, RecursionError):
         pass
-    raise InputError(path, "it does not list a tree", "restore it, or export again")
+    raise InputError(path, "it does not list a tree", _FIX)
 
 
 def read_listing(path: Path) -> TreeListing:
-    """Read a listing, strictly.
+    """Read a listing, strictly, a scene at a time: memory holds what it says of the files and one line of it.
 
     Raises:
-        InputError: it is not there, not one, or was changed.
+        InputError: it is not there, not one, was changed, or has more than ``MAX_LISTING_BYTES``.
     """
+    files: Files = {}
     try:
-        text = path.read_bytes()
-    except OSError as error:
-        raise InputError(path, f"not readable ({error.strerror})", "give an export, or its .scenes.json") from None
-    body, mark, last = text.rpartition(b'"sha256": ')
-    try:
-        if not mark or last != f'"{hashlib.sha256(body).hexdigest()}"\n}}\n'.encode():
+        lines, sha256 = _lines_in(path), hashlib.sha256()
+        for line in lines:
+            sha256.update(line)
+            if line == _SCENES:
+                break
+        for line in lines:
+            sha256.update(line)
+            if line == _END:
+                break
+            files |= _files(_value(line.removeprefix(b","))["files"])
+        tail = bytearray()
+        for line in lines:
+            tail += line
+            if len(tail) > _LINE_BYTES:
+                raise ValueError("it has more after its scenes than any listing")
+        body, _, last = tail.rpartition(b'"sha256": ')
+        sha256.update(body)
+        if last != f'"{sha256.hexdigest()}"\n}}\n'.encode():
             raise ValueError("it was changed: its sha256 is another")
-        values = json.loads(text)
-        rows = values["scenes"]
-        listing = TreeListing(
-            files={k: tuple(v) for row in (*rows, values["shared"]) for k, v in row["files"].items()},
-            folders=tuple(values["shared"]["folders"]),
-            beside={ending: tuple(v) for ending, v in values["beside"].items()},
-        )
-        for size, sha256 in (*listing.files.values(), *listing.beside.values()):
-            if not (isinstance(size, int) and isinstance(sha256, str)):
-                raise TypeError("a file has no size or sha256")
+        values = _value(b"{" + body.removesuffix(b",\n") + b"}")
+        shared = values["shared"]
+        listing = TreeListing(files | _files(shared["files"]), tuple(shared["folders"]), _files(values["beside"]))
+        if not all(isinstance(folder, str) for folder in listing.folders):
+            raise TypeError("a folder has no name")
         if not all(re.fullmatch(r"[\w.-]+", ending) for ending in listing.beside):
             raise ValueError("a name leads elsewhere")
+    except OSError as error:
+        raise InputError(path, f"not readable ({error.strerror})", "give an export, or its .scenes.json") from None
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         text_of = str(error) if type(error) is ValueError else "it does not list a tree"
-        raise InputError(path, text_of, "restore it, or export again") from None
+        raise InputError(path, text_of, _FIX) from None
     return listing
+
+
+def _lines_in(path: Path) -> Iterator[bytes]:
+    """The lines of a listing. Raises ValueError where it, or one of them, is larger than any listing's."""
+    with open(path, "rb") as file:
+        if (size := os.fstat(file.fileno()).st_size) > MAX_LISTING_BYTES:
+            raise ValueError(f"it has {size} bytes, at most {MAX_LISTING_BYTES} are read")
+        while line := file.readline(_LINE_BYTES + 1):
+            if len(line) > _LINE_BYTES:
+                raise ValueError(f"it has a line of more than {_LINE_BYTES} bytes")
+            yield line
+
+
+def _value(text: bytes | bytearray) -> Any:
+    """The value of a JSON text. Raises ValueError where it has more values than text that lists files."""
+    if len(text) > _DENSE_BYTES and text.count(b",") > len(text) // 8:
+        raise ValueError("it has more values than a list of files")
+    return json.loads(text)
+
+
+def _files(recorded: dict[str, Any]) -> Files:
+    """Sizes and digests by path, of JSON values. Raises TypeError where they are none."""
+    for value in recorded.values():
+        whole = isinstance(value, list) and [type(part) for part in value] == [int, str]
+        if not whole or len(value[1]) != _HEX:
+            raise TypeError("a file has no size or sha256")
+    return {name: (size, sha256) for name, (size, sha256) in recorded.items()}
 
 
 def is_tree(place: Path) -> bool:
     """Whether a place is an exported tree, or the listing of one, and no corpus."""
     place = Path(os.path.abspath(place))
     return place.name.endswith(ENDING) or (listing_path(place).is_file() and not (place / "manifest.json").exists())
+
+
+def describe_tree(place: Path) -> list[tuple[str, str]]:
+    """Names and values of what an exported tree holds, as its listing says.
+
+    Raises:
+        InputError: the listing is none.
+    """
+    place = Path(os.path.abspath(place))
+    listing = place if place.name.endswith(ENDING) else listing_path(place)
+    head = read_head(listing)
+    return [
+        ("kind", "exported tree"),
+        ("format", str(head.get("format"))),
+        ("scenes", str(head.get("count"))),
+        ("frames", str(head.get("frames"))),
+        ("files", size_text(float(head.get("bytes", 0)))),
+        ("listing", str(listing)),
+        *(("note", str(note)) for note in head.get("notes", [])),
+    ]
 
 
 def verify_tree(place: Path, compared: Compared | None = None) -> list[str]:

@@ -19,12 +19,17 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 import dyncity
 from dyncity.datasets.corpus import Corpus, open_corpus
 from dyncity.datasets.manifest import manifest_json
 from dyncity.errors import InputError
 from dyncity.places import check_outside_corpora
+from dyncity.taxonomy import label_map
 from exporters.formats import FORMATS, tree_format
+from exporters.losses import told
 from exporters.manifest import flush, settle
 from exporters.native_tree import NativeTree, TreeFormat, TreeOptions
 from exporters.partial_tree import PartialTree, open_partial, partial_tree
@@ -44,6 +49,7 @@ class ExportResult:
         scenes, frames, bytes: how much.
         paths: the roots that loaders take.
         scene_list: the file that says which scene became which folder.
+        losses: what it has not of the scenes: a heading, and what.
         notes: what the user should know, one line each.
     """
 
@@ -52,6 +58,7 @@ class ExportResult:
     bytes: int
     paths: tuple[Path, ...]
     scene_list: Path
+    losses: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
 
 
@@ -110,7 +117,8 @@ def export_tree(
     check_outside_corpora(out)
     notes = chosen.check(out)
     if not corpus.manifest.complete:
-        notes = [*notes, f"{corpus_path} is not complete: {corpus.manifest.written} of its scenes are there"]
+        made = f"{corpus.manifest.written} of {corpus.manifest.requested}"
+        notes = [*notes, f"{corpus_path} is not finished: the tree has {made} scenes"]
     if not {"instances", "boxes"} & set(corpus.columns):
         notes = [*notes, "who is who, and who moves, is estimated from connected voxels: the corpus does not say"]
     tree = chosen.build([corpus.frames(scene_id) for scene_id in scene_ids], options)
@@ -123,8 +131,8 @@ def export_tree(
     try:
         with open_partial(out, plan, resume=resume, overwrite=overwrite):
             if not partial.beside.exists():
-                _write(SceneWriter(corpus, tree, partial), scene_ids, workers, report)
-                _finish(partial, tree, plan, len(scene_ids))
+                _write(SceneWriter(corpus, tree, partial, chosen.covers), scene_ids, workers, report)
+                _finish(partial, tree, plan, len(scene_ids), _classes(chosen, corpus.taxonomy), corpus.taxonomy)
             _put_in_place(partial, out)
     except OSError as error:
         fix = "make room, then go on with --resume" if partial.plan() else "make room or choose another place"
@@ -161,7 +169,14 @@ def _write(writer: SceneWriter, scene_ids: Sequence[str], workers: int, report: 
                 report(done, len(scene_ids))
 
 
-def _finish(partial: PartialTree, tree: NativeTree, plan: dict[str, Any], scenes: int) -> None:
+def _classes(chosen: TreeFormat, labels: str) -> NDArray[np.uint8]:
+    """uint8 ``[256]`` by class id of the corpus: which classes are one to the tree."""
+    return label_map(labels, chosen.labels or labels) if chosen.classes is None else chosen.classes(labels)
+
+
+def _finish(
+    partial: PartialTree, tree: NativeTree, plan: dict[str, Any], scenes: int, classes: NDArray[np.uint8], labels: str
+) -> None:
     """Write what needs all scenes, and what goes next to the tree, the listing among it."""
     scratch = partial.scratch("whole")
     end = tree.finish(scratch, (entry["record"] for entry in partial.entries(scenes)))
@@ -181,8 +196,10 @@ def _finish(partial: PartialTree, tree: NativeTree, plan: dict[str, Any], scenes
     for entry in partial.entries(scenes):
         totals["frames"] += entry["frames"]
         totals["bytes"] += sum(size for size, _ in entry["files"].values())
-    head = {"format": plan["--format"], "plan": plan, "roots": end.roots, "notes": end.notes, **totals}
-    rows = ({k: v for k, v in entry.items() if k != "record"} for entry in partial.entries(scenes))
+    losses = told((entry["voxels"] for entry in partial.entries(scenes)), labels, classes)
+    about = {"roots": end.roots, "losses": losses, "notes": end.notes}
+    head = {"format": plan["--format"], "plan": plan, **about, **totals}
+    rows = ({k: v for k, v in entry.items() if k not in ("record", "voxels")} for entry in partial.entries(scenes))
     tail = {"shared": {"folders": folders, "files": shared}, "beside": files_below(beside)}
     write_listing(beside / LISTING, head, rows, tail)
     settle(partial.folder)  # before anything says that the tree is complete
@@ -205,6 +222,7 @@ def _result(out: Path, notes: Sequence[str]) -> ExportResult:
         bytes=head["bytes"],
         paths=tuple(out / root for root in head["roots"]),
         scene_list=listing,
+        losses=tuple((heading, what) for heading, what in head["losses"]),
         notes=(*notes, *head["notes"]),
     )
 

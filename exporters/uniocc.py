@@ -14,10 +14,10 @@ from dyncity.taxonomy import NATIVE
 from exporters.boxes_from_instances import boxes_from_instances
 from exporters.cameras import NUSCENES_CAMERAS
 from exporters.compiled import compiled
-from exporters.motion import track_poses
+from exporters.motion import moving_tracks, track_poses
 from exporters.native_tree import Finished, SceneRecord, TreeFormat, TreeOptions, scene_names
 from exporters.npz import write_npz
-from exporters.occ3d import SHAPE, VOXEL_SIZE, Occ3DFrames, occ3d_frames
+from exporters.occ3d import SHAPE, VOXEL_SIZE, Occ3DFrames, occ3d_frames, occ3d_grid
 from exporters.pickles import PickleStream
 from exporters.sensors import HDL_32E
 
@@ -61,8 +61,9 @@ class UniOccTree:
         """Write the frames of one scene."""
         name = self.names[number]
         (out / name).mkdir()
-        frames = occ3d_frames(scene, "native", HDL_32E, self.cameras)
         paths = track_poses(scene)
+        moving = None if scene.instances is None else moving_tracks(scene, paths)
+        frames = occ3d_frames(scene, "native", HDL_32E, self.cameras, moving)
         boxes = boxes_from_instances(scene) if scene.boxes is None else scene.boxes
         table = class_table()
         cameras = [
@@ -184,4 +185,11 @@ def box_annotations(scene: OccupancyScene, boxes: Boxes, frame: int, table: NDAr
     return rows
 
 
-TREE = TreeFormat("native", r"scene-\d{4,}|scene_infos\.pkl", UniOccTree, ("sequences", "cameras"))
+TREE = TreeFormat(
+    "native",
+    r"scene-\d{4,}|scene_infos\.pkl",
+    UniOccTree,
+    ("sequences", "cameras"),
+    covers=occ3d_grid(10.0),
+    classes=lambda labels: class_table(),
+)

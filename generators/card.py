@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from collections.abc import Sequence
 
@@ -16,8 +15,9 @@ from dyncity.metrics.adherence import decoded_columns, decoded_shares
 from dyncity.metrics.layout_adherence import LayoutCounts
 from dyncity.scene import UNKNOWN, OccupancyScene
 from dyncity.taxonomy import Taxonomy, taxonomy
+from dyncity.terminal import size_text
+from generators.card_command import command_line
 from generators.plan import MIXED, CorpusPlan
-from generators.recorded_trees import TREES
 
 # What is drawn from a program without recorded data in it carries no terms of its own.
 SYNTHETIC_LICENCE = "apache-2.0"
@@ -72,49 +72,6 @@ def licence(plan: CorpusPlan, sample: Sequence[OccupancyScene]) -> str:
     return ", ".join(sorted(stated)) or (UNKNOWN_LICENCE if plan.generator in _LEARNED else SYNTHETIC_LICENCE)
 
 
-def command_line(plan: CorpusPlan) -> str | None:
-    """The command that makes the corpus, with ``DIR``, ``FILE`` and ``SOURCE`` in place of paths.
-
-    None where the source of the scenes is not one that the command line knows.
-    """
-    said = plan.fingerprint_of_generator
-    if plan.generator == "argoverse2":
-        words = ["dyncity", "import", "av2", "SOURCE", "--out", "DIR", "--preset", plan.config.preset]
-        words += ["--frames", str(said["frames"])] if said.get("frames") else []
-    elif plan.generator in TREES:
-        words = ["dyncity", "import", plan.generator, "SOURCE", "--out", "DIR"]
-        words += ["--frames", str(said["frames"])] if said.get("frames") else []
-    elif "edited_corpus_sha256" in said:
-        words = ["dyncity", "edit", "SOURCE", "--out", "DIR", "--num-scenes", str(plan.num_scenes)]
-        words += ["--seed", str(plan.seed)]
-        if "outpaint" in said:
-            words += ["--outpaint", str(said["outpaint"])]
-        elif "region" in said:
-            words += ["--inpaint", "FILE"]
-        else:
-            words += ["--frame", str(said["frame"]), "--at", str(said["at"])]
-    elif plan.generator in ("procedural", "diffusion"):
-        words = ["dyncity", "generate", "--out", "DIR", "--generator", plan.generator]
-        words += ["--num-scenes", str(plan.num_scenes), "--seed", str(plan.seed)]
-        words += ["--micro-batch", str(plan.micro_batch)]
-        if plan.generator == "procedural":
-            words += ["--preset", plan.config.preset]
-        options = (("--frame", "frame"), ("--steps", "steps"), ("--cfg-scale", "cfg_scale"), ("--chunks", "chunks"))
-        for option, key in options:
-            words += [option, str(said[key])] if key in said else []
-        words += ["--layout", "FILE"] if plan.layout is not None else []
-        if plan.trajectory is not None:
-            words += ["--trajectory", "FILE"]
-        elif plan.command is not None:
-            words += ["--command", plan.command]
-    else:
-        return None
-    words += ["--scenes-per-shard", str(plan.shard_size), "--labels", plan.labels, "--container", plan.container]
-    if plan.columns:
-        words += ["--columns", ",".join(plan.columns)]
-    return shlex.join(words)
-
-
 def class_shares(sample: Sequence[OccupancyScene]) -> NDArray[np.float64]:
     """``[256]`` share of the voxels of each id in the sample."""
     counts = np.zeros(UNKNOWN + 1, np.int64)
@@ -153,7 +110,7 @@ def _what(plan: CorpusPlan, manifest: Manifest, sample: Sequence[OccupancyScene]
     rows = [
         ("scenes", f"{manifest.written} of {manifest.requested} asked for, {manifest.failed} failed"),
         ("frames", f"{frames}, at {grid.frame_rate:g} Hz"),
-        ("shards", f"{sum(s.scenes > 0 for s in manifest.shards)}, {size / 1e6:.1f} MB"),
+        ("shards", f"{sum(s.scenes > 0 for s in manifest.shards)}, {size_text(size)}"),
         ("grid", f"{' x '.join(map(str, grid.shape))} voxels of {' x '.join(f'{v:g}' for v in grid.voxel_size)} m"),
         ("range", extent),
         (

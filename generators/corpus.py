@@ -28,6 +28,7 @@ from dyncity.errors import InputError
 from dyncity.object_storage import ObjectPath
 from dyncity.ray_settings import attempts_unsaid, end_ray, not_joined, settle_environment, sigterm_kept
 from dyncity.scene import OccupancyScene
+from dyncity.watchdog import STUCK_AFTER
 from exporters.base import SceneExporter
 from exporters.shard_digests import Compared
 from generators.begun import Say
@@ -37,7 +38,6 @@ from generators.corpus_prefix import OpenPrefix, open_prefix
 from generators.ledger import Report, open_ledger
 from generators.plan import CorpusPlan, ShardRange
 from generators.shard_worker import BuildGenerator, ShardWorker, is_device_lost
-from generators.watchdog import STUCK_AFTER
 
 __all__ = ["CorpusPlan", "CorpusResult", "make_corpus", "on_worker", "ray_session"]
 

@@ -44,6 +44,7 @@ from generators.sampling_checked import check_sampling
 from generators.specks import without_specks
 from generators.standing_movers import standing_movers
 from generators.standing_still import standing_still, with_given
+from generators.two_wheels import without_flashes_on_two_wheels
 from generators.upright import upright
 from generators.whole_trees import whole_trees
 from generators.whole_vehicles import whole_vehicles
@@ -259,7 +260,7 @@ class LatentDiffusion:
         if self.anchor is not None:
             whole = standing_movers(whole, grid, labels)
             if self.sampling.whole_vehicles:  # of crumbs too, which are no vehicles to what follows
-                whole = whole_vehicles(whole, grid, labels, asked.given)
+                whole = without_flashes_on_two_wheels(whole_vehicles(whole, grid, labels, asked.given), grid, labels)
         whole = without_fragments(whole, grid, labels, self.sampling.smallest_vehicle)
         whole = one_kind(whole, grid, labels)
         asks_where = asked.layout is not None and asked.layout.given[MOVING]

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from dyncity.errors import InputError
+from dyncity.terminal import size_text
 from exporters.base import SceneExporter
 from generators.cost import Prices, run_cost
 from generators.plan import CorpusPlan
@@ -26,7 +27,7 @@ def dry_run(
     """Counts of a plan, and estimates of its size, its time and its cost.
 
     The estimates extrapolate the first micro-batch, sampled here and written to a temporary folder. Time
-    is that of the fewest workers, each as fast as this process, without starting them.
+    is that of the fewest workers, each as fast as this process and with whole shards, without starting them.
 
     Args:
         plan, build_generator, exporter, workers, gpus_per_worker: as ``make_corpus`` takes them.
@@ -68,10 +69,11 @@ def dry_run(
         rate, settling = wanted / seconds, seconds * batches
     else:
         settling = plan.num_scenes / rate
+    busiest = -(-len(plan.shards) // max(1, workers[0]))  # shards of one worker: none is shared
     rows |= {
         "frames": sum(s.frames for s in scenes) * plan.num_scenes // wanted,
-        "MB, about": round(size / wanted * plan.num_scenes / 1e6, 1),
-        "seconds, about": round(settling / max(1, workers[0]), 1),
+        "size, about": size_text(size / wanted * plan.num_scenes),
+        "seconds, about": round(settling * busiest / len(plan.shards), 1),
         "scenes a second and worker, about": round(rate, 2),
     }
     return rows | ({} if hourly is None else run_cost(plan.num_scenes, rate, workers, hourly))

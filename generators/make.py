@@ -13,7 +13,7 @@ from dyncity.datasets.manifest import MANIFEST
 from dyncity.errors import InputError
 from dyncity.layout_file import read_layout
 from dyncity.object_storage import ObjectPath
-from dyncity.terminal import ProgressLine, show_table
+from dyncity.terminal import ProgressLine, show_table, size_text
 from exporters.base import SceneExporter
 from generators.base import SceneGenerator
 from generators.corpus import Preview, make_corpus, on_worker
@@ -93,7 +93,7 @@ def make(
         )
     table = [
         ("scenes", f"{result.written} written, {result.failed} failed of {result.requested}"),
-        ("shards", f"{len(plan.shards)}, {result.bytes / 1e6:.1f} MB"),
+        ("shards", f"{len(plan.shards)}, {size_text(result.bytes)}"),
         ("time", f"{result.seconds:.1f} s, {result.scenes_per_second:.2f} scenes/s"),
         ("picture", str(out / "preview.png")),
         *((f"failed scene {f.index}", f.reason) for f in result.failures[:_FAILURES_SHOWN]),

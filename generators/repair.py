@@ -22,6 +22,7 @@ from dyncity.datasets.corpus import open_corpus
 from dyncity.datasets.manifest import Manifest, ShardRecord, read_manifest
 from dyncity.errors import InputError
 from dyncity.object_storage import ObjectPath
+from dyncity.watchdog import STUCK_AFTER
 from exporters.base import SceneExporter
 from exporters.manifest import TEMPORARY, RunLock, digest, flush, sweep_leftovers, write_file
 from exporters.shard_digests import Compared, shard_faults
@@ -36,7 +37,6 @@ from generators.lease import Lease
 from generators.ledger import Report
 from generators.plan import CorpusPlan, difference
 from generators.shard_worker import BuildGenerator
-from generators.watchdog import STUCK_AFTER
 
 Execution = tuple[tuple[int, int], float, str, float]  # workers, GPUs a worker, address of the cluster, patience
 

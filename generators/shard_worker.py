@@ -24,6 +24,7 @@ from dyncity.errors import InputError
 from dyncity.object_storage import ObjectPath
 from dyncity.patience import patiently
 from dyncity.scene import OccupancyScene, SceneSpec
+from dyncity.watchdog import Watchdog
 from exporters.base import SceneExporter
 from exporters.manifest import commit_shard
 from exporters.stored import store_shard
@@ -31,7 +32,6 @@ from generators.base import SceneGenerator
 from generators.corpus_prefix import is_taken_over
 from generators.degenerate import degenerate
 from generators.plan import CorpusPlan, ShardRange, difference
-from generators.watchdog import Watchdog
 
 BuildGenerator = Callable[[], SceneGenerator]
 
@@ -56,15 +56,21 @@ class Journal:
         path: the file; its folder belongs to one run, and once that is gone (its driver was killed and
             another one took over) opening it fails, which ends the orphan.
         watched: a context in which each piece of work is done.
+
+    Raises:
+        InputError: it cannot be read or written, then or by any method: no scene is at fault.
     """
 
     def __init__(self, path: Path, watched: Callable[[str], AbstractContextManager[Any]] = nullcontext) -> None:
-        self._watched = watched
-        lines = path.read_text().splitlines() if path.exists() else []
+        self._watched, self._path = watched, path
+        try:
+            lines = path.read_text().splitlines() if path.exists() else []
+            self._file = path.open("ab", buffering=0)  # what a full disk did not take would come again at the end
+        except OSError as error:
+            raise self._refused(error) from error
         begun = Counter(line[2:] for line in lines if line.startswith("+ "))
         ended = Counter(line[2:].rpartition(" ")[0] for line in lines if line.startswith("- "))
         self._deaths = begun - ended
-        self._file = path.open("a", buffering=1)
         self.done = 0  # scenes of this attempt
 
     def deaths(self, work: str) -> int:
@@ -77,28 +83,39 @@ class Journal:
 
         Work that loses the device has no end: the process is of no use any more, as if it had died.
         """
-        self._file.write(f"+ {work}\n")
+        self._write(f"+ {work}\n")
         try:
             with self._watched(work):
                 yield
         except BaseException as error:
             if not is_device_lost(error):
-                self._file.write(f"- {work} {self.done}\n")
+                self._write(f"- {work} {self.done}\n")
             raise
-        self._file.write(f"- {work} {self.done}\n")
+        self._write(f"- {work} {self.done}\n")
 
     def settle(self, scenes: int) -> None:
         """Note scenes as settled: made, or given up."""
         self.done += scenes
-        self._file.write(f"= {self.done}\n")
+        self._write(f"= {self.done}\n")
 
     def commit(self, record: ShardRecord) -> None:
         """Note that the shard lies under its name, for a run after this one."""
-        self._file.write(f"{_COMMITTED}{json.dumps(to_dict(record))}\n")
+        self._write(f"{_COMMITTED}{json.dumps(to_dict(record))}\n")
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+    def _write(self, line: str) -> None:
+        """Write a line at once."""
+        try:
+            self._file.write(line.encode())
+        except OSError as error:
+            raise self._refused(error) from error
+
+    def _refused(self, error: OSError) -> InputError:
+        found = f"cannot be written ({error.strerror or error})"
+        return InputError(self._path, found, "make room, or see that the folder stays, then go on with --resume")
 
 
 def is_device_lost(error: BaseException) -> bool:
@@ -304,7 +321,8 @@ class ShardWorker:
             )
         out = self._out
         if (isinstance(out, ObjectPath) and is_taken_over(out, self._journals)) or not self._journals.exists():
-            raise CancelledError(f"shard {shard.number}: another run has taken the folder over")
+            found = "it is gone, or another run has taken it over"
+            raise InputError(out, found, "see that it stays, or wait for that run, then go on with --resume")
         with journal.entry("commit"):
             record = self._written(shard, scenes, failures)
             journal.commit(record)

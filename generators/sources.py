@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from dyncity.checkpoint import shipped_checkpoint
+from dyncity.checkpoint import check_is_checkpoint, shipped_checkpoint
 from dyncity.config import Config
 from dyncity.config_file import override, read_config
 from dyncity.errors import InputError
@@ -186,8 +186,7 @@ def _trained(
     """The configuration of a checkpoint with its sampling changed, and its folder."""
     folder = (checkpoint or shipped_checkpoint()).absolute()
     copy = fetched(folder)
-    if not copy.is_dir():
-        raise InputError(folder, "there is no such folder", "give a run of dyncity train dit")
+    check_is_checkpoint(copy, "give a run of dyncity train dit")
     trained = read_config(copy / "config.json")
     if preset is not None and named(preset).grid != trained.grid:
         shape = "x".join(map(str, trained.grid.shape))

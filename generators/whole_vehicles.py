@@ -12,22 +12,27 @@ from dyncity.metrics.components import components, cut_off
 from dyncity.metrics.vehicles import vehicle_ids
 from dyncity.scene import UNKNOWN
 from dyncity.taxonomy import Taxonomy, taxonomy
-from dyncity.tracks import Track, tracks
+from dyncity.tracks import Piece, Track, middle_of, tracks
 from generators.upright import COARSE
+from generators.vehicles_apart import apart
 
 Floats = NDArray[np.float64]
-Sizes = tuple[tuple[float, float], tuple[float, float]]
+Ints = NDArray[np.int64]
+Sizes = tuple[tuple[float, float], tuple[float, float], tuple[float, float]]
 
-# Length and width from and to, metres: what the procedural city draws (generators.procedural.agents), and a bit.
+# Length, width, and height over its columns on average, from and to, metres: what the procedural city draws
+# (generators.procedural.agents), and a bit; a car is lower over bonnet and boot.
 _SIZES: dict[str, Sizes] = {
-    "car": ((4.0, 5.2), (1.7, 2.1)),
-    "truck": ((6.3, 9.2), (2.2, 2.6)),
-    "bus": ((10.2, 12.2), (2.4, 2.6)),
-    "trailer": ((5.8, 8.2), (2.2, 2.6)),
-    "construction_vehicle": ((4.8, 7.2), (2.1, 2.6)),
-    "other_vehicle": ((5.0, 6.4), (1.8, 2.2)),
+    "car": ((4.0, 5.2), (1.7, 2.1), (1.1, 1.7)),
+    "truck": ((6.3, 9.2), (2.2, 2.6), (2.4, 3.6)),
+    "bus": ((10.2, 12.2), (2.4, 2.6), (2.6, 3.4)),
+    "trailer": ((5.8, 8.2), (2.2, 2.6), (2.4, 3.4)),
+    "construction_vehicle": ((4.8, 7.2), (2.1, 2.6), (2.4, 3.2)),
+    "other_vehicle": ((5.0, 6.4), (1.8, 2.2), (2.1, 2.6)),
 }
-_ANY: Sizes = ((4.0, 12.2), (1.7, 2.6))  # of a class that may be any of them
+_ANY: Sizes = ((4.0, 12.2), (1.7, 2.6), (1.1, 3.6))  # of a class that may be any of them
+_BY_AREA, _BY_HEIGHT = 2, 12  # powers by which a class counts less that is never so large, or so high
+_SOME = 0.1  # of a lump that is of a class, if one in it may be
 _LEAST_FRAMES = 3  # that somebody is wholly seen in
 _SHARE = (0.4, 1.4)  # of a box that is covered on average: less is a crumb, more are several
 _WITHIN = 0.8  # of the pieces that has to be in the box, or they are of several
@@ -57,9 +62,10 @@ def whole_vehicles(
     A box is as long and wide as its pieces are on average, within what its class may be, and heads where they go, or as
     it covers most of them. It lies on the smooth way of the pieces, and is as high along it as they are. In each frame
     from the first to the last it takes the place of its piece, of what is free, and is next to no other vehicle; where
-    a quarter of it has no room, or the piece is much the same, the piece stays. Pieces longer than two of their class
-    are parted first, where they are narrowest. What covers less than 0.4 of a box, or more than 1.4, stays as it is, so
-    does what is a fifth beside it, and so do volumes of voxels lower than 0.5 m, which show more than a box.
+    a quarter of it has no room, or the piece is much the same, the piece stays, without what touches another. What
+    covers less than 0.4 of a box, or more than 1.4, or is a fifth beside it, is taken for several that touch
+    (``generators.vehicles_apart``), or stays as it is; so do volumes of voxels lower than 0.5 m, which show more than
+    a box.
 
     Args:
         volume: ``[t, x, y, z]`` class ids.
@@ -72,29 +78,23 @@ def whole_vehicles(
     space, ids = taxonomy(labels), vehicle_ids(labels)
     wheels = np.isin(volume, ids)
     stays = np.zeros(volume.shape, bool) if given is None else given != UNKNOWN
-    joints = _joints(wheels, volume, grid, space) & ~stays
-    mask, result = wheels & ~joints, volume.copy()
+    result = volume.copy()
     cut = [cut_off(columns) for columns in (volume == UNKNOWN).any(axis=3)]
     drawn: list[tuple[Track, int, _Box]] = []
-    for track in tracks(mask, grid):
-        whole = [t for t, piece in track.items() if not cut[t][_columns(piece.voxels)].any()]
-        if len(whole) < _LEAST_FRAMES or any(stays[t][tuple(p.voxels.T)].any() for t, p in track.items()):
+    others = wheels.copy()
+    for track in tracks(wheels, grid):
+        if any(stays[t][tuple(p.voxels.T)].any() for t, p in track.items()):
             continue
-        points = {t: _points(np.unique(track[t].voxels[:, :2], axis=0), grid) for t in whole}
-        kind = _kind(track, volume, sum(map(len, points.values())) / len(whole) * _column(grid), space)
-        box = _box(points, min(track), max(track), grid, _sizes(kind, space))
-        area = len(whole) * box.size.prod() / _column(grid)
-        if box.within >= _WITHIN and _SHARE[0] * area <= sum(map(len, points.values())) <= _SHARE[1] * area:
-            drawn.append((track, kind, box))
-    others = mask.copy()
-    for track, _, _ in drawn:
-        for t, piece in track.items():
-            others[t][tuple(piece.voxels.T)] = False
-    anew = (mask & ~others).any(axis=3)
-    for t, x, y, z in np.argwhere(joints).tolist():
-        others[t, x, y, z] = not anew[t, max(x - 1, 0) : x + 2, max(y - 1, 0) : y + 2].any()
+        vehicle = _vehicle(track, volume, grid, space, cut)
+        found = [(track, vehicle)] if vehicle else _parted(track, volume, grid, space, cut)
+        if found:
+            drawn += [(part, *box) for part, box in found]
+            for t, piece in track.items():
+                others[t][tuple(piece.voxels.T)] = False
+            for t, voxels in _beyond_sides(track, [part for part, _ in found], cut, grid):
+                others[t][tuple(voxels.T)] = True
     result[wheels & ~others] = space.free
-    busy = others.any(axis=3)
+    busy: NDArray[np.bool_] = np.asarray(others.any(axis=3))
     for track, kind, box in sorted(drawn, key=lambda one: -one[2].size[0]):
         _draw(result, busy, track, kind, box, grid, space.free, stays)
     return result
@@ -118,35 +118,93 @@ def _points(columns: NDArray[np.int64], grid: GridSpec) -> Floats:
     return np.asarray(grid.origin[:2] + (columns[:, :2] + 0.5) * grid.voxel_size[:2])
 
 
-def _kind(track: Track, volume: NDArray[np.uint8], area: float, space: Taxonomy) -> int:
-    """The class that most voxels of a track are of; one that is never about as large counts less."""
+def _kind(track: Track, volume: NDArray[np.uint8], measured: tuple[float, float], space: Taxonomy) -> int:
+    """The class that most voxels of a track are of; those that are never about as large and as high count less.
+
+    Args:
+        measured: square metres seen from above, and metres of height over them on average.
+    """
     votes = np.bincount(np.concatenate([volume[t][tuple(p.voxels.T)] for t, p in track.items()]))
     weight = {}
     for kind in np.flatnonzero(votes).tolist():
-        (short, long), (slim, wide) = _sizes(kind, space)
-        weight[kind] = votes[kind] / max(short * slim / area, area / (long * wide), 1.0) ** 2
+        (short, long), (slim, wide), high = _sizes(kind, space)
+        off = np.log(_beyond(measured[0], (short * slim, long * wide))), np.log(_beyond(measured[1], high))
+        weight[kind] = votes[kind] * np.exp(-_BY_AREA * off[0] - _BY_HEIGHT * off[1])
     return max(weight, key=lambda kind: weight[kind])
 
 
-def _joints(wheels: NDArray[np.bool_], volume: NDArray[np.uint8], grid: GridSpec, space: Taxonomy) -> NDArray[np.bool_]:
-    """What joins vehicles in a row: the narrowest places, about where one of several of equal length would end."""
-    edge, joints = max(grid.voxel_size[:2]), np.zeros_like(wheels)
-    for t, frame in enumerate(wheels):
-        for part in components(frame):
-            longest = _sizes(int(np.bincount(volume[t][tuple(part.T)]).argmax()), space)[0][1]
-            if np.ptp(part[:, :2], axis=0).max() * edge < longest:
-                continue
-            points = _points(part, grid)
-            points -= points.mean(axis=0)
-            along = points @ np.linalg.eigh(points.T @ points)[1][:, 1]
-            along -= along.min()
-            length = along.max() + edge
-            several = round(length / (longest + _APART))
-            for end in np.arange(1, several) * length / max(several, 1) - edge / 2:
-                places = end + np.array([0.0, 0.4, -0.4, 0.8, -0.8, 1.2, -1.2])
-                there = np.abs(along - places[:, None]) < edge / 2 + 1e-6  # not between two columns
-                joints[t][tuple(part[there[there.sum(axis=1).argmin()]].T)] = True
-    return joints
+def _beyond(value: float, limits: tuple[float, float]) -> float:
+    """How many times a value is below or above its limits; 1 within."""
+    return max(limits[0] / value, value / limits[1], 1.0)
+
+
+def _vehicle(
+    track: Track, volume: NDArray[np.uint8], grid: GridSpec, space: Taxonomy, cut: list[NDArray[np.bool_]]
+) -> tuple[int, _Box] | None:
+    """The class and box of a track; None where it is seen whole too seldom, or is no box of its class."""
+    whole = [t for t, piece in track.items() if not cut[t][_columns(piece.voxels)].any()]
+    if len(whole) < _LEAST_FRAMES:
+        return None
+    points = {t: _points(np.unique(track[t].voxels[:, :2], axis=0), grid) for t in whole}
+    columns = sum(map(len, points.values()))
+    high = sum(len(track[t].voxels) for t in whole) / columns * grid.voxel_size[2]
+    kind = _kind(track, volume, (columns / len(whole) * _column(grid), high), space)
+    box = _box(points, min(track), max(track), grid, _sizes(kind, space))
+    area = len(whole) * box.size.prod() / _column(grid)
+    fits = box.within >= _WITHIN and _SHARE[0] * area <= columns <= _SHARE[1] * area
+    return (kind, box) if fits else None
+
+
+def _parted(
+    track: Track, volume: NDArray[np.uint8], grid: GridSpec, space: Taxonomy, cut: list[NDArray[np.bool_]]
+) -> list[tuple[Track, tuple[int, _Box]]]:
+    """The vehicles that a track is of, if it is several, or one with rags (``generators.vehicles_apart``)."""
+    if len(track) < _LEAST_FRAMES:
+        return []
+    edge, first = max(grid.voxel_size[:2]), min(track)
+    votes = np.bincount(np.concatenate([volume[t][tuple(piece.voxels.T)] for t, piece in track.items()]))
+    kinds = np.flatnonzero(votes >= _SOME * votes.sum()).tolist()
+    sizes = {kind: np.mean(_sizes(kind, space)[:2], axis=1) for kind in kinds}
+    columns = {t: np.unique(piece.voxels[:, :2], axis=0) for t, piece in track.items()}
+    route = _box({t: _points(own, grid) for t, own in columns.items()}, first, max(track), grid, _ANY).pose
+    moves = np.linalg.norm(route[-1, :2] - route[0, :2]) > 2 * edge
+    way = np.rint((route[:, :2] - route[0, :2]) / grid.voxel_size[:2]).astype(np.int64) * int(moves)
+    standing = {t: own - way[t - first] for t, own in columns.items()}
+    top = {t: volume[t][(*own.T, _highest(track[t], own))] for t, own in columns.items()}
+    parted = []
+    for own in apart(standing, top, sizes, route[[len(route) // 2], 2] if moves else _YAWS, edge):
+        part: Track = {}
+        for t, piece in track.items():
+            inside = (piece.voxels[:, None, :2] - way[t - first] == own).all(axis=2).any(axis=1)
+            if inside.any():
+                part[t] = Piece(piece.voxels[inside], middle_of(piece.voxels[inside], grid, np.eye(4)))
+        vehicle = _vehicle(part, volume, grid, space, cut)
+        if vehicle is not None:
+            parted.append((part, vehicle))
+    return parted
+
+
+def _beyond_sides(
+    track: Track, parts: list[Track], cut: list[NDArray[np.bool_]], grid: GridSpec
+) -> list[tuple[int, NDArray[np.int64]]]:
+    """What of a track, by frame, is in none of its parts and may go on beyond the sides of the grid."""
+    left = []
+    for t, piece in track.items():
+        mask = np.zeros(grid.shape, bool)
+        mask[tuple(piece.voxels.T)] = True
+        for part in parts:
+            if t in part:
+                mask[tuple(part[t].voxels.T)] = False
+        left += [(t, voxels) for voxels in components(mask) if cut[t][_columns(voxels)].any()]
+    return left
+
+
+def _highest(piece: Piece, columns: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The layer ``[n]`` of the highest voxel in each of the columns ``[n, 2]``, which are sorted."""
+    _, number = np.unique(piece.voxels[:, :2], axis=0, return_inverse=True)
+    layer = np.zeros(len(columns), np.int64)
+    np.maximum.at(layer, number.ravel(), piece.voxels[:, 2])
+    return layer
 
 
 def _box(points: dict[int, Floats], first: int, last: int, grid: GridSpec, sizes: Sizes) -> _Box:
@@ -169,7 +227,7 @@ def _box(points: dict[int, Floats], first: int, last: int, grid: GridSpec, sizes
     yaws = np.broadcast_to(headings, (len(headings), len(frames)))  # [k, t]
     number = np.repeat(times - first, [len(own) for own in points.values()])  # [n], the frame of each column
     local = _turned(np.concatenate(list(points.values())) - place[number], yaws[:, number])  # [k, n, 2]
-    limits = np.array(sizes)
+    limits = np.array(sizes[:2])
     found = np.clip(np.sqrt(12 * local.var(axis=1)), limits[:, 0], limits[:, 1])  # [k, 2], as of even rectangles
     inside = (np.abs(local) <= found[:, None] / 2 + _GROWN * edge).all(axis=2).sum(axis=1)
     either = len(number) + len(times) * found.prod(axis=1) / _column(grid) - inside
@@ -216,14 +274,13 @@ def _draw(
         alike = both >= _ALIKE * (own.sum() + len(ahead) - both)
         number, level = np.nonzero(levels[np.abs(along - ahead[:, None]).argmin(axis=1)])
         at = (column[0][number], column[1][number], level)
-        beside = _neighbours(busy[t], *at[:2]) & ~own[at[:2]]
-        room = (result[t][at] == free) & ~stays[t][at] & ~beside
-        if len(room) and room.mean() >= _ROOM and not alike:
-            at = (at[0][room], at[1][room], level[room])
-        elif piece is not None:
+        room = _room(result[t], busy[t], stays[t], at, free)
+        if piece is not None and (alike or room.sum() < _ROOM * len(room)):
             at = (*_columns(piece.voxels), piece.voxels[:, 2])
-        else:
+            room = _room(result[t], busy[t], stays[t], at, free)
+        elif piece is None and room.sum() < _ROOM * len(room):
             continue
+        at = (at[0][room], at[1][room], at[2][room])
         result[t][at] = kind
         busy[t][at[:2]] = True
 
@@ -240,6 +297,13 @@ def _profile(track: Track, box: _Box, grid: GridSpec) -> tuple[Floats, NDArray[n
     steps = sorted(count)
     table = np.array([count[step] for step in steps])
     return np.array(steps) * edge, 2 * table >= table.max(axis=1, keepdims=True)
+
+
+def _room(
+    frame: NDArray[np.uint8], busy: NDArray[np.bool_], stays: NDArray[np.bool_], at: tuple[Ints, Ints, Ints], free: int
+) -> NDArray[np.bool_]:
+    """Which of the voxels ``at`` of a frame are free, and next to no column of another vehicle."""
+    return (frame[at] == free) & ~stays[at] & ~_neighbours(busy, at[0], at[1])
 
 
 def _neighbours(mask: NDArray[np.bool_], x: NDArray[np.int64], y: NDArray[np.int64]) -> NDArray[np.bool_]:

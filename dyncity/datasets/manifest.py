@@ -19,6 +19,7 @@ from typing import Any
 from dyncity.config_file import from_dict, to_dict
 from dyncity.datasets.long_json import members_of
 from dyncity.errors import InputError
+from dyncity.folder_kind import not_wanted
 from dyncity.object_storage import ObjectPath
 
 FORMAT = "dyncity-corpus"
@@ -32,6 +33,7 @@ _CHUNK = 256  # records that are encoded together
 _KEYS = ("format", "version", "plan", "fingerprint", "files", "shards", "sha256")
 _SHARD_NAME = re.compile(r"[0-9]{5,12}(\.parquet)?")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_NO_MANIFEST, _FIX = "there is no manifest.json in it", "give the folder of a corpus"
 EMPTY_DIGEST = hashlib.sha256(b"").hexdigest()
 
 
@@ -193,15 +195,15 @@ def read_manifest(folder: Path | ObjectPath) -> Manifest:
 def _read_json(folder: Path, path: Path) -> tuple[dict[str, Any], _Shards]:
     """The JSON mapping in ``path``, and the records that its list of shards held; anything else is an InputError."""
     if not folder.is_dir():
-        raise InputError(folder, "there is no such folder", "give the folder of a corpus")
+        raise not_wanted(folder, _NO_MANIFEST, _FIX)
     try:
         status = path.lstat()
     except FileNotFoundError:
-        raise InputError(folder, "there is no manifest.json in it", "give the folder of a corpus") from None
+        raise not_wanted(folder, _NO_MANIFEST, _FIX) from None
     except OSError as error:
         raise InputError(path, f"not readable ({error.strerror})", "check the file") from None
     if not stat.S_ISREG(status.st_mode):
-        raise InputError(path, "it is not a plain file", "give the folder of a corpus")
+        raise InputError(path, "it is not a plain file", _FIX)
     if status.st_size > MAX_MANIFEST_BYTES:
         raise InputError(path, f"it has {status.st_size} bytes", f"at most {MAX_MANIFEST_BYTES} are read")
     shards = _Shards(str(path))

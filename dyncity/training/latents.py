@@ -2,7 +2,7 @@
 
 ``LATENTS/rollout.npy`` float16 ``[n, c, h, w]``, ``trajectory.npy`` float64 ``[n, t, 3]``, ``command.npy``
 uint8 ``[n]`` (``COMMANDS``), ``grid_yaw.npy`` float64 ``[n]`` (``Conditions.grid_yaw``), ``latents.json`` (clips,
-held-out clips, ``vae_digest`` of the VAE), ``config.json``,
+held-out clips, ``vae_digest`` of the VAE, digests of the other files), ``config.json``,
 ``variance.npy`` float64 ``[6, c]`` (mean variance of the posterior, planes in the order of ``PLANES``). Where the
 configuration has ``dit.layout_plane``, ``dit.given`` or ``dit.mover_weight``, ``layout.npy`` uint8 ``[n, m, x, y]``
 (``layout_cells`` in 1/255), ``given.npy`` float16 ``[n, c + 1, h, w]`` (``encode_given`` of a part of each clip) and
@@ -12,6 +12,7 @@ configuration has ``dit.layout_plane``, ``dit.given`` or ``dit.mover_weight``, `
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -30,20 +31,19 @@ from dyncity.conditions import COMMANDS, LAYOUT_CLASSES
 from dyncity.config import Config
 from dyncity.config_file import config_json, read_config
 from dyncity.errors import InputError
+from dyncity.folder_kind import not_wanted
 from dyncity.hexplane import PLANES, rollout, rollout_shape
 from dyncity.layout import layout_cells, layout_channels, layout_of
 from dyncity.models.given import encode_given
+from dyncity.noted_digest import note_digest, sha256_of
 from dyncity.places import check_outside_corpora
 from dyncity.seeding import Purpose, stream
 from dyncity.training.clips import Clip, Clips
+from dyncity.training.latent_files import ALWAYS, DIGESTS, OWN, RECORD, SOMETIMES, digests_of
 from dyncity.training.mover_cells import mover_latents
 from dyncity.training.partial import draw_given
 from dyncity.training.run_folder import sole_writer
 
-RECORD = "latents.json"
-_ALWAYS = ("rollout", "trajectory", "command", "variance", "grid_yaw")
-_SOMETIMES = ("layout", "given", "movers")
-_OWN = frozenset({RECORD, "config.json", *(f"{name}.npy" for name in (*_ALWAYS, *_SOMETIMES))})
 _MADE, _REPLACED = "made", "replaced"  # in the folder beside the place, while it is written
 
 
@@ -129,7 +129,7 @@ def _check(out: Path, overwrite: bool) -> None:
 
 def _is_own(path: Path) -> bool:
     """Whether a file in a folder of latents is one that is written there."""
-    return path.name in _OWN and path.is_file()
+    return path.name in OWN and path.is_file()
 
 
 def _settle(partial: Path, out: Path) -> None:
@@ -156,16 +156,16 @@ def _write(
     config, vae, total = checkpoint.config, checkpoint.vae, len(clips)
     height, width = rollout_shape(vae.latent_shape)
     shape = (total, vae.latent_channels, height, width)
-    rollouts = np.lib.format.open_memmap(folder / "rollout.npy", "w+", np.float16, shape)
+    rollouts = _mapped(folder / "rollout.npy", np.float16, shape)
     layouts = givens = movers = None
     if config.dit.layout_plane:
         shape = (total, _layout_maps(config), *vae.latent_shape[1:3])
-        layouts = np.lib.format.open_memmap(folder / "layout.npy", "w+", np.uint8, shape)
+        layouts = _mapped(folder / "layout.npy", np.uint8, shape)
     if config.dit.given:
         shape = (total, vae.latent_channels + 1, height, width)
-        givens = np.lib.format.open_memmap(folder / "given.npy", "w+", np.float16, shape)
+        givens = _mapped(folder / "given.npy", np.float16, shape)
     if config.dit.mover_weight:
-        movers = np.lib.format.open_memmap(folder / "movers.npy", "w+", np.float16, rollouts.shape)
+        movers = _mapped(folder / "movers.npy", np.float16, rollouts.shape)
     variance = np.zeros((len(PLANES), vae.latent_channels))
     trajectories = np.zeros((total, config.clip.frames, 3))
     commands = np.zeros(total, np.uint8)
@@ -205,6 +205,7 @@ def _write(
     np.save(folder / "variance.npy", variance)
     np.save(folder / "grid_yaw.npy", grid_yaws)
     train, held = clips.split()
+    (folder / "config.json").write_text(config_json(config))
     facts = {
         "clips": total,
         "held_out": len(held),
@@ -212,9 +213,23 @@ def _write(
         "train": train,
         "held": held,
         "data": clips.corpus.manifest.plan,
+        DIGESTS: digests_of(folder),
     }
     (folder / RECORD).write_text(json.dumps(facts, indent=1) + "\n")
-    (folder / "config.json").write_text(config_json(config))
+    note_digest(folder / RECORD, sha256_of(folder / RECORD))
+
+
+def _mapped(path: Path, kind: Any, shape: tuple[int, ...]) -> Any:
+    """A new array in a file that the disk has room for: writing to the map of one that it has not ends the process.
+
+    Raises:
+        OSError: there is no room.
+    """
+    array = np.lib.format.open_memmap(path, "w+", kind, shape)
+    if hasattr(os, "posix_fallocate"):  # macOS has none
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array
 
 
 def _layout_maps(config: Config) -> int:
@@ -240,11 +255,14 @@ def open_latents(folder: Path) -> Latents:
     Raises:
         InputError: missing, damaged or mismatched files.
     """
-    config, fix = read_config(folder / "config.json"), "make it by dyncity encode"
+    fix = "make it by dyncity encode"
+    if not (folder / RECORD).is_file():
+        raise not_wanted(folder, f"there is no {RECORD} in it", fix)
+    config = read_config(folder / "config.json")
     try:
         facts = read_json(folder / RECORD, fix)
-        arrays: dict[str, Any] = {name: read_array(folder / f"{name}.npy", fix) for name in _ALWAYS}
-        for name in _SOMETIMES:
+        arrays: dict[str, Any] = {name: read_array(folder / f"{name}.npy", fix) for name in ALWAYS}
+        for name in SOMETIMES:
             path = folder / f"{name}.npy"
             arrays[name] = read_array(path, fix) if path.exists() else None
         latents = Latents(

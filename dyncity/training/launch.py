@@ -24,10 +24,12 @@ from dyncity.errors import InputError
 from dyncity.ray_settings import attempts_unsaid, end_ray, not_joined, settle_environment, sigterm_kept
 from dyncity.training.clips import Clips
 from dyncity.training.dit_loop import fit_dit
-from dyncity.training.latents import RECORD, open_latents
+from dyncity.training.latent_files import RECORD, check_latents
+from dyncity.training.latents import open_latents
 from dyncity.training.loop import Metrics, Place
 from dyncity.training.run_folder import prepare_run, sole_writer
 from dyncity.training.vae_loop import fit_vae
+from dyncity.watchdog import STUCK_AFTER, Watchdog
 
 Report = Callable[[Metrics], None]
 Say = Callable[[str], None]
@@ -43,6 +45,7 @@ def train_vae(
     workers: tuple[int, int] = (0, 0),
     gpus_per_worker: float = 0.0,
     address: str = "local",
+    stuck_after: float = STUCK_AFTER,
     resume: bool = False,
     overwrite: bool = False,
     start: Path | None = None,
@@ -58,6 +61,8 @@ def train_vae(
         workers: least and most workers; (0, 0) trains in this process without Ray.
         gpus_per_worker: 0 trains on CPUs.
         address: "local" starts Ray here; else the cluster's.
+        stuck_after: seconds after which a worker process that is still at the same step is ended, as if it had died;
+            0: never.
         resume, overwrite: what to do with a run that is there.
         start: a checkpoint whose weights are trained further; None: fresh ones.
         report: called with each line of metrics.
@@ -69,7 +74,7 @@ def train_vae(
     Clips(data, config)  # fail before a run folder exists
     job = {"kind": "vae", "data": str(data.absolute()), "out": str(out.absolute())}
     job |= {"start": str(start.absolute())} if start is not None else {}
-    _launch(config, job, out, workers, gpus_per_worker, address, resume, overwrite, report, say)
+    _launch(config, job, out, workers, gpus_per_worker, address, stuck_after, resume, overwrite, report, say)
 
 
 def train_dit(
@@ -81,6 +86,7 @@ def train_dit(
     workers: tuple[int, int] = (0, 0),
     gpus_per_worker: float = 0.0,
     address: str = "local",
+    stuck_after: float = STUCK_AFTER,
     resume: bool = False,
     overwrite: bool = False,
     start: Path | None = None,
@@ -89,11 +95,12 @@ def train_dit(
 ) -> None:
     """Train a DiT on latents that ``vae`` encoded; the arguments are those of ``train_vae``."""
     open_latents(data)
+    check_latents(data)
     job = {
         "kind": "dit", "data": str(data.absolute()), "vae": str(vae.absolute()), "out": str(out.absolute())
     }  # fmt: skip
     job |= {"start": str(start.absolute())} if start is not None else {}
-    _launch(config, job, out, workers, gpus_per_worker, address, resume, overwrite, report, say)
+    _launch(config, job, out, workers, gpus_per_worker, address, stuck_after, resume, overwrite, report, say)
 
 
 def _fit(config: Config, job: dict[str, str], place: Place, report: Report) -> None:
@@ -112,11 +119,14 @@ def _launch(
     workers: tuple[int, int],
     gpus_per_worker: float,
     address: str,
+    stuck_after: float,
     resume: bool,
     overwrite: bool,
     report: Report,
     say: Say | None,
 ) -> None:
+    if not 0 <= stuck_after < float("inf"):
+        raise InputError("--stuck-after", f"found {stuck_after}", "give seconds; 0: never")
     settings = config.train_vae if job["kind"] == "vae" else config.train_dit
     if workers[1] > settings.batch:
         raise InputError(
@@ -132,7 +142,7 @@ def _launch(
             with sole_writer(out, patience=0.0):
                 _fit(config, job, Place(device=device), report)
         else:
-            _fit_on_ray(config, job, out, workers, gpus_per_worker, address, report)
+            _fit_on_ray(config, job, out, workers, gpus_per_worker, address, stuck_after, report)
     except InputError:
         if fresh and not any((out / "checkpoints").iterdir()):
             shutil.rmtree(out, ignore_errors=True)
@@ -153,6 +163,7 @@ def _fit_on_ray(
     workers: tuple[int, int],
     gpus_per_worker: float,
     address: str,
+    stuck_after: float,
     report: Report,
 ) -> None:
     """Run the loop on Ray Train workers; this process follows ``metrics.jsonl``.
@@ -183,7 +194,12 @@ def _fit_on_ray(
     threads = max(1, cpus // most)
     trainer = TorchTrainer(
         _worker,
-        train_loop_config={"config": config_json(config), "job": job, "threads": threads},
+        train_loop_config={
+            "config": config_json(config),
+            "job": job,
+            "threads": threads,
+            "stuck_after": stuck_after,
+        },
         scaling_config=ScalingConfig(
             num_workers=most if least == most else (least, most),
             use_gpu=gpus_per_worker > 0,
@@ -233,7 +249,8 @@ def _worker(settings: dict[str, Any]) -> None:
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
     out = Path(settings["job"]["out"])
-    place = Place(rank, world, get_device(), _leaving)
+    watched = Watchdog(settings["stuck_after"]).watch if settings["stuck_after"] else nullcontext
+    place = Place(rank, world, get_device(), _leaving, watched)
     try:
         with sole_writer(out) if rank == 0 else nullcontext():
             _barrier(world)
@@ -274,4 +291,4 @@ def _follow(path: Path, thread: threading.Thread, report: Report) -> None:
 
 def _lines(path: Path) -> list[str]:
     """The lines of a file that are written to their end."""
-    return path.read_text().split("\n")[:-1] if path.exists() else []
+    return path.read_text(errors="replace").split("\n")[:-1] if path.exists() else []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -45,12 +45,14 @@ class Place:
         device: what it computes on.
         leaving: names of the nodes of this run that the cluster has announced to take away; all workers
             ask equally often.
+        watched: a context in which each step is done, with what belongs to it (``Watchdog.watch``).
     """
 
     rank: int = 0
     world: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     leaving: Callable[[], frozenset[str]] = frozenset
+    watched: Callable[[str], AbstractContextManager[Any]] = nullcontext
 
     def rows(self, batch: int) -> range:
         """The rows of a global batch that this worker computes.
@@ -135,7 +137,7 @@ def optimise(
     started, prefetch = time.monotonic(), ThreadPoolExecutor(1)
     left: frozenset[str] = frozenset()
     upcoming = prefetch.submit(batch_of, first)
-    for step in range(first, config.steps):
+    for step in _each_in(place.watched, range(first, config.steps)):
         batch = upcoming.result()
         if step + 1 < config.steps:
             upcoming = prefetch.submit(batch_of, step + 1)
@@ -183,6 +185,13 @@ def optimise(
                 save_state(out, done, state)
         left = leaving
     prefetch.shutdown()
+
+
+def _each_in(watched: Callable[[str], AbstractContextManager[Any]], steps: range) -> Iterator[int]:
+    """The steps, each of them while it is watched."""
+    for step in steps:
+        with watched(f"step {step}"):
+            yield step
 
 
 def _keep_up(parallel: nn.Module, part: Any, times: int, device: str, half: bool) -> None:

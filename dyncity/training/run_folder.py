@@ -24,7 +24,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from dyncity.bounded_files import check_tensors_header, read_json
+from dyncity.bounded_files import check_is_file, check_tensors_header, read_json
 from dyncity.checkpoint import save_tensors
 from dyncity.config import Config
 from dyncity.config_file import config_json, read_config
@@ -34,6 +34,7 @@ from dyncity.places import check_outside_corpora
 from dyncity.training.sharding import laid_out
 
 _KEPT = 2
+_LINE_BYTES = 2**16  # no line of metrics has more
 _LOCK, _INPUTS = ".lock", "inputs.json"
 _STATE = "state.safetensors"
 _WEIGHTS = ("model.safetensors", f"model.safetensors{ENDING}")
@@ -80,6 +81,7 @@ def prepare_run(
                     "resume with the same settings",
                 )
             _same_inputs(out, given)
+            check_is_file(out / "metrics.jsonl", "remove it")
             _has_a_sound_state(out, say)
             return
         _clear(out, say)
@@ -234,15 +236,14 @@ def truncate_metrics(out: Path, step: int) -> None:
     path = out / "metrics.jsonl"
     if not path.exists():
         return
-    kept = []
-    for line in path.read_bytes().splitlines():
-        try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line.decode() + "\n")
-        except (ValueError, KeyError, TypeError, RecursionError):
-            continue
     part = out / f".metrics.{uuid.uuid4().hex[:8]}"
-    part.write_text("".join(kept))
+    with path.open("rb") as lines, part.open("wb") as kept:
+        while line := lines.readline(_LINE_BYTES):
+            try:
+                if json.loads(line)["step"] <= step:
+                    kept.write(line.rstrip() + b"\n")
+            except (ValueError, KeyError, TypeError, RecursionError):
+                continue
     os.replace(part, path)
 
 

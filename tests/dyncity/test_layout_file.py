@@ -191,7 +191,7 @@ def test_a_picture_without_a_colour_that_asks_is_told_which_there_are(tmp_path: 
         (Image.new("RGB", (Y, X), color("parking")), "most are #7d6f8a"),
     ):
         picture.save(tmp_path / "a.png")
-        with pytest.raises(InputError, match=f"{found}.*use #5a5560 road, .*#e03c4a pedestrian"):
+        with pytest.raises(InputError, match=f"{found}.*use #5a5560 road, .*#3f7fe0 vehicle, #e03c4a pedestrian"):
             read_layout(tmp_path / "a.png", CONFIG)
 
 

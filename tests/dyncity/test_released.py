@@ -125,6 +125,14 @@ def test_a_torn_file_is_refused(tmp_path: Path, name: str) -> None:
         convert_checkpoint(tmp_path / name, None, small(), tmp_path / "out")
 
 
+@pytest.mark.parametrize("content", [b"hi\n", b"a,b,c\n1,2,3\n", b"\x80\x02}q\x01.", b"", bytes(range(256)) * 8])
+def test_a_file_of_another_kind_is_refused(tmp_path: Path, content: bytes) -> None:
+    """Torch's unpickler ends in a KeyError, IndexError or worse, as the bytes lead it."""
+    (tmp_path / "vae.pt").write_bytes(content)
+    with pytest.raises(InputError, match=r"vae\.pt"):
+        convert_checkpoint(tmp_path / "vae.pt", None, small(), tmp_path / "out")
+
+
 def test_an_altered_position_table_is_refused(tmp_path: Path) -> None:
     weights = load_file(RECORDED / "dit_unconditional_weights.safetensors")
     weights["pos_embed"] = weights["pos_embed"] + 0.01

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from dyncity import terminal
-from dyncity.terminal import ProgressLine, show_table
+from dyncity.terminal import ProgressLine, show_columns, show_table, size_text
 
 
 def test_lines_come_by_themselves_while_the_work_waits(monkeypatch, capsys) -> None:
@@ -70,3 +70,21 @@ def test_the_last_line_is_the_end_and_a_failure_prints_none(capsys) -> None:
 def test_tables_are_plain_in_a_pipe_and_cells_are_not_markup(capsys) -> None:
     show_table([("root", "[red]x[/red]"), ("scenes", 3)], title="corpus")
     assert capsys.readouterr().out.splitlines() == ["corpus", "root    [red]x[/red]", "scenes  3"]
+
+
+def test_columns_with_long_names_fit_eighty_characters(capsys: pytest.CaptureFixture[str]) -> None:
+    names = ("samples, %", "real, %", "other real, %", "FID_bev / real to real", "pieces a frame", "real pieces")
+    show_columns({name: {"construction_vehicle": 0.0484, "road": 23.63} for name in names})
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert [line.split() for line in lines[-2:]] == [
+        ["construction_vehicle", *["0.0484"] * 6],
+        ["road", *["23.63"] * 6],
+    ]
+    said = " ".join(lines[:-2]).split()
+    assert sorted(said) == sorted(word for name in names for word in name.split())
+
+
+def test_sizes_are_in_the_unit_that_they_are_read_in() -> None:
+    said = [size_text(n) for n in (0, 999, 41_123, 999_600, 2_450_000, 31e9)]
+    assert said == ["0 B", "999 B", "41.1 kB", "1 MB", "2.45 MB", "31.0 GB"]

@@ -43,9 +43,9 @@ def test_json_numpy_and_csv_hold_the_same_trajectory(tmp_path: Path) -> None:
         (
             "a.csv",
             b"0,0,0\n12.1,0,0\n24,0,0",
-            "frame 1 is 60.5 m/s after frame 0 at 5 frames a second",
+            "from frame 0 to 1 it goes 60.5 m/s, at 5 frames a second; give at most 60, in metres",
         ),
-        ("a.csv", b"0,0,0\n1,0,0\n2,0,0.7", "frame 2 is 200.5 degrees a second after frame 1"),
+        ("a.csv", b"0,0,0\n1,0,0\n2,0,0.7", "from frame 1 to 2 it goes 200.5 degrees a second, .* yaw in radians"),
         ("a.npy", b"\x93NUMPY", "not readable as an array"),
         ("a.csv", b"x,y,yaw\n1,2,three", "line 2: found '1,2,three'"),
         ("a.csv", b"nan,0,0\n1,0,0\n2,0,0", "row 0 is nan, 0, 0; give finite"),  # no header: a header has no number

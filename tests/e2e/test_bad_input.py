@@ -35,6 +35,18 @@ CASES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "missing option": (("generate",), ("--out",)),
     "no verb of that name": (("generat", "--out", "x"), ("generat",)),
     "a word for a number": (("generate", "--num-scenes", "many", "--out", "out"), ("--num-scenes",)),
+    "a fraction for a number": ((*PROCEDURAL, "--seed", "1.5"), ("--seed: ", "'1.5'")),
+    "too small a number": (("view", "empty", "--scenes", "0", "--out", "a.png"), ("--scenes: ", "0", "1")),
+    "a URI of another kind": (
+        (*PROCEDURAL[:-1], "http://b/x"),
+        ("error: --out: http://b/x: found scheme 'http'; use",),
+    ),
+    "a URI without its second slash": ((*PROCEDURAL[:-1], "s3:/b/x"), ("s3:/b/x", "a slash is missing", "s3://")),
+    "a cluster for this process": ((*PROCEDURAL, "--address", "auto"), ("--address", "--workers 0")),
+    "a cluster for training in this process": (
+        ("train", "vae", "--data", "empty", "--workers", "0", "--address", "auto", "--out", "out"),
+        ("--address", "--workers 0"),
+    ),
     "no scenes": ((*PROCEDURAL, "--num-scenes", "0"), ("--num-scenes", "0")),
     "fewer than no scenes": ((*PROCEDURAL, "--num-scenes", "-3"), ("--num-scenes", "-3")),
     "negative seed": ((*PROCEDURAL, "--seed", "-1"), ("--seed", "-1")),
@@ -43,7 +55,7 @@ CASES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "wrong generator": (("generate", "--generator", "magic", "--out", "out"), ("--generator", "magic")),
     "wrong labels": ((*PROCEDURAL, "--labels", "kitty"), ("--labels", "kitty", "semantickitti")),
     "wrong container": ((*PROCEDURAL, "--container", "zip"), ("--container", "zip", "parquet")),
-    "wrong column": ((*PROCEDURAL, "--columns", "instances,depth"), ("depth",)),
+    "wrong column": ((*PROCEDURAL, "--columns", "instances,depth"), ("--columns", "depth", "use instances, boxes")),
     "columns of masks": ((*PROCEDURAL, "--columns", "mask_lidar"), ("--columns", "mask_lidar", "exported")),
     "wrong command": ((*PROCEDURAL, "--command", "up"), ("--command", "up", "forward")),
     "wrong workers": ((*PROCEDURAL, "--workers", "3:1"), ("--workers", "3:1")),
@@ -78,6 +90,7 @@ CASES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "nothing to draw": (("view", "empty", "--out", "a.png"), ("empty",)),
     "nothing to compare": (("view", "empty", "--beside", "none", "--out", "a.png"), ("empty",)),
     "one scene and many": (("view", "empty", "--scene", "a", "--scenes", "2", "--out", "a.png"), ("--scene",)),
+    "a picture from nowhere": (("view", "empty", "--from", "up", "--out", "a.png"), ("--from", "up", "ego")),
     "no edit is named": (("edit", "empty", "--out", "out"), ("--inpaint", "--frame")),
     "two edits": (("edit", "empty", "--frame", "0", "--inpaint", "file", "--out", "out"), ("--inpaint", "--frame")),
     "a region that is no region": (("edit", "empty", "--inpaint", "file", "--out", "out"), ("file", "JSON")),
@@ -150,6 +163,7 @@ def test_a_resume_of_another_plan_is_refused(dyncity, corpus: Path) -> None:
 def test_a_checkpoint_of_another_grid_is_refused(dyncity, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "config.json").write_text(config_json(preset("carlasc")))
+    (tmp_path / "other" / "model.safetensors").touch()
     done = dyncity("generate", "--preset", "tiny", "--checkpoint", "other", "--out", "out", cwd=tmp_path)
     refused(done, "--preset", "grid")
     assert not (tmp_path / "out").exists()

@@ -21,6 +21,7 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 import cli
+import dyncity as package
 from dyncity.checkpoint import shipped_checkpoint
 from dyncity.datasets.corpus import open_corpus, read_manifest
 from dyncity.exit_codes import RESUMABLE
@@ -278,6 +279,19 @@ def test_the_bare_command_shows_its_help(dyncity) -> None:
     assert "generate" in done.stdout
 
 
+def test_the_list_of_verbs_fits_a_terminal_without_being_cut(dyncity) -> None:
+    lines = dyncity("--help").stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert not [line for line in lines if line.startswith("  ") and line.endswith("...")]
+
+
+def test_the_version_is_that_of_the_package_however_the_command_is_started(dyncity) -> None:
+    assert dyncity("--version").stdout.strip() == f"dyncity {package.__version__}"
+    root = Path(cli.__file__).parent
+    done = subprocess.run([sys.executable, "-m", "dyncity", "--version"], capture_output=True, text=True, cwd=root)
+    assert (done.returncode, done.stdout.strip()) == (0, f"dyncity {package.__version__}")
+
+
 def test_doctor_ends_with_a_smoke_run(dyncity) -> None:
     done = dyncity("doctor")
     assert "smoke run" in done.stdout
@@ -348,8 +362,7 @@ def test_a_run_that_is_told_to_end_records_what_it_has_and_says_how_to_go_on(sta
     assert {path.name for path in out.iterdir()} == {"config.json", "manifest.json", "shards"}
 
 
-@pytest.mark.parametrize("again", [False, True])
-def test_a_driver_of_ray_that_is_told_to_end_says_how_to_go_on(start, tmp_path, again) -> None:
+def test_a_driver_of_ray_that_is_told_to_end_twice_says_how_to_go_on(start, tmp_path) -> None:
     """Ray's own handler would print a stack and abort after three seconds; from its end there is none at all."""
     out = tmp_path / "c"
     words = ("generate", "--generator", "procedural", "--num-scenes", 200, "--scenes-per-shard", 1, "--workers", 1)
@@ -358,9 +371,8 @@ def test_a_driver_of_ray_that_is_told_to_end_says_how_to_go_on(start, tmp_path, 
     while not list(out.glob("shards/*.parquet")) and time.monotonic() < deadline:
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
-    if again:  # in the middle of the end of Ray, which takes two seconds
-        wait_for(lambda: raylet_of(process.pid) is None)
-        process.send_signal(signal.SIGTERM)
+    wait_for(lambda: raylet_of(process.pid) is None)  # in the middle of the end of Ray, which takes two seconds
+    process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=300)
     (last,) = errors.strip().splitlines()
     assert last.startswith("ended; go on with: dyncity generate")

@@ -95,6 +95,8 @@ def test_long_scenes_are_shown_in_equal_steps(tmp_path: Path, monkeypatch: pytes
     ((_, middle, _),) = pictures((tmp_path / "p").read_text())
     exact = render_top(long, 2, middle[1].size)
     assert np.abs(np.asarray(middle[1].convert("RGB"), int) - np.asarray(exact, int)).mean() < 4
+    # The slider says the numbers that PNG, GIF and --frame have, not those of the pictures.
+    assert 'TIMES = ["frame 0, 0.0 s", "frame 2, 0.4 s", "frame 4, 0.8 s"];' in (tmp_path / "p").read_text()
 
 
 def test_nothing_to_draw_is_refused(tmp_path: Path) -> None:

@@ -18,10 +18,11 @@ from dyncity.datasets.manifest import Manifest
 from dyncity.errors import InputError
 from dyncity.grid import GridSpec
 from dyncity.scene import OccupancyScene
+from dyncity.terminal import size_text
 from exporters.manifest import commit_shard, write_manifest
 from exporters.native_tree import TreeOptions
 from exporters.parquet import ParquetExporter
-from exporters.tree_listing import is_tree, read_head, read_listing, verify_tree
+from exporters.tree_listing import describe_tree, is_tree, read_head, read_listing, verify_tree, write_listing
 from exporters.trees import export_tree
 
 GRID = GridSpec((16, 16, 6), (0.8, 0.8, 0.8), (-6.4, -6.4, -1.2), 5.0)
@@ -55,6 +56,22 @@ def test_an_undamaged_tree_has_no_findings_wherever_it_is_moved(tree):
     for path in sorted(tree.parent.iterdir()):
         path.rename(path.with_name(path.name.replace("kitti", "moved", 1)))
     assert verify_tree(tree.with_name("moved")) == []
+
+
+def test_a_tree_and_its_listing_are_described(tree):
+    listing = tree.with_name("kitti.scenes.json")
+    rows = dict(describe_tree(tree))
+    assert rows == dict(describe_tree(listing))
+    assert (rows["kind"], rows["format"], rows["scenes"], rows["frames"]) == (
+        "exported tree",
+        "semantickitti",
+        "2",
+        "2",
+    )
+    assert rows["files"] == size_text(sum(p.stat().st_size for p in tree.rglob("*") if p.is_file()))
+    listing.write_text("{" * 2**25)
+    with pytest.raises(InputError, match="it does not list a tree"):
+        describe_tree(tree)
 
 
 def test_the_listing_has_every_file_of_the_tree_with_its_size(tree):
@@ -153,10 +170,17 @@ def test_a_tree_that_is_gone_or_a_link_is_found(tree):
     assert any("not a folder" in finding for finding in verify_tree(tree))
 
 
-def signed(values: dict) -> bytes:
-    """A listing whose own sha256 is right."""
-    body = json.dumps(values).removesuffix("}").encode() + b",\n"
-    return body + f'"sha256": "{sha256(body).hexdigest()}"\n}}\n'.encode()
+def rewrite(path: Path, change: Callable[[dict], object]) -> None:
+    """Change what a listing says; its own sha256 is right."""
+    values = json.loads(path.read_bytes())
+    del values["sha256"]
+    scenes = values.pop("scenes")
+    tail = {name: values.pop(name) for name in ("shared", "beside")}
+    values |= {"scenes": scenes, **tail}
+    change(values)
+    head = {name: value for name, value in values.items() if name not in ("scenes", "shared", "beside")}
+    scenes = values["scenes"] if isinstance(values["scenes"], list) else [values["scenes"]]
+    write_listing(path, head, scenes, {name: values[name] for name in tail if name in values})
 
 
 @pytest.mark.parametrize(
@@ -166,28 +190,25 @@ def signed(values: dict) -> bytes:
         lambda v: v.update(scenes=3),
         lambda v: v.update(scenes=[{"files": {"a": ["big", "00"]}}]),
         lambda v: v.update(scenes=[{"files": {"a": [1]}}]),
-        lambda v: v.update(beside={"../../secret": [1, "00"]}),
-        lambda v: v.update(beside={"/etc/passwd": [1, "00"]}),
+        lambda v: v.update(scenes=[{"files": {"a": "ab"}}]),
+        lambda v: v.update(scenes=[[]]),
+        lambda v: v["shared"].update(folders=[7]),
+        lambda v: v.update(beside={"../../secret": [1, "0" * 64]}),
+        lambda v: v.update(beside={"/etc/passwd": [1, "0" * 64]}),
     ],
 )
 def test_a_listing_that_does_not_list_is_one_finding(tree, change):
     path = tree.with_name("kitti.scenes.json")
-    values = json.loads(path.read_bytes())
-    values.pop("sha256")
-    change(values)
-    path.write_bytes(signed(values))
+    rewrite(path, change)
     (finding,) = verify_tree(tree)
     assert finding.startswith(f"{path}: ")
 
 
 def test_names_in_a_listing_that_lead_out_of_the_tree_are_not_looked_up(tree):
     path = tree.with_name("kitti.scenes.json")
-    values = json.loads(path.read_bytes())
-    values.pop("sha256")
     secret = tree.parent / "secret"
     secret.write_text("x")
-    values["scenes"][0]["files"]["../secret"] = [1, sha256(b"x").hexdigest()]
-    path.write_bytes(signed(values))
+    rewrite(path, lambda v: v["scenes"][0]["files"].update({"../secret": [1, sha256(b"x").hexdigest()]}))
     (finding,) = verify_tree(tree)
     assert finding.endswith("it is missing")
 

@@ -188,7 +188,7 @@ def test_a_worker_tells_of_bad_input_as_this_process_would(tmp_path, make_corpus
 def test_an_unfinished_corpus_is_exported_and_said_to_be_unfinished(tmp_path, make_corpus):
     result = export_tree(make_corpus(2, requested=5), "occ3d-nuscenes", tmp_path / "out")
     assert result.scenes == 2
-    assert any("not complete" in note for note in result.notes)
+    assert any("not finished" in note for note in result.notes)
 
 
 def test_voxels_of_both_trees_come_from_the_same_scene(tmp_path, make_corpus):

@@ -227,7 +227,7 @@ def test_counts_that_the_shard_does_not_bear_out_are_found(make_scene, write_cor
 
 def test_what_is_no_corpus_is_bad_input(tmp_path):
     for folder in (tmp_path, tmp_path / "none"):
-        with pytest.raises(InputError, match="give the folder of a corpus"):
+        with pytest.raises(InputError, match="give a corpus, or an exported tree"):
             verify_corpus(folder)
 
 

@@ -18,6 +18,7 @@ from exporters.manifest import verify_corpus
 from exporters.numpy import NumpyExporter
 from exporters.parquet import ParquetExporter
 from generators.corpus import make_corpus
+from generators.cost import Prices
 from generators.dry_run import dry_run
 from generators.shard_worker import ShardWorker
 
@@ -265,3 +266,11 @@ def test_a_dry_run_estimates_and_writes_nothing(tmp_path, monkeypatch):
     assert list(Path(tmp_path).iterdir()) == []
     failing = dry_run(small_plan(), source(raises=(1,)), ParquetExporter())
     assert "no road" in failing["first micro-batch"]
+
+
+@pytest.mark.parametrize(("workers", "seconds"), [(0, 19.0), (1, 19.0), (2, 12.7), (3, 6.3), (20, 6.3)])
+def test_a_dry_run_knows_that_no_shard_is_shared(workers, seconds):
+    """Nineteen scenes of a second each in three shards: one of two workers makes two, a fourth worker none."""
+    rate = Prices(scenes_per_second=1.0)
+    rows = dry_run(small_plan(), source(), ParquetExporter(), (workers, workers), prices=rate)
+    assert rows["seconds, about"] == seconds

@@ -9,8 +9,10 @@ from numbered_scenes import FRAMES, NumberedScenes, small_plan
 
 from dyncity.conditions import LAYOUT_CLASSES, Conditions, Layout
 from dyncity.datasets.manifest import FailedScene, Manifest, ShardRecord
+from dyncity.presets import preset
 from dyncity.taxonomy import NATIVE
-from generators.card import card, class_shares, command_line, licence
+from generators.card import card, class_shares, licence
+from generators.card_command import command_line
 
 
 def a_manifest(failures=()):
@@ -78,7 +80,8 @@ def test_failures_are_listed_and_long_lists_cut():
 
 def test_the_command_in_the_card_makes_the_plan_again():
     plan = replace(small_plan(columns=("boxes",), labels="carlasc"), generator="procedural")
-    plan = replace(plan, fingerprint_of_generator={"city": 1, "frame": "world"})
+    config = replace(plan.config, grid=preset("tiny").grid, clip=preset("tiny").clip, vae=preset("tiny").vae)
+    plan = replace(plan, fingerprint_of_generator={"city": 1, "frame": "world"}, config=config)
     line = command_line(plan)
     assert line == (
         "dyncity generate --out DIR --generator procedural --num-scenes 19 --seed 5 --micro-batch 4 "

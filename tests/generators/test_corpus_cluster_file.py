@@ -45,6 +45,15 @@ def test_workers_start_from_none_within_their_limits(cluster):
     assert types["cpu"]["max_workers"] + types["gpu"]["max_workers"] <= cluster["max_workers"]
 
 
+def test_workers_that_have_nothing_to_do_go(cluster):
+    assert cluster["idle_timeout_minutes"] == 5, "as docs/cluster.md says"
+
+
+def test_the_file_at_the_root_is_for_aws(cluster):
+    assert yaml.safe_load((ROOT / "cluster.yaml").read_text())["provider"]["type"] == "aws"
+    assert cluster["auth"]["ssh_user"]
+
+
 def test_workers_are_spot_machines_and_the_head_is_not(cluster):
     for name, node_type in cluster["available_node_types"].items():
         node = node_type["node_config"]

@@ -74,6 +74,47 @@ def test_a_row_of_cars_is_parted() -> None:
     assert [np.ptp(p[:, 0]) + 1 <= 7 for p in parts] == [True, True]
 
 
+def test_cars_side_by_side_are_parted_with_room_between() -> None:
+    volume = street()
+    for y in (12, 15, 18):  # a car park
+        volume[:, 10:16, y : y + 2, 1:3] = CAR
+    volume[:, 12, 14, 1] = volume[:, 14, 14, 1] = volume[:, 13, 17, 1] = CAR  # what joins them
+    parts = components(whole(volume)[3] == CAR)
+    assert [len(np.unique(p[:, :2], axis=0)) for p in parts] == [12, 12, 12]
+
+
+def test_cars_that_touch_while_they_move_are_parted() -> None:
+    volume = np.maximum(cars(2, 16), cars(2, 19))
+    for t in range(8):
+        volume[t, 12 + 2 * t, 18, 1] = CAR
+    parted = whole(volume)
+    assert [len(components(frame == CAR)) for frame in parted] == [2] * 8
+    assert shared(parted, volume) > 0.9
+
+
+def test_what_of_a_row_goes_on_beyond_the_grid_stays() -> None:
+    volume = street()
+    volume[:, :15, 18:20, 1:3] = CAR  # the first is cut off by the side
+    parted = whole(volume)
+    assert (parted[:, 0, 18:20, 1:3] == CAR).all()
+    assert len(components(parted[3] == CAR)) > 1
+
+
+def test_who_is_as_low_as_a_car_is_a_car() -> None:
+    """A van is as high all along; one that most voxels are of, but that is lower, is a car."""
+    van = NATIVE.id("other_vehicle")
+    volume = cars(0)
+    volume[:, 10:14, 18:20, 1:3] = van
+    low = whole(volume)
+    assert (low == CAR).any()
+    assert not (low == van).any()
+    volume[:, 10:16, 18:20, 3] = van
+    volume[:, 16, 18:20, 1:4] = van
+    high = whole(volume)
+    assert (high == van).any()
+    assert not (high == CAR).any()
+
+
 def test_a_class_that_is_never_so_small_is_not_that_of_a_car() -> None:
     volume = cars()
     volume[..., 1][volume[..., 1] == CAR] = TRUCK
@@ -100,7 +141,7 @@ def test_crumbs_lumps_and_voxels_that_show_more_than_boxes_stay() -> None:
     crumb = street()
     crumb[:, 12:14, 18, 1] = CAR
     lump = street()
-    lump[:, 10:16, 16:22, 1:3] = CAR
+    lump[:, 10:20, 20, 1:3] = lump[:, 15, 15:25, 1:3] = CAR  # a cross, of nobody
     for volume in (crumb, lump):
         np.testing.assert_array_equal(whole(volume), volume)
     fine, rags = replace(GRID, voxel_size=(0.4, 0.4, 0.4)), ragged(cars(), 0.2)

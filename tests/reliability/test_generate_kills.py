@@ -1,5 +1,6 @@
 """The driver is killed, the disk is full, two runs meet: the finished corpus is the same, or one line says why."""
 
+import contextlib
 import os
 import resource
 import signal
@@ -8,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from killed_drivers import SCENES, drive, raylet_of, shards_of, wait_for
+from killed_drivers import ROOT, SCENES, drive, raylet_of, shards_of, wait_for
 from numbered_scenes import contents, small_plan, source
 
 from dyncity.datasets.corpus import read_manifest
@@ -16,6 +17,7 @@ from dyncity.errors import InputError
 from exporters.manifest import verify_corpus
 from exporters.parquet import ParquetExporter
 from generators.corpus import make_corpus
+from generators.shard_worker import ShardWorker
 
 PLAN = {"num_scenes": SCENES}
 
@@ -135,6 +137,20 @@ def test_a_disk_that_takes_no_more_is_one_line_and_leaves_nothing(tmp_path, size
     assert {p.name for p in tmp_path.iterdir()} == {"drive.py"}
 
 
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("gone", [".", "shards"])
+def test_a_folder_that_goes_while_a_run_is_at_it_is_one_line(tmp_path, workers, gone):
+    out = tmp_path / "out"
+    driver = drive(tmp_path / "drive.py", out, 0.3, workers)
+    wait_for(lambda: len(shards_of(out)) >= 1, 300)
+    (out / gone).resolve().rename(tmp_path / "elsewhere")
+    _, said = driver.communicate(timeout=120)
+    assert driver.returncode == 2, said
+    assert said.startswith(f"error: {out}")
+    assert said.count("\n") == 1
+    assert not out.exists() or gone == "shards"
+
+
 @pytest.fixture
 def small_disk(tmp_path):
     """A file system of 256 kB, where this user may mount one."""
@@ -149,10 +165,27 @@ def small_disk(tmp_path):
     subprocess.run(["umount", str(disk)], check=True)
 
 
-def test_a_full_disk_keeps_what_is_committed_for_a_resume(small_disk, tmp_path):
+def test_a_disk_that_has_no_room_for_the_journal_blames_no_scene(small_disk, tmp_path):
+    """Beside object storage journals lie on a disk of their own; a shard without scenes would have been committed."""
+    plan = small_plan(8)
+    with open(small_disk / "ballast", "wb", buffering=0) as ballast, contextlib.suppress(OSError):
+        while ballast.write(bytes(4096)):
+            pass
+    worker = ShardWorker(plan, source(), ParquetExporter(), tmp_path, small_disk)
+    with pytest.raises(InputError, match=r"00000: cannot be written .No space left on device.; make room"):
+        worker.make(plan.shards[0])
+    assert list(tmp_path.iterdir()) == [small_disk]
+    (small_disk / "ballast").unlink()
+    assert worker.make(plan.shards[0]).scenes == 8
+    worker.stop()
+
+
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_full_disk_keeps_what_is_committed_for_a_resume(small_disk, tmp_path, monkeypatch, workers):
     plan = small_plan(400)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "tests")]))
     with pytest.raises(InputError, match="--resume"):
-        make_corpus(plan, source(), ParquetExporter(), small_disk / "out")
+        make_corpus(plan, source(), ParquetExporter(), small_disk / "out", workers=(workers, workers))
     kept = shards_of(small_disk / "out")
     assert kept
     moved = tmp_path / "out"

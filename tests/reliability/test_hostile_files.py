@@ -194,7 +194,42 @@ HOSTILE = {
     "weights with a header of an exabyte": ("released", "w.safetensors", text(struct.pack("<Q", 2**60) + b"{}")),
     "a table of 16 GB": ("table", "t.feather", table),
     "a listing nested": ("listing", "t.scenes.json", text(DEEP)),
+    "a listing without end": ("listing", "t.scenes.json", sparse),
+    "a listing of one line": ("listing", "t.scenes.json", lambda p: sparse(p, 2**29)),
+    "a scene of a listing nested": ("listing", "t.scenes.json", text('{\n"scenes": [\n' + DEEP)),
+    "a scene of lists": ("listing", "t.scenes.json", text('{\n"scenes": [\n{"files": [' + "[]," * 20 * 2**20 + "\n")),
+    "the head of a listing without end": ("head", "t.scenes.json", sparse),
     "the head of a listing nested": ("head", "t.scenes.json", text(DEEP + '\n"scenes": [\n')),
+    "weights that are a pipe": (
+        "checkpoint",
+        "c",
+        lambda p: (checkpoint(p), (p / "model.safetensors").unlink(), os.mkfifo(p / "model.safetensors")),
+    ),
+    "a digest that is a pipe": (
+        "checkpoint",
+        "c",
+        lambda p: (checkpoint(p), os.mkfifo(p / "model.safetensors.sha256")),
+    ),
+    "an array that is a pipe": ("trajectory", "t.npy", os.mkfifo),
+    "latents that are a pipe": (
+        "latents",
+        "l",
+        lambda p: (
+            p.mkdir(),
+            (p / "config.json").write_text(config_json(tiny())),
+            (p / "latents.json").write_text("{}"),
+            os.mkfifo(p / "rollout.npy"),
+        ),
+    ),
+    "metrics that are a pipe": (
+        "info",
+        "r",
+        lambda p: (
+            (p / "checkpoints").mkdir(parents=True),
+            (p / "config.json").write_text(config_json(tiny())),
+            os.mkfifo(p / "metrics.jsonl"),
+        ),
+    ),
     "latents nested": (
         "latents",
         "l",

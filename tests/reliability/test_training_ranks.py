@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 from pathlib import Path
 
@@ -12,8 +13,13 @@ from safetensors.numpy import load_file
 from small_models import make_city, small_config
 from worker_group import start_process, train_alone, train_together
 
+from dyncity.config import Config
 from dyncity.training.latents import encode_corpus
 from dyncity.training.launch import train_vae
+from dyncity.training.loop import Place
+from dyncity.training.run_folder import prepare_run
+from dyncity.training.vae_loop import fit_vae
+from dyncity.watchdog import Watchdog
 
 VAE = ("train_vae.steps=3", "train_vae.batch=4", "train_vae.decoded_frames=2", "train_vae.warmup=1")
 DIT = ("train_dit.steps=6", "train_dit.batch=4", "train_dit.warmup=1", "train_dit.lr=0.01")
@@ -53,6 +59,20 @@ def test_one_two_and_four_workers_and_micro_batches_agree_to_rounding(
     train_together(1, first, tmp_path / "first", *inputs)
     assert abs(last_loss(tmp_path / "first") - losses[0]) > 1e-2 * losses[0], "the weights did not move"
     np.testing.assert_allclose(losses, losses[0], rtol=2e-4)
+
+
+def train_watched(config: Config, city: Path, out: Path, hang: bool) -> None:
+    """One worker's run under the watchdog that ``--stuck-after 4`` gives it; it may hang in its last step."""
+    prepare_run(out, config, resume=False, overwrite=False)
+    report = (lambda metrics: time.sleep(600)) if hang else (lambda metrics: None)
+    fit_vae(config, city, out, Place(watched=Watchdog(4.0).watch), report)
+
+
+def test_a_step_that_never_ends_ends_its_process(city: Path, tmp_path: Path) -> None:
+    for hang, code in ((False, 0), (True, -signal.SIGKILL)):
+        process = start_process(train_watched, small_config(*VAE), city, tmp_path / str(hang), hang)
+        process.join()
+        assert process.exitcode == code
 
 
 def test_a_killed_training_resumes_to_the_weights_of_an_undisturbed_one(city: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import shutil
 import struct
@@ -13,6 +14,7 @@ import pytest
 import torch
 
 from dyncity.errors import InputError
+from dyncity.inventory import describe
 from dyncity.presets import tiny
 from dyncity.training.launch import _lines
 from dyncity.training.run_folder import load_state, prepare_run, save_state, truncate_metrics
@@ -143,3 +145,27 @@ def test_an_overwrite_that_was_killed_can_be_done_again(tmp_path: Path, monkeypa
         prepare_run(out, tiny(), resume=False, overwrite=True)
         assert load_state(out) is None
     assert removals == 5  # two states, their metrics, inputs and configuration
+
+
+@pytest.fixture
+def begun(tmp_path: Path) -> Path:
+    """A run that has made no step yet."""
+    prepare_run(tmp_path / "run", tiny(), resume=False, overwrite=False)
+    return tmp_path / "run"
+
+
+@pytest.mark.parametrize("odd", [b"\xff\xfe\n", b"x" * 2**20, b"[" * 10**5, b'{"step": 1e999}\n', b"7\n", b"\n\n"])
+def test_metrics_that_are_none_are_passed_over_by_info_and_by_a_resume(begun: Path, odd: bytes) -> None:
+    path, line = begun / "metrics.jsonl", b'{"step": 2, "loss": 0.5}\n'
+    path.write_bytes(line + odd)
+    assert _lines(path)[0] == line.decode().rstrip()
+    assert ("last metrics", "step 2, loss 0.5; all are in metrics.jsonl") not in describe(begun)
+    truncate_metrics(begun, 5)
+    assert path.read_bytes() == line
+    assert ("last metrics", "step 2, loss 0.5; all are in metrics.jsonl") in describe(begun)
+
+
+def test_metrics_that_are_a_pipe_are_refused(begun: Path) -> None:
+    os.mkfifo(begun / "metrics.jsonl")
+    with pytest.raises(InputError, match=r"metrics.jsonl: it is not a file; remove it"):
+        prepare_run(begun, tiny(), resume=True, overwrite=False)

@@ -1,7 +1,7 @@
 """Watchdog: a process beside a worker that ends it when it has been at one piece of work for too long.
 
-What hangs (a device, a file system, a process that was stopped) can neither notice nor help itself; Ray waits for it
-for ever. Once it has died, Ray starts another one and the journal counts the death.
+What hangs (a device, a file system, a process that was stopped) can neither notice nor help itself; Ray, and the other
+workers of a training, wait for it. Once it has died, Ray starts another one, which goes on from the journal or state.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-STUCK_AFTER = 3600.0  # seconds; far more than a micro-batch takes wherever one would wait for a corpus
+STUCK_AFTER = 3600.0  # seconds; far more than a micro-batch or a step takes wherever one would wait for the whole
 
 
 class Watchdog:

@@ -11,7 +11,7 @@ import pytest
 from killed_drivers import children, wait_for
 
 ROOT = Path(__file__).parents[2]
-_BEGIN = "import os, signal, sys, time; from generators.watchdog import Watchdog; dog = Watchdog(1.0)\n"
+_BEGIN = "import os, signal, sys, time; from dyncity.watchdog import Watchdog; dog = Watchdog(1.0)\n"
 
 
 @pytest.mark.parametrize(
