@@ -25,7 +25,7 @@ from dyncity.config import Config
 from dyncity.config_file import config_json, read_config, to_dict
 from dyncity.diffusion.latent_scale import LatentScale
 from dyncity.errors import InputError
-from dyncity.folder_kind import not_wanted
+from dyncity.folder_kind import CHECKPOINT, not_wanted
 from dyncity.hexplane import PLANES, rollout_shape
 from dyncity.models.bounded_build import BoundedBuild, TooManyNumbers
 from dyncity.models.dit import DiT
@@ -75,7 +75,7 @@ def shipped_checkpoint() -> Path:
 def check_is_checkpoint(folder: Path, fix: str = _NO_CHECKPOINT) -> None:
     """Raise InputError where a folder holds no weights: what it is instead, and ``fix``."""
     if not (folder / WEIGHTS).is_file():
-        raise not_wanted(folder, f"there is no {WEIGHTS} in it", fix)
+        raise not_wanted(folder, f"there is no {WEIGHTS} in it", fix, CHECKPOINT)
 
 
 def weights_digest(folder: Path) -> str:

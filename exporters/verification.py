@@ -15,7 +15,7 @@ from dyncity.datasets.corpus import open_shard, read_manifest
 from dyncity.datasets.layout import ShardLayout
 from dyncity.datasets.manifest import COMPANIONS, MANIFEST, MAX_MANIFEST_BYTES, Manifest, ShardRecord, manifest_json
 from dyncity.errors import InputError
-from dyncity.folder_kind import not_wanted
+from dyncity.folder_kind import CORPUS, not_wanted
 from dyncity.object_storage import ObjectPath
 from dyncity.scene import UNKNOWN, OccupancyScene
 from dyncity.taxonomy import taxonomy
@@ -84,7 +84,7 @@ def verify_corpus(
         raise not_wanted(folder, "it is no folder", "give a corpus, or an exported tree")
     if not (folder / MANIFEST).exists() and not (folder / "shards").exists():
         missing = "it is no corpus: there is no manifest.json"
-        raise not_wanted(folder, missing, "give a corpus, or an exported tree")
+        raise not_wanted(folder, missing, "give a corpus, or an exported tree", CORPUS)
     folder = folder.resolve() if folder.is_symlink() else folder  # a link that was named; none in it is followed
     return _findings(folder, _extra, partial(_look, folder, decode), threads, compared)
 

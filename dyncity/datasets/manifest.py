@@ -19,7 +19,7 @@ from typing import Any
 from dyncity.config_file import from_dict, to_dict
 from dyncity.datasets.long_json import members_of
 from dyncity.errors import InputError
-from dyncity.folder_kind import not_wanted
+from dyncity.folder_kind import CORPUS, not_wanted
 from dyncity.object_storage import ObjectPath
 
 FORMAT = "dyncity-corpus"
@@ -195,11 +195,11 @@ def read_manifest(folder: Path | ObjectPath) -> Manifest:
 def _read_json(folder: Path, path: Path) -> tuple[dict[str, Any], _Shards]:
     """The JSON mapping in ``path``, and the records that its list of shards held; anything else is an InputError."""
     if not folder.is_dir():
-        raise not_wanted(folder, _NO_MANIFEST, _FIX)
+        raise not_wanted(folder, _NO_MANIFEST, _FIX, CORPUS)
     try:
         status = path.lstat()
     except FileNotFoundError:
-        raise not_wanted(folder, _NO_MANIFEST, _FIX) from None
+        raise not_wanted(folder, _NO_MANIFEST, _FIX, CORPUS) from None
     except OSError as error:
         raise InputError(path, f"not readable ({error.strerror})", "check the file") from None
     if not stat.S_ISREG(status.st_mode):

@@ -31,7 +31,7 @@ from dyncity.conditions import COMMANDS, LAYOUT_CLASSES
 from dyncity.config import Config
 from dyncity.config_file import config_json, read_config
 from dyncity.errors import InputError
-from dyncity.folder_kind import not_wanted
+from dyncity.folder_kind import LATENTS, not_wanted
 from dyncity.hexplane import PLANES, rollout, rollout_shape
 from dyncity.layout import layout_cells, layout_channels, layout_of
 from dyncity.models.given import encode_given
@@ -257,7 +257,7 @@ def open_latents(folder: Path) -> Latents:
     """
     fix = "make it by dyncity encode"
     if not (folder / RECORD).is_file():
-        raise not_wanted(folder, f"there is no {RECORD} in it", fix)
+        raise not_wanted(folder, f"there is no {RECORD} in it", fix, LATENTS)
     config = read_config(folder / "config.json")
     try:
         facts = read_json(folder / RECORD, fix)

@@ -8,6 +8,7 @@ import pytest
 
 from dyncity.checkpoint import load_checkpoint, shipped_checkpoint
 from dyncity.datasets.corpus import open_corpus
+from dyncity.datasets.manifest import read_manifest
 from dyncity.errors import InputError
 from dyncity.inventory import describe
 from dyncity.training.latents import open_latents
@@ -61,6 +62,24 @@ def test_a_checkpoint_was_wanted(folder: Path, name: str, found: str) -> None:
     for wanted in (load_checkpoint, lambda path: sources.diffusion(path, None, None, [])):
         with pytest.raises(InputError, match=f"{name}: {found}; give a"):
             wanted(folder / name)
+
+
+def test_a_corpus_that_is_written_meanwhile_is_not_called_what_was_wanted(folder: Path, monkeypatch) -> None:
+    late = folder / "empty"
+    missing = Path.lstat
+
+    def begins(path: Path):
+        """The run writes its manifest just after a reader found none."""
+        try:
+            return missing(path)
+        finally:
+            if path == late / "manifest.json":
+                (late / "shards").mkdir()
+                path.write_text("{}")
+
+    monkeypatch.setattr(Path, "lstat", begins)
+    with pytest.raises(InputError, match=r"there is no manifest\.json in it"):
+        read_manifest(late)
 
 
 def test_other_readers_say_it_too(folder: Path) -> None:
