@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dyncity.anchoring import ego_windows, path_on_grid
+from dyncity.anchoring import Pose, ego_windows, path_on_grid
 from dyncity.checkpoint import load_checkpoint
 from dyncity.conditions import COMMANDS, Conditions, Layout, command_from_trajectory, poses_from_trajectory
 from dyncity.config import Config, SamplingConfig
@@ -34,7 +34,7 @@ from dyncity.seeding import Purpose, stream
 from dyncity.taxonomy import taxonomy
 from dyncity.trajectories import draw_grid_yaw, draw_trajectory
 from generators.asked_agents import columns_held, with_asked
-from generators.ego_space import clear_of_movers
+from generators.ego_space import clear_of_movers, ego_columns
 from generators.fragments import without_fragments
 from generators.going_on import going_on
 from generators.laid_out import without_strangers
@@ -265,7 +265,9 @@ class LatentDiffusion:
         whole = one_kind(whole, grid, labels)
         asks_where = asked.layout is not None and asked.layout.given[MOVING]
         if shared and asked.given is not None and not asks_where:
-            whole = going_on(whole, asked.given, shared, grid, labels)
+            path = self._path(asked, route)
+            taken = None if path is None else ego_columns(path, grid)[len(route[0]) :]
+            whole = going_on(whole, asked.given, shared, grid, labels, taken)
         if self.anchor is not None:
             whole = lasting_vehicles(whole, grid, labels)
         whole = without_strangers(whole, asked.layout, labels)
@@ -278,12 +280,18 @@ class LatentDiffusion:
 
     def _leaving_the_ego(self, volume: NDArray[np.uint8], asked: Conditions, route: Route) -> NDArray[np.uint8]:
         """A volume with nobody in the space of the ego, on a grid fixed to the world and where a path is known."""
-        if self.anchor is None or asked.trajectory is None:
+        path = self._path(asked, route)
+        if path is None:
             return volume
+        return clear_of_movers(volume, path, len(route[0]), self.config.clip_grid, self.config.taxonomy)
+
+    def _path(self, asked: Conditions, route: Route) -> list[Pose] | None:
+        """The ego on a grid fixed to the world, in the clip and, where that is known, before and behind it."""
+        if self.anchor is None or asked.trajectory is None:
+            return None
         before, after = route
         drive = np.concatenate([before, asked.trajectory, after])
-        path = path_on_grid(drive, len(before) + self.anchor, asked.grid_yaw)
-        return clear_of_movers(volume, path, len(before), self.config.clip_grid, self.config.taxonomy)
+        return path_on_grid(drive, len(before) + self.anchor, asked.grid_yaw)
 
     def _denoiser(self, encoded: ConditionBatch, conditions: list[Conditions]) -> Denoiser:
         """The DiT under guidance; scenes with a layout obey more by more of it, and without weaker selves."""

@@ -14,6 +14,12 @@ from dyncity.movers import without_movers
 from dyncity.taxonomy import taxonomy
 
 
+def ego_columns(route: list[Pose], grid: GridSpec) -> NDArray[np.bool_]:
+    """Columns ``[n, x, y]`` any of which reaches into the space of the ego, at each of its n poses on the grid."""
+    size = (CAR[0] + grid.voxel_size[0], CAR[1] + grid.voxel_size[1])
+    return np.stack([covered_columns(grid, size, at) for at in route])
+
+
 def clear_of_movers(
     volume: NDArray[np.uint8], route: list[Pose], begins: int, grid: GridSpec, labels: str
 ) -> NDArray[np.uint8]:
@@ -30,10 +36,8 @@ def clear_of_movers(
         labels: the label space.
     """
     movers = list(taxonomy(labels).movers)
-    # Any voxel that reaches into the space of the ego.
-    size = (CAR[0] + grid.voxel_size[0], CAR[1] + grid.voxel_size[1])
     body = (grid.axis(2) > -grid.voxel_size[2] / 2) & (grid.axis(2) < CAR[2] + grid.voxel_size[2] / 2)
-    taken = [covered_columns(grid, size, at)[..., None] & body for at in route]
+    taken = ego_columns(route, grid)[..., None] & body
     ever = np.logical_or.reduce(taken)
     bare, result = without_movers(volume, labels), volume.copy()
     moving = np.isin(volume, movers)

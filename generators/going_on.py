@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,17 +18,34 @@ from generators.laid_out import with_beside
 from generators.standing_still import with_given
 
 _ON_THE_ROAD = 0.5  # of its columns; with fewer a straight line has led it off a bend
+_STEPS = (1.0, 0.75, 0.5, 0.25, 0.0)  # of the one before, the longest first: who cannot go on brakes
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A vehicle in a new frame: its voxels ``[n, 3]``, and the tracks of who comes up too close to them."""
+
+    frame: int
+    voxels: NDArray[np.int64]
+    gone: list[Track]
 
 
 def going_on(
-    volume: NDArray[np.uint8], given: NDArray[np.uint8], shared: int, grid: GridSpec, labels: str
+    volume: NDArray[np.uint8],
+    given: NDArray[np.uint8],
+    shared: int,
+    grid: GridSpec,
+    labels: str,
+    taken: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.uint8]:
     """A chunk in which vehicles that move in its shared frames keep their way in the frames after them.
 
     The network knows them and draws them again a step behind, slower, or merged with another. Each is put, frame after
     frame, where a straight line through its last three frames leads, in the shape of the last; what was decoded of it
-    there goes, and so does who comes up in the new frames within a column of its place. Where it would leave the grid
-    or the road, or something given, what stands or another vehicle is in its way, it is left as decoded from then on.
+    there goes, and so does who comes up in the new frames within a column of its place. Those whose way is free go
+    first, then those who are held up: they brake, to three quarters of the step before or less, and stand where
+    they cannot go. Where one would leave the grid or the road, or something has come to where it stands, it is left as
+    decoded from then on.
 
     Args:
         volume: ``[t, x, y, z]`` class ids, fixed to the world; components of vehicles are single vehicles.
@@ -34,35 +53,102 @@ def going_on(
         shared: how many frames, from the first on, are the chunk's before.
         grid: of the volume.
         labels: the label space.
+        taken: ``[t, x, y]`` columns that they keep out of, those of the ego; None: none are.
     """
-    found, bare = tracks(np.isin(volume, vehicle_ids(labels)), grid), without_movers(volume, labels)
-    decoded, put = volume.copy(), np.full_like(volume, UNKNOWN)
-    road = np.asarray(drivable_ids(labels)[bare].any(axis=-1))
-    edges, free = np.array(grid.voxel_size[:2]), taxonomy(labels).free
-    strangers = [track for track in found if min(track) >= shared]
-    for track in (track for track in found if _comes_moving(track, shared, grid)):
-        told = {t: piece for t, piece in track.items() if t < shared}
-        last = told[shared - 1]
-        look = volume[shared - 1][tuple(last.voxels.T)]
-        for t in range(shared, len(volume)):
-            # Halves of voxels are common: the tail of a float must not decide which way they go.
-            moved = np.rint(np.round((middle(told, t) - last.middle) / edges, 6)).astype(int)
-            place = last.voxels + np.array([*moved, 0])
-            if not ((place[:, :2] >= 0) & (place[:, :2] < grid.shape[:2])).all():
-                break
-            at = tuple(place.T)
-            columns = np.zeros(grid.shape[:2], bool)
-            columns[at[:2]] = True
-            near = with_beside(columns[None])[0]
-            gone = [other for other in strangers if t in other and near[tuple(other[t].voxels[:, :2].T)].any()]
-            here = _without([track, *gone], t, decoded[t], bare)
-            blocked = (here[at] != free) | (given[t][at] != UNKNOWN) | (put[t][at] != UNKNOWN)
-            if road[columns].mean() < _ON_THE_ROAD or blocked.any():
-                break
-            for k in range(shared, len(volume)):
-                decoded[k] = _without(gone, k, decoded[k], bare)
-            decoded[t], put[t][at] = here, look
-    return with_given(with_given(decoded, put), given)
+    drive = _Drive(volume, given, shared, grid, labels, taken)
+    waiting = drive.coming
+    while waiting:
+        free = [track for track in waiting if drive.go(track, brakes=False)]
+        if not free:
+            break
+        waiting = [track for track in waiting if not any(track is other for other in free)]
+    for track in waiting:
+        drive.go(track, brakes=True)
+    return with_given(with_given(drive.decoded, drive.put), given)
+
+
+class _Drive:
+    """The new frames while vehicles are put into them.
+
+    Attributes:
+        coming: tracks of those that come moving.
+        decoded: ``[t, x, y, z]`` what was decoded, without those that have gone on and who came too close to them.
+        put: ``[t, x, y, z]`` those that have gone on, 255 elsewhere.
+    """
+
+    def __init__(
+        self,
+        volume: NDArray[np.uint8],
+        given: NDArray[np.uint8],
+        shared: int,
+        grid: GridSpec,
+        labels: str,
+        taken: NDArray[np.bool_] | None,
+    ) -> None:
+        vehicles = vehicle_ids(labels)
+        others = [mover for mover in taxonomy(labels).movers if mover not in vehicles]
+        found = tracks(np.isin(volume, vehicles), grid)
+        self._new = [t for t in [*found, *tracks(np.isin(volume, others), grid)] if min(t) >= shared]
+        self._bare = without_movers(volume, labels)
+        self._road = np.asarray(drivable_ids(labels)[self._bare].any(axis=-1))
+        self._vehicles, self._free = np.isin(np.arange(256), vehicles), taxonomy(labels).free
+        self._volume, self._given, self._shared, self._grid = volume, given, shared, grid
+        self._taken = np.zeros(volume.shape[:3], bool) if taken is None else taken
+        self.coming = [track for track in found if _comes_moving(track, shared, grid)]
+        self.decoded, self.put = volume.copy(), np.full_like(volume, UNKNOWN)
+
+    def go(self, track: Track, brakes: bool) -> bool:
+        """Let a vehicle go on; without ``brakes`` only if nothing is in its way. Whether it went."""
+        told = {t: piece for t, piece in track.items() if t < self._shared}
+        last = told[self._shared - 1]
+        edges = np.array(self._grid.voxel_size[:2])
+        place, speed = last.middle, middle(told, self._shared) - last.middle
+        steps: list[_Step] = []
+        for t in range(self._shared, len(self._volume)):
+            for share in _STEPS if brakes else _STEPS[:1]:
+                # Halves of voxels are common: the tail of a float must not decide which way they go.
+                moved = np.rint(np.round((place + share * speed - last.middle) / edges, 6)).astype(int)
+                voxels = last.voxels + np.array([*moved, 0])
+                if not self._leads_on(voxels):
+                    return self._gone_on(track, steps)
+                step = self._step(track, t, voxels)
+                if step is not None:
+                    break
+            if step is None:
+                return brakes and self._gone_on(track, steps)
+            steps.append(step)
+            speed = share * speed
+            place = place + speed
+        return self._gone_on(track, steps)
+
+    def _leads_on(self, voxels: NDArray[np.int64]) -> bool:
+        """Whether voxels are on the grid, and on the road."""
+        columns = voxels[:, :2]
+        if not ((columns >= 0) & (columns < self._grid.shape[:2])).all():
+            return False
+        return bool(self._road[tuple(np.unique(columns, axis=0).T)].mean() >= _ON_THE_ROAD)
+
+    def _step(self, track: Track, t: int, voxels: NDArray[np.int64]) -> _Step | None:
+        """A vehicle at a place in frame ``t``; None where something is in its way, or a vehicle right beside it."""
+        at = tuple(voxels.T)
+        columns = np.zeros(self._grid.shape[:2], bool)
+        columns[at[:2]] = True
+        near = with_beside(columns[None])[0]
+        gone = [other for other in self._new if t in other and near[tuple(other[t].voxels[:, :2].T)].any()]
+        here = _without([track, *gone], t, self.decoded[t], self._bare)
+        held = (here[at] != self._free) | (self._given[t][at] != UNKNOWN) | (self.put[t][at] != UNKNOWN)
+        beside = self._vehicles[here[near]].any() or (self.put[t][near] != UNKNOWN).any()
+        return None if held.any() or beside or (columns & self._taken[t]).any() else _Step(t, voxels, gone)
+
+    def _gone_on(self, track: Track, steps: list[_Step]) -> bool:
+        """Put a vehicle where it goes; True."""
+        look = self._volume[self._shared - 1][tuple(track[self._shared - 1].voxels.T)]
+        for step in steps:
+            for t in range(self._shared, len(self._volume)):
+                self.decoded[t] = _without(step.gone, t, self.decoded[t], self._bare)
+            self.decoded[step.frame] = _without([track], step.frame, self.decoded[step.frame], self._bare)
+            self.put[step.frame][tuple(step.voxels.T)] = look
+        return True
 
 
 def _comes_moving(track: Track, shared: int, grid: GridSpec) -> bool:

@@ -9,6 +9,7 @@ import pytest
 
 from dyncity.conditions import LAYOUT_CLASSES, Conditions, Layout
 from dyncity.grid import GridSpec
+from dyncity.metrics.components import components
 from dyncity.models.conditioning import NO_ROUTE
 from dyncity.scene import UNKNOWN, SceneSpec
 from dyncity.taxonomy import NATIVE
@@ -66,15 +67,56 @@ def test_who_comes_up_beside_its_place_goes_in_all_frames() -> None:
     np.testing.assert_array_equal(gone_on(volume), expected)
 
 
-def test_it_is_left_as_decoded_from_where_something_is_in_its_way() -> None:
-    wall, kerb, held = (coming(12, 12, 12, 12) for _ in range(3))
-    wall[:, 22:24, 18:20, 1] = BUILDING  # which it reaches in frame 6
+def rears(volume: np.ndarray, frames: slice = slice(SHARED, 8), rows: slice = slice(18, 20)) -> list[int]:
+    """Where the rear of the one vehicle of some rows is."""
+    found = [np.flatnonzero((frame[:, rows] == CAR).any(axis=(1, 2))) for frame in volume[frames]]
+    assert all(len(columns) == 5 for columns in found)
+    return [int(columns[0]) for columns in found]
+
+
+def test_who_comes_upon_something_brakes_and_stands() -> None:
+    for kind, most in ((BUILDING, 17), (CAR, 16)):  # one column stays free between vehicles
+        volume = coming(12, 12, 12, 12)
+        volume[:, 22:27, 18:20, 1:3] = kind
+        result = gone_on(volume)
+        came = rears(result[:, :22])
+        assert came[:2] == [14, 16]
+        assert came == sorted(came)
+        assert came[2:] == [most, most]
+        np.testing.assert_array_equal(result[:, 22:], volume[:, 22:])
+
+
+def test_nobody_drives_into_the_ego() -> None:
+    volume = coming(12, 12, 12, 12)
+    taken = np.zeros(volume.shape[:3], bool)
+    taken[6:, 20:24, 16:22] = True
+    result = going_on(volume, given(volume), SHARED, GRID, "native", taken)
+    assert rears(result)[:2] == [14, 16]
+    assert not (result[6:] == CAR).any(axis=-1)[taken[6:]].any()
+
+
+def test_who_drives_ahead_is_moved_before_who_follows() -> None:
+    volume = coming(12, 12, 12, 12)
+    put(volume, range(8), [12, 14, 16, 18, 18, 18, 18, 18])  # decoded as standing, in the way of the one behind
+    expected = coming(14, 16, 18, 20)
+    put(expected, range(8), [12, 14, 16, 18, 20, 22, 24, 26])
+    np.testing.assert_array_equal(gone_on(volume), expected)
+
+
+def test_two_wheels_that_come_up_on_its_way_go() -> None:
+    volume = coming(12, 13, 13, 13)
+    volume[5:, 18, 18, 1:3] = NATIVE.id("motorcyclist")
+    np.testing.assert_array_equal(gone_on(volume), coming(14, 16, 18, 20))
+
+
+def test_it_is_left_as_decoded_from_where_it_leaves_the_road_or_stands_in_given_voxels() -> None:
+    kerb, held = coming(12, 12, 12, 12), coming(12, 12, 12, 12)
     kerb[:, 20:, :, 0] = SIDEWALK  # where most of it is in frame 6
     known = given(held)
-    known[6, 18:, :, 1:] = NATIVE.free
-    known[6, 20, 18, 1] = TRUCK
+    known[6] = held[6]
+    known[6, 18:20, 18, 1] = TRUCK  # where it would be, and where it would stand
     held[known != UNKNOWN] = known[known != UNKNOWN]
-    for volume, told in ((wall, given(wall)), (kerb, given(kerb)), (held, known)):
+    for volume, told in ((kerb, given(kerb)), (held, known)):
         result = gone_on(volume, told)
         moved = street()
         put(moved, range(4, 6), [14, 16])
@@ -91,6 +133,7 @@ def test_it_does_not_leave_the_grid_nor_drive_into_another_that_goes_on() -> Non
     volume = coming()
     put(volume, range(4), [33, 31, 29, 27])  # the other way in the same lane: frame 6 would be a collision
     result = gone_on(volume)
+    assert [len(components(frame == CAR)) for frame in result] == [2, 2, 2, 2, 2, 2, 1, 1]
     assert [int((frame == CAR).sum()) for frame in result] == [40, 40, 40, 40, 40, 40, 20, 20]
 
 
