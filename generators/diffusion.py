@@ -36,7 +36,7 @@ from dyncity.trajectories import draw_grid_yaw, draw_trajectory
 from generators.asked_agents import columns_held, with_asked
 from generators.ego_space import clear_of_movers, ego_columns
 from generators.fragments import without_fragments
-from generators.going_on import going_on
+from generators.going_on import going_on, not_lost
 from generators.laid_out import without_strangers
 from generators.lasting_vehicles import lasting_vehicles
 from generators.one_kind import one_kind
@@ -251,9 +251,9 @@ class LatentDiffusion:
         return [self._mended(volume, c, way, shared) for volume, c, way in zip(volumes, conditions, ways, strict=True)]
 
     def _mended(self, volume: NDArray[np.uint8], asked: Conditions, route: Route, shared: int) -> NDArray[np.uint8]:
-        """A decoded volume with given voxels, vehicles whole, of one class each, lasting, and going on from the
-        ``shared`` frames, without strangers to the layout; what stands does not flicker and has no specks, nobody is in
-        the space of the ego, and nothing floats.
+        """A decoded volume with given voxels, vehicles whole, of one class each, lasting, and going on, from the
+        ``shared`` frames too, without strangers to the layout; what stands does not flicker and has no specks, nobody
+        is in the space of the ego, and nothing floats.
         """
         grid, labels = self.config.clip_grid, self.config.taxonomy
         whole = with_given(volume, asked.given)
@@ -264,10 +264,12 @@ class LatentDiffusion:
         whole = without_fragments(whole, grid, labels, self.sampling.smallest_vehicle)
         whole = one_kind(whole, grid, labels)
         asks_where = asked.layout is not None and asked.layout.given[MOVING]
-        if shared and asked.given is not None and not asks_where:
+        if self.anchor is not None and not asks_where:
             path = self._path(asked, route)
             taken = None if path is None else ego_columns(path, grid)[len(route[0]) :]
-            whole = going_on(whole, asked.given, shared, grid, labels, taken)
+            if shared:
+                whole = going_on(whole, asked.given, shared, grid, labels, taken)
+            whole = not_lost(whole, asked.given, grid, labels, taken)
         if self.anchor is not None:
             whole = lasting_vehicles(whole, grid, labels)
         whole = without_strangers(whole, asked.layout, labels)

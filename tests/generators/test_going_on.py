@@ -1,4 +1,4 @@
-"""Movers of the shared frames go on in the new ones; nothing else changes."""
+"""Movers of the shared frames go on in the new ones, and so do those that are lost; nothing else changes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dyncity.models.conditioning import NO_ROUTE
 from dyncity.scene import UNKNOWN, SceneSpec
 from dyncity.taxonomy import NATIVE
 from generators.diffusion import LatentDiffusion
-from generators.going_on import going_on
+from generators.going_on import going_on, not_lost
 from generators.long_scenes import LongScenes
 
 GRID = GridSpec((48, 40, 4), (0.8, 0.8, 0.8), (0.0, 0.0, 0.0), 5.0)
@@ -156,6 +156,58 @@ def test_given_voxels_come_out_as_they_were_given() -> None:
     assert (result[4] != volume[4]).any()
     np.testing.assert_array_equal(result[5], volume[5])
     np.testing.assert_array_equal(result[known != UNKNOWN], volume[known != UNKNOWN])
+
+
+def all_the_way() -> np.ndarray:
+    """Two voxels a frame from 6 to 20."""
+    volume = street()
+    put(volume, range(8), list(range(6, 22, 2)))
+    return volume
+
+
+@pytest.mark.parametrize("first_missing", [3, 5, 7])
+def test_who_is_lost_on_its_way_goes_on(first_missing: int) -> None:
+    """In place of the stub that is left of it, which is taken for somebody on two wheels."""
+    volume = all_the_way()
+    volume[first_missing:][volume[first_missing:] == CAR] = NATIVE.free
+    for t in range(first_missing, 8):
+        volume[t, 2 * t + 7 : 2 * t + 9, 18, 1] = NATIVE.id("motorcyclist")
+    np.testing.assert_array_equal(not_lost(volume, None, GRID, "native"), all_the_way())
+
+
+def test_who_comes_up_on_its_way_was_there_before() -> None:
+    volume = all_the_way()
+    volume[:4][volume[:4] == CAR] = NATIVE.free
+    np.testing.assert_array_equal(not_lost(volume, None, GRID, "native"), all_the_way())
+
+
+def test_two_that_become_one_lump_stay_two() -> None:
+    expected = all_the_way()
+    put(expected, range(8), list(range(6, 22, 2)), y=21)
+    volume = expected.copy()
+    for t in (6, 7):
+        volume[t, 2 * t + 5 : 2 * t + 11, 17:24, 1:3] = TRUCK
+    np.testing.assert_array_equal(not_lost(volume, None, GRID, "native"), expected)
+
+
+def test_who_is_lost_brakes_for_the_ego_and_for_given_voxels() -> None:
+    volume = all_the_way()
+    volume[5:][volume[5:] == CAR] = NATIVE.free
+    taken = np.zeros((9, *volume.shape[1:3]), bool)  # the ego is known for longer than the clip
+    taken[5:, 21:25] = True
+    known = np.full_like(volume, UNKNOWN)
+    known[:, 21] = volume[0, 21]
+    for result in (not_lost(volume, None, GRID, "native", taken), not_lost(volume, known, GRID, "native")):
+        assert rears(result, slice(0, 8))[:6] == [6, 8, 10, 12, 14, 16]
+        assert rears(result, slice(6, 8)) == [16, 16]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_nobody_is_lost_where_all_stand(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    frame = np.where(rng.random(GRID.shape) < 0.2, rng.integers(0, len(NATIVE), GRID.shape), NATIVE.free)
+    volume = np.repeat(frame[None].astype(np.uint8), 8, axis=0)
+    np.testing.assert_array_equal(not_lost(volume, None, GRID, "native"), volume)
 
 
 @pytest.fixture(scope="module")

@@ -71,3 +71,12 @@ def test_two_that_pass_each_other_keep_their_ways() -> None:
     expected = volume.copy()
     volume[4, :, 14:16, 1:3] = NATIVE.free
     np.testing.assert_array_equal(lasting_vehicles(volume, GRID, "native"), expected)
+
+
+def test_nobody_is_put_right_beside_another() -> None:
+    """They would be one lump: a truck stands a row beside the lane from column 24 on, which it reaches in frame 5."""
+    volume, expected = street(), street()
+    for frames, seen in ((volume, range(4)), (expected, range(5))):
+        frames[:, 24:30, 20:22, 1:3] = TRUCK
+        drive(frames, seen)
+    np.testing.assert_array_equal(lasting_vehicles(volume, GRID, "native"), expected)
