@@ -35,9 +35,10 @@ from generators.begun import Say
 from generators.card import card
 from generators.corpus_folder import OpenFolder, open_folder
 from generators.corpus_prefix import OpenPrefix, open_prefix
+from generators.journal import is_device_lost
 from generators.ledger import Report, open_ledger
 from generators.plan import CorpusPlan, ShardRange
-from generators.shard_worker import BuildGenerator, ShardWorker, is_device_lost
+from generators.shard_worker import BuildGenerator, ShardWorker
 
 __all__ = ["CorpusPlan", "CorpusResult", "make_corpus", "on_worker", "ray_session"]
 
