@@ -71,8 +71,10 @@ def evaluate_samples(
         report: called after each clip with clips done and clips in all.
 
     Raises:
-        InputError: no corpus, a damaged one, corpora that cannot be compared, or too few real scenes.
+        InputError: no corpus, a damaged one, one and the same, corpora that cannot be compared, or too few real scenes.
     """
+    if _one_place(folder, real):
+        raise InputError("--real", f"{real} is the corpus of the samples itself", "give a corpus of real scenes")
     samples, truth = open_corpus(folder), open_corpus(real)
     _check_alike(samples, truth)
     frames = samples.frames(samples.scene_ids[0])
@@ -100,6 +102,13 @@ def evaluate_samples(
     rows["samples"] |= likeness(*of)
     rows["other real"] |= likeness(of[2], of[1], of[2])
     return Likeness(rows, likeness_by_class(*of))
+
+
+def _one_place(folder: Path | ObjectPath, real: Path | ObjectPath) -> bool:
+    """Whether two corpora are one, links followed: its scenes are as like each other as they can be."""
+    if isinstance(folder, Path) and isinstance(real, Path):
+        return os.path.realpath(folder) == os.path.realpath(real)
+    return folder == real
 
 
 def _check_alike(samples: Corpus, truth: Corpus) -> None:

@@ -25,6 +25,11 @@ _QUIET = {
     "RAY_IGNORE_UNHANDLED_ERRORS": "1",  # of actors that keep Ray's own books, when one was begun again
 }
 _LOOK = 0.005  # seconds
+# What is said of a driver that Ray, or the system, has ended without a word (``last_words``).
+RAY_ENDED = (
+    "error: Ray: it has lost its own processes (raylet, GCS, or the cluster's head), or this process was killed; "
+    "what is committed stays: go on with --resume"
+)
 
 
 def settle_environment(address: str) -> None:

@@ -68,6 +68,7 @@ def train(
     from dyncity.training.clips import Clips
     from dyncity.training.latents import open_latents
     from dyncity.training.launch import train_dit, train_vae
+    from dyncity.training.run_folder import check_run
 
     follow: tuple[object, ...]
     least_most = worker_range(workers, 1, address)
@@ -92,6 +93,7 @@ def train(
     else:
         raise InputError("MODEL", f"found {model!r}", "use one of vae, dit")
     if dry_run:
+        check_run(out, resolved, resume=resume, overwrite=overwrite)
         clips = len(Clips(data, resolved)) if model == "vae" else len(open_latents(data).rollout)
         rows = [("model", model), ("preset", resolved.preset), ("data", data), ("clips", clips), ("run", out)]
         rows += [(name, getattr(schedule, name)) for name in ("steps", "batch", "lr", "checkpoint_every")]

@@ -25,8 +25,9 @@ from dyncity.config_file import to_dict
 from dyncity.datasets.corpus import Corpus
 from dyncity.datasets.manifest import FailedScene, Manifest, ShardRecord
 from dyncity.errors import InputError
+from dyncity.last_words import last_words
 from dyncity.object_storage import ObjectPath
-from dyncity.ray_settings import attempts_unsaid, end_ray, not_joined, settle_environment, sigterm_kept
+from dyncity.ray_settings import RAY_ENDED, attempts_unsaid, end_ray, not_joined, settle_environment, sigterm_kept
 from dyncity.scene import OccupancyScene
 from dyncity.watchdog import STUCK_AFTER
 from exporters.base import SceneExporter
@@ -35,9 +36,10 @@ from generators.begun import Say
 from generators.card import card
 from generators.corpus_folder import OpenFolder, open_folder
 from generators.corpus_prefix import OpenPrefix, open_prefix
+from generators.journal import is_device_lost
 from generators.ledger import Report, open_ledger
 from generators.plan import CorpusPlan, ShardRange
-from generators.shard_worker import BuildGenerator, ShardWorker, is_device_lost
+from generators.shard_worker import BuildGenerator, ShardWorker
 
 __all__ = ["CorpusPlan", "CorpusResult", "make_corpus", "on_worker", "ray_session"]
 
@@ -321,20 +323,26 @@ def ray_session(address: str, cpus: int, gpus: float = 0.0) -> Iterator[Any]:
     import ray
     import ray.data
 
-    mine = not ray.is_initialized()
-    if mine:
+    if ray.is_initialized():
+        yield _settled(ray, address, gpus)
+        return
+    with last_words(RAY_ENDED):
         _start(ray, address, cpus)
-    try:
-        if address == "local" and gpus > (found := ray.cluster_resources().get("GPU", 0)):
-            raise InputError("--gpus-per-worker", f"{gpus:g} GPUs wanted, found {found:g}", "ask for fewer")
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = False
-        context.enable_operator_progress_bars = False
-        context.max_consecutive_actor_init_deaths = 3
-        yield ray
-    finally:
-        if mine:
+        try:
+            yield _settled(ray, address, gpus)
+        finally:
             end_ray(ray.shutdown)
+
+
+def _settled(ray: Any, address: str, gpus: float) -> Any:
+    """Ray as it has to be for shards; raises InputError where a local one has too few GPUs."""
+    if address == "local" and gpus > (found := ray.cluster_resources().get("GPU", 0)):
+        raise InputError("--gpus-per-worker", f"{gpus:g} GPUs wanted, found {found:g}", "ask for fewer")
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.enable_operator_progress_bars = False
+    context.max_consecutive_actor_init_deaths = 3
+    return ray
 
 
 def _start(ray: Any, address: str, cpus: int) -> None:

@@ -22,8 +22,8 @@ from exporters.manifest import LOCK, TEMPORARY, RunLock, flush, sweep_leftovers,
 from exporters.shard_digests import Compared, shard_faults
 from exporters.verification import JOURNALS
 from generators.begun import Say, by_number, check_same_plan, deletion, is_begun
+from generators.journal import committed_shards
 from generators.plan import CorpusPlan
-from generators.shard_worker import committed_shards
 
 SHARDS = "shards"
 _REPLACED = ".replaced"

@@ -12,8 +12,8 @@ from dyncity.datasets.manifest import ShardRecord
 from dyncity.errors import InputError
 from generators.corpus_folder import OpenFolder
 from generators.corpus_prefix import OpenPrefix
+from generators.journal import committed_shards, scenes_done
 from generators.plan import CorpusPlan
-from generators.shard_worker import committed_shards, scenes_done
 
 Report = Callable[[int, int, str], None]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from generators.base import SceneGenerator
 from generators.corpus import Preview, make_corpus, on_worker
 from generators.cost import Prices
 from generators.dry_run import dry_run as estimate
+from generators.installation import installation
 from generators.plan import CorpusPlan
 from generators.plan_check import check_plan
 from generators.repair import repair_corpus, repairable
@@ -27,6 +29,7 @@ from generators.sources import Source, of_plan
 
 _FAILURES_SHOWN = 5
 Exporters = Mapping[str, Callable[..., SceneExporter]]
+Decisive = tuple[dict[str, str | int | float], dict[str, str]]
 
 
 def make(
@@ -61,16 +64,13 @@ def make(
     """
     address, gpus = execution["address"], execution["gpus_per_worker"]
     on_cluster = address != "local" and execution["workers"] != (0, 0)
-    fingerprint = generator.fingerprint()
-    if on_cluster and "device" in fingerprint:
-        # The head has no GPU, the workers may: they say what decides the bytes.
-        show_table([("device", "asking a worker of the cluster, which may have to start one")])
-        fingerprint = on_worker(partial(_fingerprint, source.build), address, gpus=gpus)
+    fingerprint, versions = _decisive_of_worker(source.build, address, gpus) if on_cluster else _decisive(generator)
     plan = CorpusPlan(
         generator=generator.name,
         config=generator.config,
         micro_batch=generator.micro_batch,
         fingerprint_of_generator=fingerprint,
+        versions=versions,
         **request,
     )
     exporter = exporters[plan.container](labels=plan.labels, columns=plan.columns)
@@ -130,9 +130,15 @@ def repair(
     plan = CorpusPlan.from_dict(values, where, read_layout(layout, config, longer) if layout else None)
     source = of_plan(plan, checkpoint)
     exporter = exporters[plan.container](labels=plan.labels, columns=plan.columns)
+    generator, fingerprint = source.build(), None
+    if execution["address"] != "local" and execution["workers"] != (0, 0):
+        address, gpus = execution["address"], execution["gpus_per_worker"]
+        fingerprint, versions = _decisive_of_worker(source.build, address, gpus)
+        plan = replace(plan, versions=versions)
     with ProgressLine("repair", "scenes") as progress:
         result = repair_corpus(
-            *(plan, source.build(), source.build, exporter, out),
+            *(plan, generator, source.build, exporter, out),
+            fingerprint=fingerprint,
             preview=preview,
             report=progress.update,
             compared=progress.before("compare", "shards"),
@@ -149,6 +155,16 @@ def repair(
     return len(result.left)
 
 
-def _fingerprint(build: BuildGenerator) -> dict[str, str | int | float]:
-    """What decides the bytes in this process."""
-    return build().fingerprint()
+def _decisive(generator: SceneGenerator) -> Decisive:
+    """What decides the bytes in this process besides what is asked for."""
+    return generator.fingerprint(), installation()
+
+
+def _decisive_of_worker(build: BuildGenerator, address: str, gpus: float) -> Decisive:
+    """What decides them on a worker: the head of a cluster has no GPU and maybe another CPU."""
+    show_table([("device", "asking a worker of the cluster, which may have to start one")])
+    return on_worker(partial(_built_decisive, build), address, gpus=gpus)
+
+
+def _built_decisive(build: BuildGenerator) -> Decisive:
+    return _decisive(build())

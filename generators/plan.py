@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dyncity import __version__
 from dyncity.conditions import COMMANDS, LAYOUT_CLASSES, Conditions, Layout, check_trajectory, command_from_trajectory
 from dyncity.config import Config
 from dyncity.config_file import from_dict, to_dict
@@ -23,6 +20,7 @@ from dyncity.grid import GridSpec
 from dyncity.scene import SceneSpec
 from dyncity.seeding import check_seed
 from dyncity.taxonomy import TAXONOMIES
+from generators.installation import installation
 
 CONTAINERS = ("parquet", "numpy")
 MIXED = "mixed"
@@ -87,6 +85,7 @@ class CorpusPlan:
             None. With one the command of every scene is the one that it carries out.
         layout: for all scenes (``Conditions.layout``), or None.
         fingerprint_of_generator: ``SceneGenerator.fingerprint()``: checkpoint, dtype, device, steps ...
+        versions: of the machines that make the shards, as ``installation`` has them; by default of this one.
     """
 
     generator: str
@@ -103,6 +102,7 @@ class CorpusPlan:
     trajectory: NDArray[np.float64] | None = None
     layout: Layout | None = None
     fingerprint_of_generator: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=installation)
 
     def __post_init__(self) -> None:
         _at_least("--num-scenes", self.num_scenes, 1)
@@ -200,7 +200,7 @@ class CorpusPlan:
             "trajectory": None if self.trajectory is None else self.trajectory.tolist(),
             **({} if self.layout is None else {"layout": _layout_facts(self.layout)}),
             "fingerprint_of_generator": dict(self.fingerprint_of_generator),
-            "versions": _versions(self.container),
+            "versions": {k: v for k, v in self.versions.items() if k != "zlib" or self.container == "numpy"},
             "config": to_dict(self.config),
         }
 
@@ -238,12 +238,6 @@ class CorpusPlan:
         """sha256 of ``to_dict()`` in canonical JSON: all that decides the bytes of the shards."""
         text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _versions(container: str) -> dict[str, str]:
-    """What decides bytes besides the source of the scenes; zlib compresses NumPy shards."""
-    versions = {"dyncity": __version__, "numpy": np.__version__, "pyarrow": version("pyarrow")}
-    return versions | ({"zlib": zlib.ZLIB_RUNTIME_VERSION} if container == "numpy" else {})
 
 
 def _layout_facts(layout: Layout) -> dict[str, Any]:

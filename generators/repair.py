@@ -81,6 +81,7 @@ def repair_corpus(
     exporter: SceneExporter,
     out: Path | ObjectPath,
     *,
+    fingerprint: dict[str, Any] | None = None,
     workers: tuple[int, int] = (0, 0),
     gpus_per_worker: float = 0.0,
     address: str = "local",
@@ -95,6 +96,7 @@ def repair_corpus(
         plan: as the manifest has it (``CorpusPlan.from_dict``).
         generator: what ``build_generator`` builds, built here once.
         build_generator, exporter, preview, report: as for ``make_corpus``.
+        fingerprint: what the generator says of itself where the shards are made; None: what it says here.
         workers, gpus_per_worker, address, stuck_after: so are these.
         out: the corpus.
         compared: told how many shards of how many are compared with the manifest.
@@ -107,18 +109,19 @@ def repair_corpus(
     begun = time.monotonic()
     out = out.absolute()
     repairable(out)
+    fingerprint = generator.fingerprint() if fingerprint is None else fingerprint
     made_of: dict[str, Any] = {"plan": plan, "build_generator": build_generator, "exporter": exporter}
     execution = workers, gpus_per_worker, address, stuck_after
     if isinstance(out, ObjectPath):
         with Lease(out) as lease:
-            manifest = _manifest_for(plan, generator, out)
+            manifest = _manifest_for(plan, generator, fingerprint, out)
             faults = shard_faults(out, manifest.shards, compared=compared)
             damaged = [record for record, fault in faults if fault is not None]
             _make_there(made_of, out, damaged, lease, execution, report)
             files = _restore(plan, manifest, out, preview)
     else:
         with RunLock(out):
-            manifest = _manifest_for(plan, generator, out)
+            manifest = _manifest_for(plan, generator, fingerprint, out)
             sweep_leftovers(out)
             faults = shard_faults(out, manifest.shards, compared=compared)
             damaged = [record for record, fault in faults if fault is not None]
@@ -129,18 +132,27 @@ def repair_corpus(
     return RepairResult(tuple(r.name for r in damaged), scenes, files, left, time.monotonic() - begun)
 
 
-def _manifest_for(plan: CorpusPlan, generator: SceneGenerator, out: Path | ObjectPath) -> Manifest:
+def _manifest_for(
+    plan: CorpusPlan, generator: SceneGenerator, fingerprint: dict[str, Any], out: Path | ObjectPath
+) -> Manifest:
     """The manifest as it is now that nobody else is at work there.
 
     Raises:
         InputError: ``repairable``, or plan and generator, as they are here and now, do not promise its bytes.
     """
     manifest = repairable(out)
+    made_with = manifest.plan.get("versions")
+    known = made_with if isinstance(made_with, dict) else {}
+    # Other code may make the same bytes, which are compared; an older manifest does not tell of all.
+    versions = {
+        name: known[name] if name == "code" else value for name, value in plan.versions.items() if name in known
+    }
     now = replace(
         plan,
         config=generator.config,
         micro_batch=generator.micro_batch,
-        fingerprint_of_generator=generator.fingerprint(),
+        fingerprint_of_generator=fingerprint,
+        versions=versions,
     )
     if now.fingerprint() != manifest.fingerprint:
         what = difference(manifest.plan, now.to_dict()) or "its fingerprint is another one"

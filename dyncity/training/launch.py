@@ -21,7 +21,8 @@ from dyncity.config import Config
 from dyncity.config_file import config_json, from_dict
 from dyncity.datasets.manifest import MANIFEST
 from dyncity.errors import InputError
-from dyncity.ray_settings import attempts_unsaid, end_ray, not_joined, settle_environment, sigterm_kept
+from dyncity.last_words import last_words
+from dyncity.ray_settings import RAY_ENDED, attempts_unsaid, end_ray, not_joined, settle_environment, sigterm_kept
 from dyncity.training.clips import Clips
 from dyncity.training.dit_loop import fit_dit
 from dyncity.training.latent_files import RECORD, check_latents
@@ -142,7 +143,8 @@ def _launch(
             with sole_writer(out, patience=0.0):
                 _fit(config, job, Place(device=device), report)
         else:
-            _fit_on_ray(config, job, out, workers, gpus_per_worker, address, stuck_after, report)
+            with last_words(RAY_ENDED):
+                _fit_on_ray(config, job, out, workers, gpus_per_worker, address, stuck_after, report)
     except InputError:
         if fresh and not any((out / "checkpoints").iterdir()):
             shutil.rmtree(out, ignore_errors=True)

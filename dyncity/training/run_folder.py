@@ -66,20 +66,8 @@ def prepare_run(
             another configuration or on other inputs, has damaged states alone, or is being trained by another process.
     """
     given = inputs or {}
-    check_outside_corpora(out)
-    if out.exists() and not _is_unbegun(out):
-        is_run = (out / "config.json").is_file() and (out / "checkpoints").is_dir()
-        if not (resume or overwrite):
-            raise InputError(out, "already exists", "use --resume or --overwrite, or another --out")
-        if not is_run:
-            raise InputError(out, "exists and is not a training run", "give another --out")
+    if check_run(out, config, resume=resume, overwrite=overwrite):
         if resume:
-            if _decisive(read_config(out / "config.json")) != _decisive(config):
-                raise InputError(
-                    out / "config.json",
-                    "was started under another configuration",
-                    "resume with the same settings",
-                )
             _same_inputs(out, given)
             check_is_file(out / "metrics.jsonl", "remove it")
             _has_a_sound_state(out, say)
@@ -93,6 +81,26 @@ def prepare_run(
         os.replace(part, out / "config.json")  # last, and whole: it makes the folder a run
     except OSError as error:
         raise InputError(out, f"cannot be written ({error.strerror})", "give a folder you may write to") from None
+
+
+def check_run(out: Path, config: Config, *, resume: bool, overwrite: bool) -> bool:
+    """Whether there is a run in ``out`` that may be gone on with, or replaced; touches nothing.
+
+    Raises:
+        InputError: as ``prepare_run``, of what can be told from the place and the configuration alone.
+    """
+    check_outside_corpora(out)
+    if not out.exists() or _is_unbegun(out):
+        return False
+    if not (resume or overwrite):
+        raise InputError(out, "already exists", "use --resume or --overwrite, or another --out")
+    if not ((out / "config.json").is_file() and (out / "checkpoints").is_dir()):
+        raise InputError(out, "exists and is not a training run", "give another --out")
+    if resume and _decisive(read_config(out / "config.json")) != _decisive(config):
+        raise InputError(
+            out / "config.json", "was started under another configuration", "resume with the same settings"
+        )
+    return True
 
 
 def _is_unbegun(out: Path) -> bool:

@@ -66,3 +66,10 @@ def test_what_cannot_be_compared_is_refused(corpus: Path, city: list[OccupancySc
     slow = written_corpus(tmp_path / "slow", [replace(scene, grid=grid) for scene in city[:2]])
     with pytest.raises(InputError, match="frames a second"):
         evaluate_samples(slow, corpus)
+
+
+def test_a_corpus_is_not_compared_with_itself(corpus: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(corpus)
+    for real in (corpus, tmp_path / "link", corpus.parent / "." / corpus.name):
+        with pytest.raises(InputError, match=r"--real: .* is the corpus of the samples itself"):
+            evaluate_samples(corpus, real)

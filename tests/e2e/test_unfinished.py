@@ -17,6 +17,7 @@ from exporters.manifest import write_manifest
 def unfinished(corpus: Path, tmp_path: Path) -> Path:
     """The corpus of four scenes, of which nine were asked for."""
     shutil.copytree(corpus, tmp_path / "part")
+    shutil.copytree(corpus, tmp_path / "real")
     manifest = read_manifest(corpus)
     write_manifest(tmp_path / "part", replace(manifest, plan=manifest.plan | {"num_scenes": 9}))
     return tmp_path / "part"
@@ -28,7 +29,7 @@ def unfinished(corpus: Path, tmp_path: Path) -> Path:
         ("view", "part", "--out", "a.png"),
         ("export", "part", "--format", "openoccupancy", "--workers", "0", "--out", "tree"),
         ("evaluate", "conditions", "part", "--scenes", "1"),
-        ("evaluate", "samples", "part", "--real", "part", "--scenes", "1"),
+        ("evaluate", "samples", "part", "--real", "real", "--scenes", "1"),
         ("encode", "--data", "part", "--vae", str(shipped_checkpoint()), "--out", "latents"),
         ("train", "vae", "--data", "part", "--dry-run", "--out", "vae"),
     ],
@@ -47,6 +48,9 @@ def test_a_finished_one_is_passed_over_in_silence(dyncity, corpus: Path, tmp_pat
 def test_a_dry_run_of_training_reads_the_data(dyncity, corpus: Path, tmp_path: Path) -> None:
     done = dyncity("train", "vae", "--data", corpus, "--dry-run", "--out", tmp_path / "vae")
     assert any(line.split() == ["clips", "4"] for line in done.stdout.splitlines()), done.stdout
+    done = dyncity("train", "vae", "--data", corpus, "--dry-run", "--out", corpus)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "already exists; use --resume or --overwrite" in done.stderr
     for model, more in (("vae", ()), ("dit", ("--vae", shipped_checkpoint()))):
         done = dyncity("train", model, "--data", tmp_path / "none", *more, "--dry-run", "--out", tmp_path / "run")
         assert done.returncode == 2

@@ -5,8 +5,10 @@ import os
 import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -20,6 +22,7 @@ from exporters.parquet import ParquetExporter
 from generators.corpus import make_corpus
 from generators.cost import Prices
 from generators.dry_run import dry_run
+from generators.installation import installation
 from generators.shard_worker import ShardWorker
 
 
@@ -217,6 +220,17 @@ def test_a_worker_whose_generator_is_not_the_planned_one_is_refused(tmp_path):
         make(tmp_path / "out", build=source(version=2))
     with pytest.raises(InputError, match="--micro-batch"):
         make(tmp_path / "out", build=source(micro_batch=2))
+    for name in ("numpy", "code", "cpu"):
+        with pytest.raises(InputError, match=rf"on a worker, versions.{name} in the plan is 'other', not '"):
+            make(tmp_path / "out", small_plan(versions=installation() | {name: "other"}))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_generator_that_cannot_be_built_is_one_line(tmp_path):
+    with pytest.raises(InputError, match=r"map.json: on a worker: No such file or directory; .* go on with --resume"):
+        make(tmp_path / "out", build=partial(open, tmp_path / "map.json"))
+    with pytest.raises(InputError, match=r"generator: there was no memory for it on a worker .*; use fewer workers"):
+        make(tmp_path / "out", build=partial(np.empty, 2**60, np.uint8))
     assert list(tmp_path.iterdir()) == []
 
 

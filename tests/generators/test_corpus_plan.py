@@ -16,6 +16,7 @@ import dyncity
 from dyncity.conditions import COMMANDS, LAYOUT_CLASSES, Layout
 from dyncity.errors import InputError
 from dyncity.presets import occ3d_waymo
+from generators.installation import installation
 from generators.plan import CorpusPlan, default_scenes_per_shard, difference
 
 
@@ -122,6 +123,8 @@ def test_seed_zero_and_the_largest_seed_are_seeds():
         {"trajectory": np.zeros((FRAMES, 3)), "command": None},
         {"fingerprint_of_generator": {"version": 2}},
         {"config": replace(small_config(), preset="other")},
+        {"versions": installation() | {"code": "0"}},
+        {"versions": installation() | {"cpu": "none"}},
     ],
 )
 def test_whatever_decides_bytes_changes_the_fingerprint_and_is_named(change):
@@ -178,5 +181,7 @@ def test_of_a_layout_the_fingerprint_sees_what_is_asked_and_nothing_else():
 
 def test_the_fingerprint_sees_the_versions_of_all_that_writes_bytes():
     versions = {"dyncity": dyncity.__version__, "numpy": np.__version__, "pyarrow": pyarrow.__version__}
-    assert small_plan().to_dict()["versions"] == versions
-    assert small_plan(container="numpy").to_dict()["versions"] == versions | {"zlib": zlib.ZLIB_RUNTIME_VERSION}
+    found = small_plan().to_dict()["versions"]
+    assert found.keys() == versions.keys() | {"code", "cpu"}
+    assert found | versions == found
+    assert small_plan(container="numpy").to_dict()["versions"] == found | {"zlib": zlib.ZLIB_RUNTIME_VERSION}

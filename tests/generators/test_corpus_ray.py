@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,12 @@ def test_a_scene_that_always_hangs_is_recorded_and_the_rest_is_made(tmp_path):
 def test_bad_input_in_a_worker_leaves_nothing(tmp_path):
     with pytest.raises(InputError, match="of another grid"):
         make(tmp_path / "out", small_plan(8), source(refuses=2), workers=(2, 2))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_a_worker_cannot_read_is_one_line(tmp_path):
+    with pytest.raises(InputError, match=r"map.json: on a worker: No such file or directory"):
+        make(tmp_path / "out", build=partial(open, tmp_path / "map.json"), workers=(1, 1))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -10,8 +10,9 @@ from dyncity.datasets.manifest import MANIFEST, ShardRecord, read_manifest
 from exporters.parquet import ParquetExporter
 from generators.corpus import make_corpus
 from generators.corpus_folder import open_folder
+from generators.journal import committed_shards
 from generators.ledger import open_ledger
-from generators.shard_worker import ShardWorker, committed_shards
+from generators.shard_worker import ShardWorker
 
 
 def test_the_manifest_is_not_written_for_every_shard_and_holds_them_all_at_the_end(tmp_path):

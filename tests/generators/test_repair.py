@@ -1,5 +1,6 @@
 """Repair: exactly what is damaged is made again, to the same bytes; what cannot be is one line."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -140,10 +141,40 @@ def test_another_source_or_version_is_refused_by_its_name(corpus, monkeypatch):
     before = contents(corpus)
     with pytest.raises(InputError, match=r"cannot be repaired here: fingerprint_of_generator.version is 1, not 2"):
         repair(corpus, source(version=2))
-    monkeypatch.setattr("generators.plan.__version__", "9")
+    monkeypatch.setattr("generators.installation.__version__", "9")
     with pytest.raises(InputError, match=r"versions.dyncity is '.*', not '9'"):
         repair(corpus)
     assert contents(corpus) == before
+
+
+def test_other_code_repairs_what_it_makes_the_same_bytes_of(corpus, original, monkeypatch):
+    lose(sorted((corpus / "shards").iterdir())[0])
+    monkeypatch.setattr("generators.installation._digest_of_code", lambda: "other")
+    assert len(repair(corpus).shards) == 1
+    assert contents(corpus) == contents(original)
+
+
+def test_a_corpus_whose_manifest_says_less_of_its_installation_is_repaired(corpus, original):
+    lose(sorted((corpus / "shards").iterdir())[0])
+    old = replace(read_manifest(corpus), plan=json.loads((corpus / "manifest.json").read_text())["plan"])
+    for name in ("code", "cpu"):
+        del old.plan["versions"][name]
+    text = json.dumps(old.plan, sort_keys=True, separators=(",", ":"))
+    write_manifest(corpus, replace(old, fingerprint=hashlib.sha256(text.encode()).hexdigest()))
+    assert len(repair(corpus).shards) == 1
+    assert verify_corpus(corpus) == []
+
+
+def test_where_the_shards_are_made_says_what_decides_them(corpus, original):
+    """The head of a cluster has no GPU: what its own generator says of itself is not asked."""
+    lose(sorted((corpus / "shards").iterdir())[0])
+    plan = CorpusPlan.from_dict(read_manifest(corpus).plan, str(corpus))
+    build, head = source(raises=RAISES), source(version=2)()
+    exporter = EXPORTERS[plan.container]()
+    with pytest.raises(InputError, match="version is 1, not 2"):
+        repair_corpus(plan, head, build, exporter, corpus, preview=draw)
+    repair_corpus(plan, head, build, exporter, corpus, fingerprint=build().fingerprint(), preview=draw)
+    assert contents(corpus) == contents(original)
 
 
 def test_what_another_run_holds_or_never_ended_or_is_damaged_itself_is_refused(corpus):

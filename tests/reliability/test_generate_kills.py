@@ -71,10 +71,11 @@ def test_a_killed_raylet_ends_the_run_which_can_be_resumed(tmp_path, reference):
     assert raylet is not None
     os.kill(raylet, signal.SIGKILL)
     try:
-        driver.communicate(timeout=180)
+        _, said = driver.communicate(timeout=180)
     finally:
         driver.kill()
     assert driver.returncode != 0
+    assert "go on with --resume" in said.splitlines()[-1]
     resume(out)
     time.sleep(5)
     assert contents(out) == reference
