@@ -3,8 +3,8 @@
     PYTHONPATH=. python benchmarks/export_command.py [--scenes 16] [--preset occ3d-nuscenes] [--rounds 2]
         [--trees A,B] [--folder DIR]
 
-Scenes come from the procedural city, with instances and boxes. ``export`` is the command with its default workers, start
-and end of its processes among it; ``flushed`` is as many processes, started before the clock, that write the same
+Scenes come from the procedural city, with instances and boxes. ``export`` is the command with its default workers,
+start and end of its processes among it; ``flushed`` is as many processes, started before the clock, that write the same
 files below the same folder and flush each of them. Both are time on the clock, the best of the rounds.
 """
 
