@@ -176,7 +176,7 @@ def package(scenes: list[OccupancyScene], rounds: int) -> Table:
 # The stages of a tree: functions whose time, callees included, is theirs. What is left is labels, points and texts.
 STAGES: dict[str, tuple[tuple[str, str], ...]] = {
     "cast": (("sensors.py", "cast_scene"), ("sensors.py", "see_scene")),
-    "merge": (("visibility.py", "seen_over_time"),),
+    "merge": (("visibility.py", "words_over_time"),),
     "resample": (
         ("labels.py", "frames_looked_at"),
         ("labels.py", "_repeated"),

@@ -15,6 +15,7 @@ from dyncity.bounded_files import LARGEST, are_numbers, read_request
 from dyncity.errors import InputError
 from dyncity.scene import UNKNOWN, OccupancyScene
 from dyncity.taxonomy import taxonomy
+from exporters.column_words import from_words
 from exporters.fans import Fans, columns
 from exporters.sensors import cast_scene, see_scene
 
@@ -223,10 +224,24 @@ def camera_mask(
 
     Rays are cast on ``device`` (``cast_rays``).
     """
+    return from_words(camera_seen(scene, frame, cameras, stride, device), scene.grid.shape[2])
+
+
+def camera_seen(
+    scene: OccupancyScene,
+    frame: int,
+    cameras: Sequence[Camera] = NUSCENES_CAMERAS,
+    stride: int = 10,
+    device: str | None = None,
+) -> NDArray[np.uint64]:
+    """``to_words(camera_mask(...))``."""
     pose = np.linalg.inv(scene.grid_poses()[frame]) @ scene.poses[frame]
     # One cast for all cameras: rays that see the same voxels share the work.
-    origins, directions = _rig_rays(tuple(cameras), stride)
-    return see_scene(scene, frame, pose, origins, directions, NEAREST, np.inf, device, _fans(cameras, stride))
+    fans, origins = _fans(cameras, stride), np.array([camera.position for camera in cameras])
+    if fans is None:
+        origins = np.repeat(origins, [np.prod(camera.rows_columns(stride)) for camera in cameras], axis=0)
+    rays = _rig_directions(tuple(cameras), stride)
+    return see_scene(scene, frame, pose, origins, rays, NEAREST, np.inf, device, fans)
 
 
 def _fans(cameras: Sequence[Camera], stride: int) -> Fans | None:
@@ -236,11 +251,8 @@ def _fans(cameras: Sequence[Camera], stride: int) -> Fans | None:
 
 
 @lru_cache(maxsize=4)
-def _rig_rays(cameras: tuple[Camera, ...], stride: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Origins and directions ``[n, 3]`` of the rays of a rig, the same in every frame; not to be written to."""
-    parts = [camera.directions(stride) for camera in cameras]
-    origins = np.concatenate([np.tile(camera.position, (len(p), 1)) for camera, p in zip(cameras, parts, strict=True)])
-    directions = np.concatenate(parts)
-    for array in (origins, directions):
-        array.setflags(write=False)
-    return origins, directions
+def _rig_directions(cameras: tuple[Camera, ...], stride: int) -> NDArray[np.float64]:
+    """Directions ``[n, 3]`` of the rays of a rig, camera by camera, the same in every frame; not to be written to."""
+    directions = np.concatenate([camera.directions(stride) for camera in cameras])
+    directions.setflags(write=False)
+    return directions

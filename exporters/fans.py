@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dyncity.grid import GridSpec
+from exporters.column_words import from_words, to_words
 from exporters.compiled import compiled
 from exporters.raycast import RayHits, cast_rays
 
@@ -26,10 +27,20 @@ class Fans:
     Attributes:
         order: int64 ``[n]`` all rays, fan by fan.
         begins: int64 ``[m + 1]`` where in ``order`` each fan begins, and the end of the last.
+        image: int64 ``[m]`` which image each is a column of.
     """
 
     order: NDArray[np.int64]
     begins: NDArray[np.int64]
+    image: NDArray[np.int64]
+
+    def per_ray(self, starts: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Starts of rays, ``[1, 3]`` or ``[n, 3]``; from those of images ``[k, 3]`` those of all rays."""
+        if len(starts) in (1, len(self.order)):
+            return starts
+        image = np.empty(len(self.order), np.int64)
+        image[self.order] = np.repeat(self.image, np.diff(self.begins))
+        return starts[image]
 
 
 @lru_cache(maxsize=16)
@@ -40,7 +51,8 @@ def columns(*shapes: tuple[int, int]) -> Fans:
         order.append(before + np.arange(rows * wide).reshape(rows, wide).T.reshape(-1))
         sizes += [rows] * wide
         before += rows * wide
-    return Fans(np.concatenate(order), np.cumsum(sizes))
+    image = np.repeat(np.arange(len(shapes)), [wide for _, wide in shapes])
+    return Fans(np.concatenate(order), np.cumsum(sizes), image)
 
 
 def cast_fans(
@@ -55,7 +67,8 @@ def cast_fans(
     """``cast_rays`` on one core in about half of its time, the same to the last bit.
 
     Rays that pass an edge between voxels so closely that rounding decides which side they take are cast one by one; so
-    are all of them where fans do not do: from outside the grid, straight up or down, in more than 62 layers.
+    are fans with a ray straight up or down, and all rays where fans do not do: from outside the grid, in more than 62
+    layers.
 
     Args:
         occupied, grid, origin, directions, min_range, max_range: of ``cast_rays``.
@@ -69,7 +82,7 @@ def cast_fans(
     distance, points, inward = np.empty(len(ray)), np.empty((len(ray), 3)), np.zeros((len(ray), 3))
     voxel = ends[ray]
     _place(ray, voxel, axes, *place, distance, points, inward)
-    return RayHits(ray, voxel, distance, points, inward, seen)
+    return RayHits(ray, voxel, distance, points, inward, from_words(seen, grid.shape[2]))
 
 
 def see_fans(
@@ -80,10 +93,16 @@ def see_fans(
     fans: Fans,
     min_range: float = 0.0,
     max_range: float = np.inf,
-) -> NDArray[np.bool_]:
-    """``cast_fans(...).seen``, without the trouble of where rays end."""
+) -> NDArray[np.uint64]:
+    """``to_words(cast_fans(...).seen)``, without the trouble of where rays end.
+
+    ``origin`` may also be ``[k, 3]``, of each image that ``fans`` have columns of.
+    """
     found = _marched(occupied, grid, origin, directions, fans, min_range, max_range)
-    return cast_rays(occupied, grid, origin, directions, min_range, max_range).seen if found is None else found[0]
+    if found is None:
+        starts = fans.per_ray(np.atleast_2d(origin))
+        return to_words(cast_rays(occupied, grid, starts, directions, min_range, max_range).seen)
+    return found[0]
 
 
 def _marched(
@@ -94,8 +113,8 @@ def _marched(
     fans: Fans,
     min_range: float,
     max_range: float,
-) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.int8], tuple[NDArray[np.float64], ...]] | None:
-    """What fans see, the voxels that rays end in and the axes along which (negative: in none), and where rays are.
+) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.int8], tuple[NDArray[np.float64], ...]] | None:
+    """What fans see, in words; the voxels that rays end in, the axes along which (negative: in none); where rays are.
 
     None where fans do not do.
     """
@@ -104,62 +123,23 @@ def _marched(
     starts = np.require(np.atleast_2d(origin), np.float64, ["C", "W"])
     place = (np.array(grid.origin, np.float64), np.array(grid.voxel_size, np.float64), starts, rays)
     nx, ny, nz = grid.shape
-    if nz > _HIGHEST or not _within(grid.shape, *place):
+    within = (starts - place[0]) / place[1]
+    if nz > _HIGHEST or not ((within > 0) & (within < grid.shape)).all():
         return None
+    first = fans.order[fans.begins[:-1]] if len(starts) == len(rays) else fans.image
+    start_of = np.zeros_like(first) if len(starts) == 1 else first
     blocked, passed = np.zeros((2, nx + 2, ny + 2), np.uint64)
-    _to_words(occupied, blocked)
+    np.left_shift(to_words(occupied)[..., 0], np.uint64(1), out=blocked[1:-1, 1:-1])
     ends, axes = np.empty((len(rays), 3), np.int64), np.full(len(rays), _NOTHING, np.int8)
-    _follow(blocked, passed, nz, *place, min_range, max_range, fans.order, fans.begins, ends, axes)
-    seen = np.empty(grid.shape, np.bool_)
-    _from_words(passed, seen)
+    _follow(blocked, passed, nz, *place, min_range, max_range, start_of, fans.order, fans.begins, ends, axes)
+    seen = (passed[1:-1, 1:-1] >> np.uint64(1))[..., None]
     left = np.flatnonzero(axes == _LEFT)
     if len(left):
-        own = starts if len(starts) == 1 else starts[left]
+        own = starts if len(starts) == 1 else fans.per_ray(starts)[left]
         others = cast_rays(occupied, grid, own, rays[left], min_range, max_range)
         ends[left[others.ray]], axes[left[others.ray]] = others.voxel, np.abs(others.inward).argmax(axis=1)
-        seen |= others.seen
+        seen |= to_words(others.seen)
     return seen, ends, axes, place
-
-
-@compiled
-def _within(
-    shape: tuple[int, int, int],
-    lower: NDArray[np.float64],
-    size: NDArray[np.float64],
-    starts: NDArray[np.float64],
-    rays: NDArray[np.float64],
-) -> bool:
-    """Whether all rays start inside the grid, and none goes straight up or down."""
-    inside = True
-    for n in range(len(starts)):
-        for a in range(3):
-            place = (starts[n, a] - lower[a]) / size[a]
-            inside &= 0 < place < shape[a]
-    for ray in range(len(rays)):
-        inside &= rays[ray, 0] != 0 or rays[ray, 1] != 0
-    return inside
-
-
-@compiled
-def _to_words(occupied: NDArray[np.bool_], words: NDArray[np.uint64]) -> None:
-    """Fill in ``words`` ``[x + 2, y + 2]`` the columns of ``[x, y, z]``: bit z + 1 is voxel z."""
-    nx, ny, nz = occupied.shape
-    for x in range(nx):
-        for y in range(ny):
-            word = np.uint64(0)
-            for z in range(nz):
-                word |= np.uint64(occupied[x, y, z]) << np.uint64(z + 1)
-            words[x + 1, y + 1] = word
-
-
-@compiled
-def _from_words(words: NDArray[np.uint64], seen: NDArray[np.bool_]) -> None:
-    """The other way round."""
-    nx, ny, nz = seen.shape
-    for x in range(nx):
-        for y in range(ny):
-            for z in range(nz):
-                seen[x, y, z] = words[x + 1, y + 1] >> np.uint64(z + 1) & np.uint64(1)
 
 
 @compiled
@@ -173,6 +153,7 @@ def _follow(
     rays: NDArray[np.float64],
     min_range: float,
     max_range: float,
+    start_of: NDArray[np.int64],
     order: NDArray[np.int64],
     begins: NDArray[np.int64],
     ends: NDArray[np.int64],
@@ -184,6 +165,7 @@ def _follow(
         blocked: ``[x + 2, y + 2]`` what is occupied, a word a column.
         nz: layers of the grid.
         lower, size, starts, rays, min_range, max_range: of ``cast_fans``.
+        start_of: ``[m]`` which of ``starts`` is that of each fan.
         order, begins: of ``Fans``.
         ends: ``[n, 3]`` the voxel that each ray ends in, filled in where it ends in one.
         axes: ``[n]`` the axis along which it enters that; what is there stays where there is none.
@@ -196,8 +178,15 @@ def _follow(
     stands, seen = np.empty(most, np.uint64), np.empty(most, np.uint64)
     for fan in range(len(begins) - 1):
         first = order[begins[fan]]
-        place = (starts[first if len(starts) > 1 else 0] - lower) / size
+        place = (starts[start_of[fan]] - lower) / size
         far = np.sqrt(rays[first, 0] * rays[first, 0] + rays[first, 1] * rays[first, 1])
+        upright = False
+        for n in range(begins[fan], begins[fan + 1]):
+            upright |= rays[order[n], 0] == 0 and rays[order[n], 1] == 0
+        if upright:  # straight up or down there is no way over the ground
+            for n in range(begins[fan], begins[fan + 1]):
+                axes[order[n]] = _LEFT
+            continue
         vx, vy = rays[first, 0] / far / size[0], rays[first, 1] / far / size[1]
         x, y = int(np.floor(place[0])), int(np.floor(place[1]))
         step_x, step_y = 1 if vx > 0 else -1, 1 if vy > 0 else -1

@@ -49,14 +49,17 @@ def _count(
         to_ego: ``[4, 4]`` from the index of a voxel to its centre, metres.
         lower, upper: corners of the box.
     """
-    for i, j, k in np.ndindex(semantics.shape):
-        label = semantics[i, j, k]
-        if label != free and label != UNKNOWN:
-            inside = True
-            for a in range(3):
-                place = to_ego[a, 0] * i + to_ego[a, 1] * j + to_ego[a, 2] * k + to_ego[a, 3]
-                inside &= lower[a] <= place < upper[a]
-            counts[int(inside), label] += 1
+    for i in range(semantics.shape[0]):
+        for j in range(semantics.shape[1]):
+            for k in range(semantics.shape[2]):
+                label = semantics[i, j, k]
+                if label in (free, UNKNOWN):
+                    continue
+                inside = True
+                for a in range(3):
+                    place = to_ego[a, 0] * i + to_ego[a, 1] * j + to_ego[a, 2] * k + to_ego[a, 3]
+                    inside &= lower[a] <= place < upper[a]
+                counts[int(inside), label] += 1
 
 
 def told(scenes: Iterable[Voxels], labels: str, classes: NDArray[np.uint8]) -> list[tuple[str, str]]:

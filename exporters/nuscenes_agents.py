@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from exporters.nuscenes_boxes import DETECTED, LIDAR_TO_EGO, NuScenesBox
+from exporters.nuscenes_boxes import DETECTED, LIDAR_TO_EGO, BoxColumns
 from exporters.sensors import HDL_32E
 
 STEPS = 6  # frames that are looked ahead
@@ -17,7 +17,7 @@ _CATEGORIES = dict(zip(DETECTED, (8, 13, 14, 12, 17, 18, 9, 10, 0, 19), strict=T
 _STANDS, _LEAST, _SECTOR = 9, 1.0, np.pi / 4  # the goal of who stands; metres ahead or to the right that are a way
 
 
-def agent_ways(frames: Sequence[list[NuScenesBox]], pose: NDArray[np.float64]) -> dict[str, NDArray[np.float32]]:
+def agent_ways(frames: Sequence[BoxColumns], pose: NDArray[np.float64]) -> dict[str, NDArray[np.float32]]:
     """The ``gt_agent_*`` of the boxes of a frame, in its LiDAR's frame (x right, y ahead), a row a box.
 
     ``fut_trajs`` ``[n, 12]`` are six steps x, y, metres; ``fut_yaw`` ``[n, 6]`` the turns, radians; both 0 where
@@ -31,24 +31,21 @@ def agent_ways(frames: Sequence[list[NuScenesBox]], pose: NDArray[np.float64]) -
     to_lidar = LIDAR_TO_EGO.T @ pose[:3, :3].T
     origin = pose[:3, 3] + pose[:3, :3] @ np.array(HDL_32E.position)
 
-    def places(boxes: list[NuScenesBox]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def places(boxes: BoxColumns) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Centres (x, y) and yaws."""
-        centers = np.array([box[1] for box in boxes]).reshape(-1, 3) - origin
-        yaws = np.array([box[3] for box in boxes], np.float64)
-        ahead = np.stack([np.cos(yaws), np.sin(yaws), np.zeros_like(yaws)], axis=1) @ to_lidar.T
-        return (centers @ to_lidar.T)[:, :2], np.arctan2(ahead[:, 1], ahead[:, 0])
+        ahead = boxes.ahead @ to_lidar.T
+        return ((boxes.centers - origin) @ to_lidar.T)[:, :2], np.arctan2(ahead[:, 1], ahead[:, 0])
 
-    first, n = frames[0], len(frames[0])
+    first, n = frames[0], len(frames[0].names)
     steps, turns, known = np.zeros((n, STEPS, 2)), np.zeros((n, STEPS)), np.zeros((n, STEPS))
     center, yaw = places(first)
-    speed = np.array([[*box[4], 0.0] for box in first]).reshape(n, 3) @ to_lidar.T
-    sizes = np.array([box[2] for box in first]).reshape(n, 3)
-    numbers = np.array([_CATEGORIES[box[0]] for box in first], np.float64)
+    speed, sizes = first.velocities @ to_lidar.T, first.sizes
+    numbers = np.array([_CATEGORIES[name] for name in first.names], np.float64)
     features = np.concatenate([center, yaw[:, None], speed[:, :2], sizes[:, [1, 0, 2]], numbers[:, None]], axis=1)
     followed = np.arange(n)
     for step, boxes in enumerate(frames[1:]):
-        (there, heading), rows = places(boxes), {box[-1]: row for row, box in enumerate(boxes)}
-        row = np.array([rows.get(first[k][-1], -1) for k in followed], np.int64)
+        (there, heading), rows = places(boxes), {track: row for row, track in enumerate(boxes.tracks)}
+        row = np.array([rows.get(first.tracks[k], -1) for k in followed], np.int64)
         followed, row = followed[row >= 0], row[row >= 0]
         steps[followed, step], known[followed, step] = there[row] - center[followed], 1
         turns[followed, step] = (heading[row] - yaw[followed] + np.pi) % (2 * np.pi) - np.pi

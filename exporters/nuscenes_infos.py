@@ -19,7 +19,7 @@ from dyncity.scene import OccupancyScene
 from exporters.cameras import Camera
 from exporters.native_tree import SceneRecord
 from exporters.nuscenes_agents import STEPS, agent_ways
-from exporters.nuscenes_boxes import LIDAR_TO_EGO, box_record, ego_boxes, lidar_boxes
+from exporters.nuscenes_boxes import LIDAR_TO_EGO, box_columns, box_record, ego_boxes, lidar_boxes
 from exporters.pickles import PickleStream
 from exporters.sensors import HDL_32E
 
@@ -76,18 +76,19 @@ class InfoFiles:
         times += max(0, self._end + _PAUSE - int(times[0]))
         self._end = int(times[-1])
         infos = frame_infos(name, record["scene_token"], record["tokens"], times.tolist(), poses, self._cameras)
+        boxes = [box_columns(rows) for rows in record["boxes"]]
         split = int(self._done >= self._training)
         for kind, row in zip(self._kinds, self._streams, strict=True):
             stream = row[split]
             if kind.by_scene:
                 stream.value(name)
                 stream.open_list()
-            for frame, (info, boxes, pose) in enumerate(zip(infos, record["boxes"], poses, strict=True)):
-                more: dict[str, Any] = lidar_boxes(boxes, pose, older=not kind.bevdet)
+            for frame, (info, pose) in enumerate(zip(infos, poses, strict=True)):
+                more: dict[str, Any] = lidar_boxes(boxes[frame], pose, older=not kind.bevdet)
                 if kind.bevdet:
-                    more["ann_infos"] = ego_boxes(boxes, pose)
+                    more["ann_infos"] = ego_boxes(boxes[frame], pose)
                 if kind.by_scene:
-                    more |= agent_ways(record["boxes"][frame : frame + STEPS + 1], pose)
+                    more |= agent_ways(boxes[frame : frame + STEPS + 1], pose)
                 if self._labels:
                     folder = f"gts/{name}/{info['token']}"
                     more |= {"occ_path": folder, "occ_gt_path": f"{folder}/labels.npz"}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,15 @@ from numpy.typing import NDArray
 from dyncity.grid import GridSpec
 from dyncity.scene import UNKNOWN, OccupancyScene
 from dyncity.taxonomy import label_map, taxonomy
-from exporters.cameras import NUSCENES_CAMERAS, Camera, camera_mask
+from exporters.cameras import NUSCENES_CAMERAS, Camera, camera_seen
+from exporters.column_words import from_words, to_words
 from exporters.compiled import compiled
 from exporters.labels import frames_on_grid
 from exporters.native_tree import Finished, SceneRecord, TreeFormat, TreeOptions, held_out, scene_names
 from exporters.npz import write_npz
 from exporters.nuscenes_infos import InfoFile, InfoFiles, frame_token, info_record, quaternion
-from exporters.sensors import HDL_32E, Lidar, lidar_mask
-from exporters.visibility import seen_over_time
+from exporters.sensors import HDL_32E, Lidar, lidar_seen
+from exporters.visibility import words_over_time
 
 SHAPE = (200, 200, 16)
 VOXEL_SIZE = 0.4
@@ -43,8 +44,8 @@ _INFOS = (
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class Occ3DFrames:
-    """The frames of one scene in an Occ3D label space and grid, all uint8 ``[t, 200, 200, 16]``.
+class Occ3DFrame:
+    """A frame of a scene in an Occ3D label space and grid, all uint8 ``[200, 200, 16]``.
 
     Attributes:
         semantics: class ids; free where unknown.
@@ -70,36 +71,50 @@ def occ3d_frames(
     lidar: Lidar,
     cameras: Sequence[Camera],
     moving: NDArray[np.bool_] | None = None,
-) -> Occ3DFrames:
-    """A scene as Occ3D has it: its own visibility masks where it has them, else cast ones.
+) -> Iterator[Occ3DFrame]:
+    """The frames of a scene as Occ3D has them: with its own visibility masks where it has them, else cast ones.
 
     Args:
         moving: of ``moving_tracks``, if at hand.
     """
-    mask_lidar, mask_camera = scene.mask_lidar, scene.mask_camera
-    if mask_lidar is None:
-        turns = np.empty(scene.semantics.shape, np.bool_)
-        for frame in range(scene.frames):
-            turns[frame] = lidar_mask(scene, frame, lidar)
-        mask_lidar = seen_over_time(scene, turns, moving).view(np.uint8)
-    if mask_camera is None:
-        mask_camera = np.empty(scene.semantics.shape, np.uint8)
-        for frame in range(scene.frames):
-            # Occ3D counts as visible only what the LiDAR observed as well.
-            mask_camera[frame] = camera_mask(scene, frame, cameras) & (mask_lidar[frame] > 0)
+    mask_lidar, mask_camera = _masks(scene, lidar, cameras, moving)
     masked = dataclasses.replace(scene, boxes=None, mask_lidar=mask_lidar, mask_camera=mask_camera)
     table, free = label_map(scene.taxonomy, labels), taxonomy(labels).free
-    shape = (scene.frames, *SHAPE)
-    semantics, lidar_seen, camera_seen = (np.empty(shape, np.uint8) for _ in range(3))
-    instances = None if scene.instances is None else np.empty(shape, np.uint16)
-    grid = occ3d_grid(scene.grid.frame_rate)
-    for frame, voxels in enumerate(frames_on_grid(masked, grid)):
+    for voxels in frames_on_grid(masked, occ3d_grid(scene.grid.frame_rate)):
         # Thin classes came first, while they had a name.
+        semantics, lidar_seen, camera_seen = (np.empty(SHAPE, np.uint8) for _ in range(3))
         found = [voxels[name].reshape(-1) for name in ("semantics", "mask_lidar", "mask_camera")]
-        _map(*found, table, free, *(out[frame].reshape(-1) for out in (semantics, lidar_seen, camera_seen)))
-        if instances is not None:
-            instances[frame] = voxels["instances"]
-    return Occ3DFrames(semantics, lidar_seen, camera_seen, instances)
+        _map(*found, table, free, *(out.reshape(-1) for out in (semantics, lidar_seen, camera_seen)))
+        yield Occ3DFrame(semantics, lidar_seen, camera_seen, voxels.get("instances"))
+
+
+def _masks(
+    scene: OccupancyScene, lidar: Lidar, cameras: Sequence[Camera], moving: NDArray[np.bool_] | None
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """``mask_lidar`` and ``mask_camera``, uint8 ``[t, x, y, z]`` on the scene's grid."""
+    mask_lidar, mask_camera = scene.mask_lidar, scene.mask_camera
+    if mask_lidar is not None and mask_camera is not None:
+        return mask_lidar, mask_camera
+    observed: list[NDArray[np.uint64]]
+    if mask_lidar is None:
+        turns = np.stack([lidar_seen(scene, frame, lidar) for frame in range(scene.frames)])
+        observed = list(words_over_time(scene, turns, moving))
+        mask_lidar = _octets(observed, scene)
+    else:
+        observed = [to_words(mask > 0) for mask in mask_lidar]
+    if mask_camera is None:
+        # Occ3D counts as visible only what the LiDAR observed as well.
+        seen = (camera_seen(scene, frame, cameras) & words for frame, words in enumerate(observed))
+        mask_camera = _octets(seen, scene)
+    return mask_lidar, mask_camera
+
+
+def _octets(frames: Iterable[NDArray[np.uint64]], scene: OccupancyScene) -> NDArray[np.uint8]:
+    """Words of the frames of a scene as uint8 ``[t, x, y, z]``."""
+    masks = np.empty(scene.semantics.shape, np.bool_)
+    for frame, words in enumerate(frames):
+        masks[frame] = from_words(words, scene.grid.shape[2])
+    return masks.view(np.uint8)
 
 
 @compiled
@@ -146,15 +161,15 @@ class Occ3DNuScenesTree:
     def write(self, out: Path, number: int, scene: OccupancyScene) -> SceneRecord:
         """Write the frames of one scene; its record has their annotations."""
         name = self.names[number]
-        frames = occ3d_frames(scene, self.labels, HDL_32E, self.cameras)
         tokens = [frame_token(scene.scene_id, frame) for frame in range(scene.frames)]
         chain = [_NO_FRAME, *tokens, _NO_FRAME]
         infos: dict[str, Any] = {}
         places = [transform_json(camera.rotation(), np.array(camera.position)) for camera in self.cameras]
-        for frame, token in enumerate(tokens):
+        for frame, voxels in enumerate(occ3d_frames(scene, self.labels, HDL_32E, self.cameras)):
+            token = tokens[frame]
             path = f"gts/{name}/{token}/labels.npz"
             (out / path).parent.mkdir(parents=True)
-            arrays = {name: getattr(frames, name)[frame] for name in ("semantics", "mask_lidar", "mask_camera")}
+            arrays = {name: getattr(voxels, name) for name in ("semantics", "mask_lidar", "mask_camera")}
             write_npz(out / path, arrays)
             pose, time = scene.poses[frame], str(scene.timestamps_us[frame])
             ego = transform_json(pose[:3, :3], pose[:3, 3])

@@ -68,16 +68,13 @@ class Occ3DWaymoTree:
         split, own = self._place(number)
         folder = f"{_SPLITS[split][0]}/{own:03d}"
         (out / folder).mkdir(parents=True)
-        frames = occ3d_frames(scene, LABELS, WAYMO_TOP, self.cameras)
-        free = frames.semantics == taxonomy(LABELS).free
-        on_disk = np.where(free, np.uint8(FREE_ON_DISK), frames.semantics)
-        centres = in_view(self.cameras)
-        for frame in range(scene.frames):
+        free, centres = taxonomy(LABELS).free, in_view(self.cameras)
+        for frame, voxels in enumerate(occ3d_frames(scene, LABELS, WAYMO_TOP, self.cameras)):
             arrays = {
-                "voxel_label": on_disk[frame],
-                "origin_voxel_state": frames.mask_lidar[frame],
-                "final_voxel_state": frames.mask_camera[frame],
-                "infov": centres | (frames.mask_camera[frame] != 0),
+                "voxel_label": np.where(voxels.semantics == free, np.uint8(FREE_ON_DISK), voxels.semantics),
+                "origin_voxel_state": voxels.mask_lidar,
+                "final_voxel_state": voxels.mask_camera,
+                "infov": centres | (voxels.mask_camera != 0),
             }
             write_npz(out / folder / f"{frame:03d}_04.npz", arrays)
         boxes = scene_boxes(scene)

@@ -19,6 +19,7 @@ from dyncity.grid import GridSpec
 from dyncity.scene import UNKNOWN, OccupancyScene
 from dyncity.seeding import Purpose, stream
 from dyncity.taxonomy import taxonomy
+from exporters.column_words import to_words
 from exporters.compiled import compiled
 from exporters.fans import Fans, cast_fans, columns, see_fans
 from exporters.raycast import RayHits, cast_rays
@@ -140,11 +141,11 @@ def scan(
     return Scan(points, voxel, seen=hits.seen & (scene.semantics[frame] != UNKNOWN))
 
 
-def lidar_mask(scene: OccupancyScene, frame: int, lidar: Lidar, device: str | None = None) -> NDArray[np.bool_]:
-    """``scan(...).seen``, without its points."""
+def lidar_seen(scene: OccupancyScene, frame: int, lidar: Lidar) -> NDArray[np.uint64]:
+    """``to_words(scan(...).seen)``, without its points."""
     pose = np.linalg.inv(scene.grid_poses()[frame]) @ scene.poses[frame]
     ranges = (lidar.min_range, lidar.max_range)
-    return see_scene(scene, frame, pose, *_fired(scene, frame, lidar), *ranges, device, lidar.fans())
+    return see_scene(scene, frame, pose, *_fired(scene, frame, lidar), *ranges, fans=lidar.fans())
 
 
 @compiled
@@ -292,13 +293,18 @@ def see_scene(
     max_range: float,
     device: str | None = None,
     fans: Fans | None = None,
-) -> NDArray[np.bool_]:
-    """Bool ``[x, y, z]``: the voxels that rays pass or hit, unknown ones left out; arguments as of ``cast_scene``."""
-    known = scene.semantics[frame] != UNKNOWN
+) -> NDArray[np.uint64]:
+    """The voxels that rays pass or hit, unknown ones left out, in words (``to_words``); arguments of ``cast_scene``.
+
+    ``origin`` may also be ``[k, 3]``, of each image that ``fans`` have columns of.
+    """
+    known = to_words(scene.semantics[frame] != UNKNOWN)
     if fans is not None and device is None and _is_upright(pose):
         start, rays = origin @ pose[:3, :3].T + pose[:3, 3], directions @ pose[:3, :3].T
         return see_fans(_occupied(scene, frame), scene.grid, start, rays, fans, min_range, max_range) & known
-    return cast_scene(scene, frame, pose, origin, directions, min_range, max_range, device).seen & known
+    if fans is not None:
+        origin = fans.per_ray(np.atleast_2d(origin))
+    return to_words(cast_scene(scene, frame, pose, origin, directions, min_range, max_range, device).seen) & known
 
 
 def _occupied(scene: OccupancyScene, frame: int) -> NDArray[np.bool_]:

@@ -17,7 +17,7 @@ from exporters.compiled import compiled
 from exporters.motion import moving_tracks, track_poses
 from exporters.native_tree import Finished, SceneRecord, TreeFormat, TreeOptions, scene_names
 from exporters.npz import write_npz
-from exporters.occ3d import SHAPE, VOXEL_SIZE, Occ3DFrames, occ3d_frames, occ3d_grid
+from exporters.occ3d import SHAPE, VOXEL_SIZE, Occ3DFrame, occ3d_frames, occ3d_grid
 from exporters.pickles import PickleStream
 from exporters.sensors import HDL_32E
 
@@ -63,7 +63,6 @@ class UniOccTree:
         (out / name).mkdir()
         paths = track_poses(scene)
         moving = None if scene.instances is None else moving_tracks(scene, paths)
-        frames = occ3d_frames(scene, "native", HDL_32E, self.cameras, moving)
         boxes = boxes_from_instances(scene) if scene.boxes is None else scene.boxes
         table = class_table()
         cameras = [
@@ -75,14 +74,14 @@ class UniOccTree:
             }
             for camera in self.cameras
         ]
-        for frame in range(scene.frames):
+        for frame, voxels in enumerate(occ3d_frames(scene, "native", HDL_32E, self.cameras, moving)):
             write_npz(
                 out / name / f"{frame}.npz",
                 {
-                    "occ_label": table[frames.semantics[frame]],
-                    "occ_mask_camera": frames.mask_camera[frame],
-                    "occ_flow_forward": voxel_flow(scene, frames, paths, frame, frame + 1),
-                    "occ_flow_backward": voxel_flow(scene, frames, paths, frame, frame - 1),
+                    "occ_label": table[voxels.semantics],
+                    "occ_mask_camera": voxels.mask_camera,
+                    "occ_flow_forward": voxel_flow(scene, voxels, paths, frame, frame + 1),
+                    "occ_flow_backward": voxel_flow(scene, voxels, paths, frame, frame - 1),
                     "ego_to_world_transformation": scene.poses[frame],
                     "cameras": cameras,
                     "annotations": box_annotations(scene, boxes, frame, table),
@@ -112,7 +111,7 @@ def class_table() -> NDArray[np.uint8]:
 
 
 def voxel_flow(
-    scene: OccupancyScene, frames: Occ3DFrames, paths: dict[int, NDArray[np.float64]], frame: int, other: int
+    scene: OccupancyScene, voxels: Occ3DFrame, paths: dict[int, NDArray[np.float64]], frame: int, other: int
 ) -> NDArray[np.float32]:
     """float32 ``[x, y, z, 3]``: how far, in voxels, each occupied voxel is elsewhere in another frame's grid.
 
@@ -126,7 +125,7 @@ def voxel_flow(
         return flow
 
     world_to_other = np.linalg.inv(scene.poses[other])
-    tracks = np.zeros(SHAPE, np.uint16) if frames.instances is None else frames.instances[frame]
+    tracks = np.zeros(SHAPE, np.uint16) if voxels.instances is None else voxels.instances
     found = np.unique(tracks[tracks > 0])
     nowhere = np.full((scene.frames, 4, 4), np.nan)
     ends = np.array([paths.get(track, nowhere)[[frame, other]] for track in found.tolist()]).reshape(-1, 2, 4, 4)
@@ -137,7 +136,7 @@ def voxel_flow(
     steps[1:][known] = world_to_other @ ends[known, 1] @ np.linalg.inv(ends[known, 0]) @ scene.poses[frame]
     number = np.zeros(65536, np.int64)  # of each track, which step is its own
     number[found] = np.arange(1, len(steps))
-    occupied = frames.semantics[frame] != NATIVE.free
+    occupied = voxels.semantics != NATIVE.free
     _fill_flow(occupied, tracks, number, steps, np.array(_CORNER), VOXEL_SIZE, flow)
     return flow
 

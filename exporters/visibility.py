@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
 from dyncity.grid import GridSpec
 from dyncity.scene import UNKNOWN, OccupancyScene
 from dyncity.taxonomy import taxonomy
+from exporters.column_words import from_words, to_words
 from exporters.compiled import compiled
 from exporters.motion import moving_tracks
 
@@ -28,8 +31,17 @@ def seen_over_time(
         seen: bool ``[t, x, y, z]`` seen in each frame, on the scene's grid.
         moving: of ``moving_tracks``, if at hand.
     """
-    seen, poses = np.ascontiguousarray(seen), scene.grid_poses()
-    merged, wanted = np.empty(seen.shape, np.bool_), np.empty(scene.grid.shape, np.bool_)
+    merged, words = np.empty(seen.shape, np.bool_), np.stack([to_words(turn) for turn in seen])
+    for frame, found in enumerate(words_over_time(scene, words, moving)):
+        merged[frame] = from_words(found, seen.shape[3])
+    return merged
+
+
+def words_over_time(
+    scene: OccupancyScene, seen: NDArray[np.uint64], moving: NDArray[np.bool_] | None = None
+) -> Iterator[NDArray[np.uint64]]:
+    """``seen_over_time``, a frame at a time, of and in words (``to_words``): ``[t, x, y, w]``."""
+    poses, (_, _, nz) = scene.grid_poses(), scene.grid.shape
     sources = np.unique(np.linspace(0, scene.frames - 1, min(scene.frames, _MOST_POSES)).round().astype(int))
     to_source, centers = np.linalg.inv(poses[sources]), [scene.grid.axis(axis) for axis in range(3)]
     keys: NDArray[np.integer]
@@ -38,38 +50,29 @@ def seen_over_time(
     else:
         moving, keys = moving_tracks(scene) if moving is None else moving, scene.instances
     for frame in range(scene.frames):
-        flat = (np.ascontiguousarray(array[frame]).reshape(-1) for array in (scene.semantics, keys, seen))
-        _begin(*flat, moving, merged[frame].reshape(-1), wanted.reshape(-1))
+        known = to_words(scene.semantics[frame] != UNKNOWN)
+        wanted, merged = known.copy(), known & seen[frame]
+        _leave_out(np.ascontiguousarray(keys[frame]), moving, wanted)
         for source, world_to_source in zip(sources.tolist(), to_source, strict=True):
             if source != frame:
                 rows, shares = _index_parts(scene.grid, world_to_source @ poses[frame], centers[2])
-                arrays = (seen[source], wanted, merged[frame])
-                if _is_level(rows, shares) and scene.grid.shape[2] % 8 == 0:
-                    words = (array.view(np.uint64) for array in arrays)
-                    _look_up_columns(*words, rows, shares[:, 0].copy(), centers[0], centers[1])
+                if _is_level(rows, shares):
+                    _look_up_columns(
+                        seen[source], wanted, merged, rows[:2].copy(), shares[:2, 0].copy(), centers[0], centers[1]
+                    )
                 else:
-                    _look_up(*arrays, rows, shares, centers[0], centers[1])
-    return merged
+                    _look_up(seen[source], wanted, merged, nz, rows, shares, centers[0], centers[1])
+        yield merged
 
 
 @compiled
-def _begin(
-    semantics: NDArray[np.uint8],
-    keys: NDArray[np.integer],
-    seen: NDArray[np.bool_],
-    moving: NDArray[np.bool_],
-    merged: NDArray[np.bool_],
-    wanted: NDArray[np.bool_],
-) -> None:
-    """Fill ``merged`` with what one frame saw itself, ``wanted`` with what others may add to it; all ``[n]``.
-
-    Args:
-        keys: what ``moving`` is looked up by, of each voxel.
-    """
-    for n in range(len(semantics)):
-        known = semantics[n] != UNKNOWN
-        merged[n] = seen[n] and known
-        wanted[n] = known and not moving[keys[n]]
+def _leave_out(keys: NDArray[np.integer], moving: NDArray[np.bool_], wanted: NDArray[np.uint64]) -> None:
+    """Clear the bits of voxels ``[x, y, z]`` that move, by their keys, in the words ``[x, y, w]``."""
+    for x in range(keys.shape[0]):
+        for y in range(keys.shape[1]):
+            for z in range(keys.shape[2]):
+                if moving[keys[x, y, z]]:
+                    wanted[x, y, z >> 6] &= ~(np.uint64(1) << np.uint64(z & 63))
 
 
 def _index_parts(
@@ -100,34 +103,38 @@ def _look_up_columns(
     x: NDArray[np.float64],
     y: NDArray[np.float64],
 ) -> None:
-    """``_look_up`` where ``_is_level``, eight voxels a word: ``[x, y, z / 8]``, and ``shares`` ``[3]``."""
-    nx, ny, nz = seen.shape
+    """``_look_up`` where ``_is_level``, a column at a time: ``rows`` ``[2, 2]``, ``shares`` ``[2]``."""
+    nx, ny, words = seen.shape
+    u, v = np.empty(ny, np.int64), np.empty(ny, np.int64)
     for i in range(nx):
+        for j in range(ny):  # in a loop of its own, which compilers turn into vectors
+            u[j] = int(np.floor(rows[0, 0] * x[i] + rows[0, 1] * y[j] + shares[0]))
+            v[j] = int(np.floor(rows[1, 0] * x[i] + rows[1, 1] * y[j] + shares[1]))
         for j in range(ny):
-            u = int(np.floor(rows[0, 0] * x[i] + rows[0, 1] * y[j] + shares[0]))
-            v = int(np.floor(rows[1, 0] * x[i] + rows[1, 1] * y[j] + shares[1]))
-            if 0 <= u < nx and 0 <= v < ny:
-                for k in range(nz):
-                    merged[i, j, k] |= wanted[i, j, k] & seen[u, v, k]
+            if 0 <= u[j] < nx and 0 <= v[j] < ny:
+                for k in range(words):
+                    merged[i, j, k] |= wanted[i, j, k] & seen[u[j], v[j], k]
 
 
 @compiled
 def _look_up(
-    seen: NDArray[np.bool_],
-    wanted: NDArray[np.bool_],
-    merged: NDArray[np.bool_],
+    seen: NDArray[np.uint64],
+    wanted: NDArray[np.uint64],
+    merged: NDArray[np.uint64],
+    nz: int,
     rows: NDArray[np.float64],
     shares: NDArray[np.float64],
     x: NDArray[np.float64],
     y: NDArray[np.float64],
 ) -> None:
-    """Add to ``merged`` those ``wanted`` voxels whose centres fall into ``seen`` ones; all bool ``[x, y, z]``.
+    """Add to ``merged`` those ``wanted`` voxels whose centres fall into ``seen`` ones; all words ``[x, y, w]``.
 
     Args:
+        nz: layers of the grid.
         rows, shares: of ``_index_parts``.
         x, y: centres, metres.
     """
-    nx, ny, nz = seen.shape
+    nx, ny, one = seen.shape[0], seen.shape[1], np.uint64(1)
     # Between upright poses a whole column falls into one column.
     upright = shares[0].min() == shares[0].max() and shares[1].min() == shares[1].max()
     for i in range(nx):
@@ -139,9 +146,10 @@ def _look_up(
             if upright and not (0 <= u < nx and 0 <= v < ny):
                 continue
             for k in range(nz):
-                if wanted[i, j, k] and not merged[i, j, k]:
+                bit = one << np.uint64(k & 63)
+                if wanted[i, j, k >> 6] & ~merged[i, j, k >> 6] & bit:
                     if not upright:
                         u, v = int(np.floor(at_x + shares[0, k])), int(np.floor(at_y + shares[1, k]))
                     w = int(np.floor(at_z + shares[2, k]))
-                    if 0 <= w < nz and 0 <= u < nx and 0 <= v < ny:
-                        merged[i, j, k] = seen[u, v, w]
+                    if 0 <= w < nz and 0 <= u < nx and 0 <= v < ny and seen[u, v, w >> 6] >> np.uint64(w & 63) & one:
+                        merged[i, j, k >> 6] |= bit

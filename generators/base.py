@@ -63,6 +63,15 @@ class Conditioned(Protocol):
         ...
 
 
+@runtime_checkable
+class Checked(Protocol):
+    """A source of scenes that can say before the work starts that it cannot serve a spec."""
+
+    def check(self, spec: SceneSpec) -> None:
+        """Raise ``dyncity.errors.InputError`` where it cannot."""
+        ...
+
+
 def check_index(index: int, scenes: int) -> None:
     """Raise InputError unless a source of a fixed number of ``scenes`` has one of that index."""
     if not 0 <= index < scenes:

@@ -35,6 +35,8 @@ from generators.procedural.voxelise import draw_agents, draw_static
 VERSION = 2
 ATTEMPTS = 40
 TOP_SPEED = 14.0
+# Seconds that a clip has to last for its ego to do so: a metre, 10 degrees. In less no city of many serves.
+LEAST_SECONDS: dict[Command, float] = {"static": 0.0, "forward": 0.2, "left": 0.3, "right": 0.3}
 # A given trajectory may start at any of this many places; the one that fits it best is taken.
 CANDIDATES = 8
 
@@ -86,11 +88,26 @@ class ProceduralCity:
         """The version of the city and the frame that its grids are in."""
         return {"city": VERSION, "frame": self.frame}
 
+    def check(self, spec: SceneSpec) -> None:
+        """Raise InputError where clips are too short for the command of a spec."""
+        command, rate = spec.conditions.command, self.config.grid.frame_rate
+        if command is not None and spec.conditions.trajectory is None and not self._lasts(command):
+            frames = self.config.clip.frames
+            raise InputError(
+                "clip.frames",
+                f"{frames} at {rate:g} Hz are too short for --command {command}",
+                f"give at least {int(np.ceil(LEAST_SECONDS[command] * rate - 1e-9)) + 1}, or --command static",
+            )
+
+    def _lasts(self, command: Command) -> bool:
+        """Whether a clip is long enough for a command."""
+        return (self.config.clip.frames - 1) / self.config.grid.frame_rate >= LEAST_SECONDS[command] - 1e-9
+
     def generate(self, specs: list[SceneSpec]) -> list[OccupancyScene]:
         """One scene a spec, in order.
 
         Raises:
-            InputError: a trajectory that has another number of frames than a clip.
+            InputError: a trajectory that has another number of frames than a clip; as ``check``.
             RuntimeError: none of ``ATTEMPTS`` cities of the spec's streams could serve it.
         """
         return [self._scene(spec) for spec in specs]
@@ -103,10 +120,12 @@ class ProceduralCity:
             raise InputError(
                 "--trajectory", f"found {len(given)} rows", f"give one row for each of the {frames} frames"
             )
+        self.check(spec)
         streams = [stream(spec.seed, spec.index, p) for p in (Purpose.CITY, Purpose.TRAFFIC, Purpose.EGO)]
         command = spec.conditions.command if given is None else command_from_trajectory(given)
         if command is None:
             command = draw_command(streams[2])
+            command = command if self._lasts(command) else "static"
         for attempt in range(ATTEMPTS):
             built = self._attempt(command, given, attempt, *streams)
             if built is not None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from dyncity.grid import GridSpec
 from exporters.cameras import NEAREST, NUSCENES_CAMERAS
+from exporters.column_words import to_words
 from exporters.fans import cast_fans, columns, see_fans
 from exporters.raycast import RayHits, cast_rays
 from exporters.sensors import HDL_64E, even
@@ -89,9 +90,11 @@ def test_what_sensors_fire_are_fans(sensor):
     for first, end in zip(fans.begins, fans.begins[1:], strict=False):
         own = rays[fans.order[first:end], :2]
         np.testing.assert_allclose(own[:, 0] * own[0, 1], own[:, 1] * own[0, 0], atol=1e-12)
-    np.testing.assert_array_equal(
-        see_fans(occupied, grid, origins, rays, fans, 1.0), cast_rays(occupied, grid, origins, rays, 1.0).seen
-    )
+    expected = to_words(cast_rays(occupied, grid, origins, rays, 1.0).seen)
+    np.testing.assert_array_equal(see_fans(occupied, grid, origins, rays, fans, 1.0), expected)
+    if sensor == "rig":
+        places = np.array([camera.position for camera in NUSCENES_CAMERAS])
+        np.testing.assert_array_equal(see_fans(occupied, grid, places, rays, fans, 1.0), expected)
     assert_same(cast_fans(occupied, grid, origins, rays, fans, 1.0), cast_rays(occupied, grid, origins, rays, 1.0))
 
 
@@ -101,6 +104,7 @@ def test_what_sensors_fire_are_fans(sensor):
         ((20, 20, 63), (0.0, 0.0, 1.0), (1.0, 0.3, 0.1)),  # more layers than a word has bits for
         ((20, 20, 8), (-30.0, 0.1, 0.3), (1.0, 0.0, 0.0)),  # from outside
         ((20, 20, 8), (0.1, 0.1, -0.3), (0.0, 0.0, 1.0)),  # straight up
+        ((20, 20, 8), (0.1, 0.1, 2.3), (0.0, 0.0, -1.0)),  # straight down
     ],
 )
 def test_what_fans_cannot_do_is_done_ray_by_ray(shape, origin, ray):

@@ -15,7 +15,7 @@ from dyncity.errors import InputError
 from dyncity.grid import GridSpec
 from dyncity.presets import preset
 from dyncity.scene import OccupancyScene
-from exporters.cameras import NUSCENES_CAMERAS, Camera
+from exporters.cameras import NUSCENES_CAMERAS, Camera, camera_mask
 from exporters.native_tree import TreeOptions
 from exporters.occ3d import Occ3DNuScenesTree, frame_token, occ3d_frames, quaternion
 from exporters.sensors import HDL_32E
@@ -25,17 +25,26 @@ OCC3D_GRID = GridSpec((200, 200, 16), (0.4, 0.4, 0.4), (-40.0, -40.0, -1.0), 2.0
 
 def test_masks_of_the_scene_are_taken_where_it_has_them(make_scene: Callable[..., OccupancyScene]):
     scene = make_scene(3, frames=1, grid=OCC3D_GRID, columns=("mask_lidar", "mask_camera"))
-    frames = occ3d_frames(scene, "occ3d-nuscenes", HDL_32E, NUSCENES_CAMERAS)
-    known = scene.semantics != 255
-    assert (frames.mask_lidar == (scene.mask_lidar & known)).all()
-    assert (frames.mask_camera == (scene.mask_camera & known)).all()
+    (frame,) = occ3d_frames(scene, "occ3d-nuscenes", HDL_32E, NUSCENES_CAMERAS)
+    known = scene.semantics[0] != 255
+    assert (frame.mask_lidar == (scene.mask_lidar[0] & known)).all()
+    assert (frame.mask_camera == (scene.mask_camera[0] & known)).all()
+
+
+def test_what_is_said_to_be_observed_is_what_cameras_may_see(make_scene: Callable[..., OccupancyScene]):
+    scene = make_scene(3, frames=2, grid=OCC3D_GRID, columns=("mask_lidar",))
+    for number, frame in enumerate(occ3d_frames(scene, "occ3d-nuscenes", HDL_32E, NUSCENES_CAMERAS)):
+        observed = (scene.mask_lidar[number] > 0) & (scene.semantics[number] != 255)
+        assert (frame.mask_lidar == observed).all()
+        assert (frame.mask_camera == (observed & camera_mask(scene, number))).all()
+        assert frame.mask_camera.any()
 
 
 def test_every_class_keeps_its_meaning(make_scene: Callable[..., OccupancyScene]):
     scene = make_scene(4, frames=1, grid=OCC3D_GRID, columns=("mask_lidar", "mask_camera"))
-    semantics = occ3d_frames(scene, "occ3d-nuscenes", HDL_32E, NUSCENES_CAMERAS).semantics
+    (frame,) = occ3d_frames(scene, "occ3d-nuscenes", HDL_32E, NUSCENES_CAMERAS)
     for native, occ3d in {0: 17, 1: 11, 5: 13, 7: 15, 15: 8, 17: 4, 18: 10, 25: 7, 255: 17}.items():
-        assert (semantics[scene.semantics == native] == occ3d).all()
+        assert (frame.semantics[scene.semantics[0] == native] == occ3d).all()
 
 
 def test_scenes_on_a_coarse_smaller_grid_fill_their_part_and_leave_the_rest_unknown():
@@ -50,11 +59,11 @@ def test_scenes_on_a_coarse_smaller_grid_fill_their_part_and_leave_the_rest_unkn
         taxonomy="native",
         timestamps_us=np.array([0, 200_000]),
     )
-    frames = occ3d_frames(scene, "occ3d-nuscenes", HDL_32E, NUSCENES_CAMERAS)
-    assert (frames.semantics[:, 36:164, 36:164, 2] == 11).all()  # z -0.2 to 0.2 m, within 25.6 m
-    assert (frames.semantics[:, :36] == 17).all()
-    assert not frames.mask_lidar[:, :36].any()
-    assert frames.mask_lidar[:, 90:110, 90:110, 2].mean() > 0.6
+    for frame in occ3d_frames(scene, "occ3d-nuscenes", HDL_32E, NUSCENES_CAMERAS):
+        assert (frame.semantics[36:164, 36:164, 2] == 11).all()  # z -0.2 to 0.2 m, within 25.6 m
+        assert (frame.semantics[:36] == 17).all()
+        assert not frame.mask_lidar[:36].any()
+        assert frame.mask_lidar[90:110, 90:110, 2].mean() > 0.6
 
 
 @pytest.mark.parametrize(("scenes", "held_out"), [(1, 0), (2, 1), (5, 1), (8, 1), (16, 2), (100, 15)])

@@ -13,14 +13,17 @@ from small_models import make_city
 
 import cli
 from dyncity.conditions import LAYOUT_CLASSES, Conditions, Layout
+from dyncity.config_file import override
 from dyncity.datasets.corpus import open_corpus
 from dyncity.errors import InputError
+from dyncity.presets import preset
 from dyncity.scene import SceneSpec
 from exporters.parquet import ParquetExporter
 from generators.corpus import make_corpus
 from generators.diffusion import LatentDiffusion
 from generators.plan import CorpusPlan
 from generators.plan_check import CHECKED, check_plan
+from generators.procedural.city import ProceduralCity
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +37,15 @@ def folder(small_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     (folder / "twice.json").write_text(json.dumps({"agents": [car, car]}))
     (folder / "path.json").write_text(json.dumps([[0.5 * t, 0, 0] for t in range(4)]))
     return folder
+
+
+def test_a_plan_that_asks_more_of_short_clips_than_they_last_is_refused_before_any_scene_is_made():
+    config = override(preset("tiny"), ["clip.frames=2"])
+    city = ProceduralCity(config)
+    for command in ("left", "mixed"):
+        with pytest.raises(InputError, match="2 at 5 Hz are too short for --command left"):
+            check_plan(CorpusPlan("procedural", config, 4, command=command), city)
+    assert check_plan(CorpusPlan("procedural", config, 2, command="mixed"), city) == 0  # static, forward
 
 
 def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:

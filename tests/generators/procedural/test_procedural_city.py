@@ -37,6 +37,27 @@ def test_the_same_spec_gives_the_same_bytes_whatever_the_batch():
         assert np.array_equal(alone.boxes.center, together[k].boxes.center)
 
 
+def short(frames, rate=5.0):
+    grid, clip = dataclasses.replace(TINY.grid, frame_rate=rate), dataclasses.replace(TINY.clip, frames=frames)
+    vae = dataclasses.replace(TINY.vae, downsample=(1, *TINY.vae.downsample[1:]))
+    return ProceduralCity(dataclasses.replace(TINY, grid=grid, clip=clip, vae=vae))
+
+
+@pytest.mark.parametrize(
+    ("frames", "rate", "command", "least"), [(1, 5.0, "forward", 2), (2, 5.0, "left", 3), (2, 10.0, "right", 4)]
+)
+def test_clips_too_short_for_a_command_are_refused_at_once(frames, rate, command, least):
+    """They were looked for in 40 cities, some seconds each, and failed."""
+    with pytest.raises(InputError, match=f"too short for --command {command}; give at least {least}, or --command"):
+        short(frames, rate).generate(specs(1, command=command))
+
+
+def test_a_clip_of_one_frame_stands_whatever_is_drawn():
+    scenes = short(1).generate(specs(4))
+    assert [scene.semantics.shape[0] for scene in scenes] == [1] * 4
+    assert [scene.conditions.command for scene in scenes] == ["static"] * 4
+
+
 def test_other_seeds_and_indices_give_other_scenes(scenes):
     first = {s.semantics.tobytes() for s in scenes}
     other = ProceduralCity(TINY).generate(specs(3, seed=6))
