@@ -64,10 +64,10 @@ class Conditioned(Protocol):
 
 
 @runtime_checkable
-class Checked(Protocol):
+class SceneChecked(Protocol):
     """A source of scenes that can say before the work starts that it cannot serve a spec."""
 
-    def check(self, spec: SceneSpec) -> None:
+    def check_scene(self, spec: SceneSpec) -> None:
         """Raise ``dyncity.errors.InputError`` where it cannot."""
         ...
 

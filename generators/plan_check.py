@@ -8,7 +8,7 @@ from dyncity.conditions import COMMANDS
 from dyncity.contradictions import contradictions
 from dyncity.errors import InputError
 from dyncity.terminal import ProgressLine
-from generators.base import Checked, Conditioned, SceneGenerator
+from generators.base import Conditioned, SceneChecked, SceneGenerator
 from generators.plan import CorpusPlan
 
 # Scenes that are looked at unless --strict asks for all: each command comes up, and the work starts soon.
@@ -28,11 +28,11 @@ def check_plan(plan: CorpusPlan, generator: SceneGenerator, strict: bool = False
         strict: look at all scenes, not the first 16, and refuse the plan at the first contradiction.
 
     Raises:
-        InputError: ``strict`` and a contradiction; what ``generator.conditions`` or ``generator.check`` refuses.
+        InputError: ``strict`` and a contradiction; what ``generator.conditions`` or ``generator.check_scene`` refuses.
     """
-    if isinstance(generator, Checked):
+    if isinstance(generator, SceneChecked):
         for index in range(min(len(COMMANDS), plan.num_scenes)):  # each command comes up
-            generator.check(plan.spec(index))
+            generator.check_scene(plan.spec(index))
     if not isinstance(generator, Conditioned):
         return 0
     _check_known(plan, generator)

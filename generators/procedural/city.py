@@ -88,7 +88,7 @@ class ProceduralCity:
         """The version of the city and the frame that its grids are in."""
         return {"city": VERSION, "frame": self.frame}
 
-    def check(self, spec: SceneSpec) -> None:
+    def check_scene(self, spec: SceneSpec) -> None:
         """Raise InputError where clips are too short for the command of a spec."""
         command, rate = spec.conditions.command, self.config.grid.frame_rate
         if command is not None and spec.conditions.trajectory is None and not self._lasts(command):
@@ -120,7 +120,7 @@ class ProceduralCity:
             raise InputError(
                 "--trajectory", f"found {len(given)} rows", f"give one row for each of the {frames} frames"
             )
-        self.check(spec)
+        self.check_scene(spec)
         streams = [stream(spec.seed, spec.index, p) for p in (Purpose.CITY, Purpose.TRAFFIC, Purpose.EGO)]
         command = spec.conditions.command if given is None else command_from_trajectory(given)
         if command is None:
