@@ -19,7 +19,7 @@ def test_the_readme_starts_with_exactly_two_commands() -> None:
     assert [block.count("\n") for block in blocks] == [1, 1]
     assert "pip install . && .venv/bin/dyncity generate" in blocks[0]
     assert "'.[test]'" in blocks[1]
-    assert blocks[1].strip().endswith("-m pytest")
+    assert blocks[1].strip().endswith("-m pytest -n 2")
 
 
 def test_the_tree_names_every_module() -> None:

@@ -240,4 +240,4 @@ def test_many_shards_do_not_all_wait_in_memory(tmp_path):
     finally:
         tracemalloc.stop()
     assert found == 20_000
-    assert peak < 8 * 2**20
+    assert peak < 16 * 2**20  # all at once are 50 MB; threads of other tests may be counted as well
