@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from dyncity.metrics.components import components
+from dyncity.metrics.components import components, with_beside
 from dyncity.metrics.vehicles import vehicle_ids
 from dyncity.scene import UNKNOWN
 from dyncity.taxonomy import taxonomy
@@ -36,8 +36,7 @@ def without_cut_off(volume: NDArray[np.uint8], labels: str) -> NDArray[np.uint8]
     """
     movers, result = list(taxonomy(labels).movers), volume.copy()
     for frame, voxels in zip(result, volume, strict=True):
-        beyond = np.pad((voxels == UNKNOWN).all(axis=2), 1)
-        beside = np.logical_or.reduce(np.lib.stride_tricks.sliding_window_view(beyond, (3, 3)), axis=(2, 3))
+        beside = with_beside((voxels == UNKNOWN).all(axis=2))
         for part in components(np.isin(voxels, movers)):
             if beside[part[:, 0], part[:, 1]].any():
                 frame[tuple(part.T)] = UNKNOWN

@@ -11,6 +11,7 @@ from dyncity.grid import GridSpec
 from dyncity.metrics.components import components
 from dyncity.metrics.vehicles import TOP_SPEED
 
+_AT_ONCE = 64  # tracks that are set beside all pieces of their strips: each may have thousands
 _TELLING = 3  # frames whose places tell how a vehicle goes on
 
 
@@ -72,22 +73,28 @@ def _pairs(ending: list[Track], now: list[Piece], t: int, reach: float) -> dict[
         return {}
     middles, sizes = np.array([piece.middle for piece in now]), np.array([len(piece.voxels) for piece in now])
     by_x = np.argsort(middles[:, 0], kind="stable")
-    sorted_x = middles[by_x, 0]
-    goes, comes, least = {}, np.full(len(now), -1), np.full(len(now), np.inf)
-    for k, track in enumerate(ending):
-        last = track[max(track)]
-        strip = np.array([-1.0, 1.0]) * (reach + 1e-6) + last.middle[0]
-        first, end = np.searchsorted(sorted_x, strip)
-        near = np.sort(by_x[first:end])  # of two as near, the first
-        ratio = len(last.voxels) / sizes[near]
-        moved = np.linalg.norm(last.middle - middles[near], axis=1)
-        near = near[(moved <= reach) & (ratio <= 2) & (ratio >= 0.5)]
-        if len(near):
-            gaps = np.linalg.norm(middle(track, t) - middles[near], axis=1)
-            goes[k] = int(near[gaps.argmin()])
-            nearer = gaps < least[near]
-            comes[near[nearer]], least[near[nearer]] = k, gaps[nearer]
-    return {k: n for k, n in goes.items() if comes[n] == k}
+    lasts = [track[max(track)] for track in ending]
+    last = np.array([piece.middle for piece in lasts])
+    strip = np.array([-1.0, 1.0]) * (reach + 1e-6) + last[:, :1]
+    begin, end = np.searchsorted(middles[by_x, 0], strip).T
+    voxels = np.array([len(piece.voxels) for piece in lasts])
+    near = [np.zeros((2, 0), np.int64)]
+    for first in range(0, len(ending), _AT_ONCE):
+        some = slice(first, first + _AT_ONCE)
+        count = end[some] - begin[some]
+        k = np.repeat(np.arange(first, first + len(count)), count)
+        n = by_x[np.arange(len(k)) + np.repeat(end[some] - np.cumsum(count), count)]
+        ratio = voxels[k] / sizes[n]
+        may = (np.linalg.norm(last[k] - middles[n], axis=1) <= reach) & (ratio <= 2) & (ratio >= 0.5)
+        near.append(np.stack([k[may], n[may]]))
+    k, n = np.concatenate(near, axis=1)
+    leads = np.full((len(ending), 2), np.nan)
+    for one in np.unique(k):
+        leads[one] = middle(ending[one], t)
+    gaps = np.linalg.norm(leads[k] - middles[n], axis=1)
+    goes, comes = np.lexsort((n, gaps, k)), np.lexsort((k, gaps, n))  # of two as near, the first
+    both = np.intersect1d(goes[np.diff(k[goes], prepend=-1) > 0], comes[np.diff(n[comes], prepend=-1) > 0])
+    return dict(zip(k[both].tolist(), n[both].tolist(), strict=True))
 
 
 def middle(track: Track, t: int) -> NDArray[np.float64]:

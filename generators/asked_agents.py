@@ -8,13 +8,12 @@ from numpy.typing import NDArray
 from dyncity.conditions import LAYOUT_CLASSES, Layout
 from dyncity.grid import GridSpec
 from dyncity.layout import MOVING, members
-from dyncity.metrics.components import components
+from dyncity.metrics.components import components, with_beside
 from dyncity.metrics.vehicles import footprint
 from dyncity.movers import without_movers
 from dyncity.scene import UNKNOWN
 from dyncity.taxonomy import taxonomy
 from dyncity.tracks import Piece, Track, tracks
-from generators.laid_out import with_beside
 from generators.specks import GROUNDS
 
 _HELD = 0.5  # of the columns of a place; more of them hold who was asked for, or it is drawn
@@ -135,7 +134,7 @@ def _emptied(
     """A frame without who is at a place or beside it; who is in somebody else's asked columns too stays."""
     own = np.zeros_like(asked)
     own[_columns(piece)] = True
-    near, emptied = with_beside(own[None])[0], frame.copy()
+    near, emptied = with_beside(own), frame.copy()
     for part in components(table[frame]):
         at = part[:, 0], part[:, 1]
         if near[at].any() and not (asked & ~own)[at].any():

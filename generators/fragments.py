@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dyncity.grid import GridSpec
-from dyncity.metrics.components import components
+from dyncity.metrics.components import columns_under, components, cut_off
 from dyncity.metrics.vehicles import FILL, LENGTH, WIDTH, footprint, vehicle_ids
 from dyncity.scene import UNKNOWN
 from dyncity.taxonomy import taxonomy
@@ -38,9 +38,7 @@ def without_fragments(
     edges = np.array(grid.voxel_size)
     cleaned = volume.copy()
     for frame, voxels in zip(cleaned, volume, strict=True):
-        open_ended = np.ones(np.add(frame.shape[:2], 2), bool)
-        open_ended[1:-1, 1:-1] = (voxels == UNKNOWN).any(axis=2)
-        beside = np.logical_or.reduce(np.lib.stride_tricks.sliding_window_view(open_ended, (3, 3)), axis=(2, 3))
+        beside = cut_off((voxels == UNKNOWN).any(axis=2))
         for part in components(np.isin(voxels, ids)):
             if not beside[part[:, 0], part[:, 1]].any():
                 frame[tuple(part.T)] = free
@@ -53,7 +51,7 @@ def _vehicles(
     part: NDArray[np.int64], edges: NDArray[np.float64], smallest: tuple[float, float, float]
 ) -> list[NDArray[np.int64]]:
     """What stays of a component ``[n, 3]``: itself, or the pieces without what joined them, or nothing."""
-    (length, width), fill = footprint(np.unique(part[:, :2], axis=0) * edges[:2], edges)
+    (length, width), fill = footprint(columns_under(part) * edges[:2], edges)
     height = float(np.ptp(part[:, 2]) + 1) * edges[2]
     if length < smallest[0] or width < smallest[1] or height < smallest[2]:
         return []

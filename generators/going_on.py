@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dyncity.grid import GridSpec
+from dyncity.metrics.components import columns_under, with_beside
 from dyncity.metrics.vehicles import MOVING_SPEED, vehicle_ids
 from dyncity.movers import without_movers
 from dyncity.scene import UNKNOWN
 from dyncity.taxonomy import taxonomy
 from dyncity.tracks import Track, middle, tracks
 from generators.degenerate import drivable_ids
-from generators.laid_out import with_beside
 from generators.standing_still import with_given
 
 _ON_THE_ROAD = 0.5  # of its columns; with fewer a straight line has led it off a bend
@@ -148,14 +148,14 @@ class _Drive:
         columns = voxels[:, :2]
         if not ((columns >= 0) & (columns < self._grid.shape[:2])).all():
             return False
-        return bool(self._road[tuple(np.unique(columns, axis=0).T)].mean() >= _ON_THE_ROAD)
+        return bool(self._road[tuple(columns_under(columns).T)].mean() >= _ON_THE_ROAD)
 
     def _step(self, track: Track, end: int, t: int, voxels: NDArray[np.int64]) -> _Step | None:
         """A vehicle at a place in frame ``t``; None where something is in its way, or a vehicle right beside it."""
         at = tuple(voxels.T)
         columns = np.zeros(self._grid.shape[:2], bool)
         columns[at[:2]] = True
-        near = with_beside(columns[None])[0]
+        near = with_beside(columns)
         new = [other for other in self._all if t in other and min(other) > end]
         gone = [other for other in new if near[tuple(other[t].voxels[:, :2].T)].any()]
         here = _without([track, *gone], t, self.decoded[t], self._bare)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from dyncity.conditions import Layout
 from dyncity.layout import MOVING, members
-from dyncity.metrics.components import components
+from dyncity.metrics.components import components, with_beside
 from dyncity.movers import without_movers
 
 
@@ -35,10 +35,3 @@ def without_strangers(volume: NDArray[np.uint8], layout: Layout | None, labels: 
                 if not asked[part[:, 0], part[:, 1]].any():
                     frame[tuple(part.T)] = bare[tuple(part.T)]
     return result
-
-
-def with_beside(columns: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Columns ``[t, x, y]`` and those beside them, at their corners too."""
-    padded = np.pad(columns, ((0, 0), (1, 1), (1, 1)))
-    near = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))
-    return np.asarray(near.any(axis=(-2, -1)))

@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dyncity.grid import GridSpec
+from dyncity.metrics.components import with_beside
 from dyncity.metrics.vehicles import TOP_SPEED, vehicle_ids
 from dyncity.taxonomy import taxonomy
 from dyncity.tracks import middle, tracks
-from generators.laid_out import with_beside
 
 
 def lasting_vehicles(volume: NDArray[np.uint8], grid: GridSpec, labels: str) -> NDArray[np.uint8]:
@@ -55,9 +55,9 @@ def _has_room(at: NDArray[np.int64], frame: NDArray[np.uint8], vehicles: NDArray
     """Whether voxels ``[n, 3]`` are on the grid, and free, and no vehicle is within a column of them."""
     if not _inside(at[:, :2], np.zeros(2), np.array(frame.shape[:2])) or (frame[tuple(at.T)] != free).any():
         return False
-    columns = np.zeros((1, *frame.shape[:2]), bool)
-    columns[0, at[:, 0], at[:, 1]] = True
-    return not vehicles[frame[with_beside(columns)[0]]].any()
+    columns = np.zeros(frame.shape[:2], bool)
+    columns[at[:, 0], at[:, 1]] = True
+    return not vehicles[frame[with_beside(columns)]].any()
 
 
 def _inside(columns: NDArray[np.int64], border: NDArray[np.float64], sides: NDArray[np.int64]) -> bool:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dyncity.grid import GridSpec
-from dyncity.metrics.components import components
+from dyncity.metrics.components import columns_under, components
 from dyncity.metrics.vehicles import FILL, LENGTH, WIDTH, footprint, vehicle_ids
 
 
@@ -29,7 +29,7 @@ def one_kind(volume: NDArray[np.uint8], grid: GridSpec, labels: str) -> NDArray[
             votes = np.bincount(frame[at])
             if votes.max() == len(part):
                 continue
-            (length, width), fill = footprint(np.unique(part[:, :2], axis=0) * edges[:2], edges)
+            (length, width), fill = footprint(columns_under(part) * edges[:2], edges)
             if length <= LENGTH[1] and width <= WIDTH[1] and fill >= FILL:
                 frame[at] = votes.argmax()
     return voted

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dyncity.grid import GridSpec
-from dyncity.metrics.components import components
+from dyncity.metrics.components import columns_under, components, with_beside
 from dyncity.metrics.vehicles import LENGTH, WIDTH, footprint, vehicle_ids
 from dyncity.movers import without_movers
 from dyncity.taxonomy import taxonomy
@@ -42,9 +42,9 @@ def standing_movers(volume: NDArray[np.uint8], grid: GridSpec, labels: str) -> N
             box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
             core = np.zeros(often[box].shape, bool)
             core[tuple((part - low).T)] = True
-            near = _grown(core)
+            near = with_beside(core, 3)
             first, last = begun[box] & near, ended[box] & near
-            size = footprint(np.unique(part[:, :2], axis=0) * edges, edges)[0]
+            size = footprint(columns_under(part) * edges, edges)[0]
             large = size[0] > length or size[1] > width
             if large or (first & last).sum() < _LEAST_SHARED * (first | last).sum():
                 continue
@@ -54,9 +54,3 @@ def standing_movers(volume: NDArray[np.uint8], grid: GridSpec, labels: str) -> N
             beside = near & ~often[box] & covered[at]
             result[at] = np.where(core, name, np.where(beside, bare[box], result[at]))
     return result
-
-
-def _grown(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """A mask ``[x, y, z]`` with all neighbours, by faces, edges and corners."""
-    windows = np.lib.stride_tricks.sliding_window_view(np.pad(mask, 1), (3, 3, 3))
-    return np.logical_or.reduce(windows, axis=(3, 4, 5))

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dyncity.grid import GridSpec
-from dyncity.metrics.components import components, cut_off
+from dyncity.metrics.components import columns_under, components, cut_off
 from dyncity.movers import without_movers
 from dyncity.scene import UNKNOWN
 from dyncity.taxonomy import taxonomy
@@ -63,7 +63,7 @@ def whole_trees(volume: NDArray[np.uint8], grid: GridSpec, labels: str) -> NDArr
 
 def _give_trunk(still: NDArray[np.uint8], crown: NDArray[np.int64], trunk: int, free: int, soil: list[int]) -> None:
     """Put a trunk into ``still`` ``[x, y, z]`` under a crown ``[n, 3]`` that hangs in the air, where there is soil."""
-    columns = np.unique(crown[:, :2], axis=0)
+    columns = columns_under(crown)
     places: list[tuple[int, int, int, int]] = []
     for x, y in columns[np.argsort(((columns - crown[:, :2].mean(axis=0)) ** 2).sum(axis=1), kind="stable")].tolist():
         bottom = int(crown[(crown[:, :2] == (x, y)).all(axis=1), 2].min())

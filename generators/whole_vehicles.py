@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dyncity.grid import GridSpec
-from dyncity.metrics.components import components, cut_off
+from dyncity.metrics.components import columns_under, components, cut_off
 from dyncity.metrics.vehicles import vehicle_ids
 from dyncity.scene import UNKNOWN
 from dyncity.taxonomy import Taxonomy, taxonomy
@@ -145,7 +145,7 @@ def _vehicle(
     whole = [t for t, piece in track.items() if not cut[t][_columns(piece.voxels)].any()]
     if len(whole) < _LEAST_FRAMES:
         return None
-    points = {t: _points(np.unique(track[t].voxels[:, :2], axis=0), grid) for t in whole}
+    points = {t: _points(columns_under(track[t].voxels), grid) for t in whole}
     columns = sum(map(len, points.values()))
     high = sum(len(track[t].voxels) for t in whole) / columns * grid.voxel_size[2]
     kind = _kind(track, volume, (columns / len(whole) * _column(grid), high), space)
@@ -165,7 +165,7 @@ def _parted(
     votes = np.bincount(np.concatenate([volume[t][tuple(piece.voxels.T)] for t, piece in track.items()]))
     kinds = np.flatnonzero(votes >= _SOME * votes.sum()).tolist()
     sizes = {kind: np.mean(_sizes(kind, space)[:2], axis=1) for kind in kinds}
-    columns = {t: np.unique(piece.voxels[:, :2], axis=0) for t, piece in track.items()}
+    columns = {t: columns_under(piece.voxels) for t, piece in track.items()}
     route = _box({t: _points(own, grid) for t, own in columns.items()}, first, max(track), grid, _ANY).pose
     moves = np.linalg.norm(route[-1, :2] - route[0, :2]) > 2 * edge
     way = np.rint((route[:, :2] - route[0, :2]) / grid.voxel_size[:2]).astype(np.int64) * int(moves)
@@ -175,7 +175,7 @@ def _parted(
     for own in apart(standing, top, sizes, route[[len(route) // 2], 2] if moves else _YAWS, edge):
         part: Track = {}
         for t, piece in track.items():
-            inside = (piece.voxels[:, None, :2] - way[t - first] == own).all(axis=2).any(axis=1)
+            inside = _among(piece.voxels[:, :2] - way[t - first], own)
             if inside.any():
                 part[t] = Piece(piece.voxels[inside], middle_of(piece.voxels[inside], grid, np.eye(4)))
         vehicle = _vehicle(part, volume, grid, space, cut)
@@ -195,16 +195,27 @@ def _beyond_sides(
         for part in parts:
             if t in part:
                 mask[tuple(part[t].voxels.T)] = False
-        left += [(t, voxels) for voxels in components(mask) if cut[t][_columns(voxels)].any()]
+        if cut[t][_columns(piece.voxels[mask[tuple(piece.voxels.T)]])].any():
+            left += [(t, voxels) for voxels in components(mask) if cut[t][_columns(voxels)].any()]
     return left
 
 
+def _among(columns: NDArray[np.int64], those: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which of the columns ``[n, 2]`` are one of ``those`` ``[m, 2]``."""
+    low, high = those.min(axis=0), those.max(axis=0)
+    table = np.zeros(high - low + 1, bool)
+    table[tuple((those - low).T)] = True
+    found = ((columns >= low) & (columns <= high)).all(axis=1)
+    found[found] = table[tuple((columns[found] - low).T)]
+    return np.asarray(found)
+
+
 def _highest(piece: Piece, columns: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The layer ``[n]`` of the highest voxel in each of the columns ``[n, 2]``, which are sorted."""
-    _, number = np.unique(piece.voxels[:, :2], axis=0, return_inverse=True)
-    layer = np.zeros(len(columns), np.int64)
-    np.maximum.at(layer, number.ravel(), piece.voxels[:, 2])
-    return layer
+    """The layer ``[n]`` of the highest voxel of a piece in each of the columns ``[n, 2]``, all that it stands in."""
+    low = columns.min(axis=0)
+    layer = np.zeros(columns.max(axis=0) - low + 1, np.int64)
+    np.maximum.at(layer, tuple((piece.voxels[:, :2] - low).T), piece.voxels[:, 2])
+    return layer[tuple((columns - low).T)]
 
 
 def _box(points: dict[int, Floats], first: int, last: int, grid: GridSpec, sizes: Sizes) -> _Box:

@@ -15,15 +15,19 @@ def components(mask: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
     Args:
         mask: bool ``[x, y, z]``.
     """
-    places = np.argwhere(mask)
-    number = np.full(np.add(mask.shape, 2), -1, np.int64)
-    number[tuple((places + 1).T)] = np.arange(len(places))
-    pairs = []
-    for step in _AHEAD:
-        other = number[tuple((places + 1 + step).T)]
-        pairs.append(np.stack([np.flatnonzero(other >= 0), other[other >= 0]], axis=1))
-    first, second = np.concatenate(pairs).T
-    root = np.arange(len(places))
+    inside = np.zeros(np.add(mask.shape, 2), bool)
+    inside[1:-1, 1:-1, 1:-1] = mask
+    flat = np.flatnonzero(inside)
+    if not len(flat):
+        return []
+    places = np.stack(np.unravel_index(flat, inside.shape), axis=1) - 1
+    number = np.full(inside.size, -1, np.int32)
+    number[flat] = np.arange(len(flat))
+    row = np.array(inside.strides)  # of bytes, one a voxel
+    other = number[flat[:, None] + np.array(_AHEAD) @ row]
+    first, step = np.nonzero(other >= 0)
+    second = other[first, step]
+    root = np.arange(len(flat))
     while True:
         # Every voxel takes the smallest root next to it, then roots point to their own roots.
         smallest = root.copy()
@@ -34,11 +38,34 @@ def components(mask: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
             break
         root = smallest
     order = np.argsort(root, kind="stable")
-    starts = np.flatnonzero(np.diff(root[order])) + 1
-    return [places[part] for part in np.split(order, starts) if len(part)]
+    parted = places[order]
+    edges = [0, *(np.flatnonzero(np.diff(root[order])) + 1).tolist(), len(flat)]
+    return [parted[begin:end] for begin, end in zip(edges, edges[1:], strict=False)]
+
+
+def columns_under(voxels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The columns ``[m, 2]`` that voxels ``[n, 3]`` or ``[n, 2]`` stand in, each once, by x, then y."""
+    if not len(voxels):
+        return voxels[:, :2]
+    least = voxels[:, :2].min(axis=0)
+    x, y = (voxels[:, :2] - least).T
+    wide = int(y.max()) + 1
+    return np.asarray(np.stack(np.divmod(np.unique(x * wide + y), wide), axis=1) + least)
 
 
 def cut_off(unknown: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Columns ``[x, y]`` at the side of the grid or beside an unknown one: a component there may go on beyond."""
-    outside = np.pad(unknown, 1, constant_values=True)
-    return np.asarray(np.lib.stride_tricks.sliding_window_view(outside, (3, 3)).any(axis=(2, 3)))
+    beside = with_beside(unknown)
+    beside[[0, -1]] = beside[:, [0, -1]] = True
+    return beside
+
+
+def with_beside(mask: NDArray[np.bool_], axes: int = 2) -> NDArray[np.bool_]:
+    """A mask, and what is beside it along its last ``axes`` axes, at corners too."""
+    for axis in range(mask.ndim - axes, mask.ndim):
+        along = np.moveaxis(mask, axis, 0)
+        mask = mask.copy()
+        wider = np.moveaxis(mask, axis, 0)
+        wider[1:] |= along[:-1]
+        wider[:-1] |= along[1:]
+    return mask

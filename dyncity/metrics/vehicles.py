@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dyncity.metrics.components import components, cut_off
+from dyncity.metrics.components import columns_under, components, cut_off
 from dyncity.scene import UNKNOWN, OccupancyScene
 from dyncity.taxonomy import taxonomy
 
@@ -78,7 +78,8 @@ def vehicles_of(scene: OccupancyScene) -> list[Vehicle]:
             if cut[part[:, 0], part[:, 1]].any():
                 continue
             local = scene.grid.origin + (part + 0.5) * size
-            box, fill = footprint(np.unique(local[:, :2], axis=0), size)
+            seen = scene.grid.origin[:2] + (columns_under(part) + 0.5) * size[:2]
+            box, fill = footprint(seen, size)
             height = float(np.ptp(local[:, 2]) + size[2])
             center = pose[:3, :3] @ local.mean(axis=0) + pose[:3, 3]
             found.append(Vehicle(t, center, len(part), (*box, height), fill))
