@@ -78,7 +78,7 @@ def _pairs(ending: list[Track], now: list[Piece], t: int, reach: float) -> dict[
     strip = np.array([-1.0, 1.0]) * (reach + 1e-6) + last[:, :1]
     begin, end = np.searchsorted(middles[by_x, 0], strip).T
     voxels = np.array([len(piece.voxels) for piece in lasts])
-    near = [np.zeros((2, 0), np.int64)]
+    near = []
     for first in range(0, len(ending), _AT_ONCE):
         some = slice(first, first + _AT_ONCE)
         count = end[some] - begin[some]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from dyncity.metrics.components import components
+from dyncity.metrics.components import components, cut_off
 from dyncity.scene import UNKNOWN
 from dyncity.taxonomy import taxonomy
 
@@ -34,18 +34,15 @@ def without_specks(volume: NDArray[np.uint8], labels: str, least: int) -> NDArra
         return volume
     space = taxonomy(labels)
     still = _what_stands(volume, space.free, [*space.movers, UNKNOWN])
-    unknown = np.pad((volume == UNKNOWN).any(axis=(0, 3)), 1, constant_values=True)
+    cut = cut_off((volume == UNKNOWN).any(axis=(0, 3)))
     mended = still.copy()
     for names, ground in ((_STRUCTURES, False), (GROUNDS, True)):
         ids = [space.id(name) for name in names if name in space.classes]
         for one in ids:
             for part in components(still == one):
-                if len(part) >= least:
+                if len(part) >= least or cut[part[:, 0], part[:, 1]].any():
                     continue
-                beside = _around(part, still.shape)
-                if unknown[beside[:, 0] + 1, beside[:, 1] + 1].any():
-                    continue
-                around = mended[tuple(beside.T)]
+                around = mended[tuple(_around(part, still.shape).T)]
                 votes = np.bincount(around[np.isin(around, ids) & (around != one)])
                 if not ground or np.isin(around, [one, space.free]).all():
                     mended[tuple(part.T)] = space.free
@@ -63,7 +60,7 @@ def _what_stands(volume: NDArray[np.uint8], free: int, moving: list[int]) -> NDA
 
 
 def _around(part: NDArray[np.int64], shape: tuple[int, ...]) -> NDArray[np.int64]:
-    """The voxels ``[m, 3]`` of a piece ``[n, 3]`` and those next to it; x and y may be one beyond the side."""
+    """The voxels ``[m, 3]`` of a piece ``[n, 3]`` at no side of a grid, and those next to it."""
     steps = np.array([(a, b, c) for a in (-1, 0, 1) for b in (-1, 0, 1) for c in (-1, 0, 1)])
     places = np.unique((part[:, None] + steps).reshape(-1, 3), axis=0)
     return places[(places[:, 2] >= 0) & (places[:, 2] < shape[2])]

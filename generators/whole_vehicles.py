@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dyncity.grid import GridSpec
-from dyncity.metrics.components import columns_under, components, cut_off
+from dyncity.metrics.components import columns_under, components, cut_off, with_beside
 from dyncity.metrics.vehicles import vehicle_ids
 from dyncity.scene import UNKNOWN
 from dyncity.taxonomy import Taxonomy, taxonomy
@@ -195,7 +195,7 @@ def _beyond_sides(
         for part in parts:
             if t in part:
                 mask[tuple(part[t].voxels.T)] = False
-        if cut[t][_columns(piece.voxels[mask[tuple(piece.voxels.T)]])].any():
+        if (mask[tuple(piece.voxels.T)] & cut[t][_columns(piece.voxels)]).any():  # mostly not: nothing to part then
             left += [(t, voxels) for voxels in components(mask) if cut[t][_columns(voxels)].any()]
     return left
 
@@ -314,10 +314,4 @@ def _room(
     frame: NDArray[np.uint8], busy: NDArray[np.bool_], stays: NDArray[np.bool_], at: tuple[Ints, Ints, Ints], free: int
 ) -> NDArray[np.bool_]:
     """Which of the voxels ``at`` of a frame are free, and next to no column of another vehicle."""
-    return (frame[at] == free) & ~stays[at] & ~_neighbours(busy, at[0], at[1])
-
-
-def _neighbours(mask: NDArray[np.bool_], x: NDArray[np.int64], y: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Whether a column at ``x, y`` or one of the eight around it is in a mask ``[x, y]``."""
-    padded = np.pad(mask, 1)
-    return np.logical_or.reduce([padded[x + i, y + j] for i in range(3) for j in range(3)])
+    return (frame[at] == free) & ~stays[at] & ~with_beside(busy)[at[:2]]

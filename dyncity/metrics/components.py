@@ -1,12 +1,14 @@
-"""Connected components of a voxel mask, in numpy alone."""
+"""Connected components of a voxel mask, and what is beside a mask, in numpy alone."""
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 # Half of the 26 neighbours; the other half are the same pairs seen from the other side.
-_AHEAD = [(a, b, c) for a in (-1, 0, 1) for b in (-1, 0, 1) for c in (-1, 0, 1) if (a, b, c) > (0, 0, 0)]
+_AHEAD = np.array([(a, b, c) for a in (-1, 0, 1) for b in (-1, 0, 1) for c in (-1, 0, 1) if (a, b, c) > (0, 0, 0)])
 
 
 def components(mask: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
@@ -23,10 +25,9 @@ def components(mask: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
     places = np.stack(np.unravel_index(flat, inside.shape), axis=1) - 1
     number = np.full(inside.size, -1, np.int32)
     number[flat] = np.arange(len(flat))
-    row = np.array(inside.strides)  # of bytes, one a voxel
-    other = number[flat[:, None] + np.array(_AHEAD) @ row]
-    first, step = np.nonzero(other >= 0)
-    second = other[first, step]
+    other = number[flat[:, None] + _AHEAD @ inside.strides]  # a voxel is a byte
+    joined = other >= 0
+    first, second = joined.nonzero()[0], other[joined]
     root = np.arange(len(flat))
     while True:
         # Every voxel takes the smallest root next to it, then roots point to their own roots.
@@ -40,7 +41,7 @@ def components(mask: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
     order = np.argsort(root, kind="stable")
     parted = places[order]
     edges = [0, *(np.flatnonzero(np.diff(root[order])) + 1).tolist(), len(flat)]
-    return [parted[begin:end] for begin, end in zip(edges, edges[1:], strict=False)]
+    return [parted[begin:end] for begin, end in pairwise(edges)]
 
 
 def columns_under(voxels: NDArray[np.int64]) -> NDArray[np.int64]:
