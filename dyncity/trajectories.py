@@ -6,8 +6,10 @@ and curvature, a and the curvature constant over a clip.
 | command | v at the start, m/s | a, m/s^2 | radius, m | yaw over the clip |
 |---|---|---|---|---|
 | static | 0 | 0 | - | 0 |
-| forward | uniform 3 to 13 | normal 0, 0.5 | as the yaw asks | normal 0, 1.5, at most 8 degrees |
-| left, right | uniform 3 to 7 | normal 0, 0.3 | uniform 7 to 14 | 15 to 80 degrees |
+| forward | normal 6, 2.5, from 2 to 13 | normal 0.2, 0.7 | as the yaw asks | normal 0, 1.5, at most 8 degrees |
+| left, right | by the radius and a lateral acceleration | normal -0.4, 0.9 | uniform 6 to 12 | 15 to 80 degrees |
+
+The lateral acceleration of a turn, v^2 over the radius, is uniform 0.8 to 3 m/s^2: what passengers put up with.
 """
 
 from __future__ import annotations
@@ -23,7 +25,10 @@ _SEGMENT = (2.0, 5.0)  # seconds that a longer drive keeps to one thing
 _TURNS = 0.35  # share of the segments that turn
 _ACCELERATION = 1.5
 _MAX_SPEED = 15.0
+_LEAST_TURN = 0.4  # seconds
+_LATERAL = (0.8, 3.0)  # m/s^2
 _STRAIGHT = np.deg2rad(2)  # in a third of a clip
+_BEND = 50.0  # metres of radius, below which it bends
 _BEFORE = np.deg2rad(30)
 _WANDER = np.deg2rad(1.5)  # from the street, at the end of a straight segment
 
@@ -43,29 +48,39 @@ def draw_trajectory(command: Command, frames: int, frame_rate: float, rng: np.ra
     if command == "static":
         return np.zeros((frames, 3))
     duration = (frames - 1) / frame_rate
-    if command == "forward":
-        speed, acceleration = rng.uniform(3.0, 13.0), rng.normal(0.0, 0.5)
-        yaw = float(np.clip(rng.normal(0.0, np.deg2rad(1.5)), -np.deg2rad(8), np.deg2rad(8)))
-    else:
-        speed, acceleration = rng.uniform(3.0, 7.0), rng.normal(0.0, 0.3)
-        travel = speed * duration
-        yaw = float(np.clip(travel / rng.uniform(7.0, 14.0), np.deg2rad(15), np.deg2rad(80)))
-        if travel < 1.0:
-            raise InputError(
-                "--command",
-                f"{command!r} in a clip of {duration:.2f} s",
-                "use a clip of at least 0.4 s to turn in, or another command",
-            )
-        yaw = yaw if command == "left" else -yaw
+    turns, radius = command != "forward", rng.uniform(6.0, 12.0)
+    if turns and duration < _LEAST_TURN - 1e-9:
+        raise InputError(
+            "--command",
+            f"{command!r} in a clip of {duration:.2f} s",
+            f"use a clip of at least {_LEAST_TURN:g} s to turn in, or another command",
+        )
+    speed = _turning_speed(radius, rng) if turns else _cruising_speed(rng)
+    acceleration = rng.normal(-0.4, 0.9) if turns else rng.normal(0.2, 0.7)
     time = np.linspace(0.0, duration, (frames - 1) * _SUBSTEPS + 1)
     velocity = np.clip(speed + acceleration * time, 0.5, _MAX_SPEED)
     distance = np.concatenate([[0.0], np.cumsum((velocity[1:] + velocity[:-1]) / 2 * np.diff(time))])
+    if turns:
+        yaw = float(np.clip(distance[-1] / radius, np.deg2rad(15), np.deg2rad(80)))
+        yaw = yaw if command == "left" else -yaw
+    else:
+        yaw = float(np.clip(rng.normal(0.0, np.deg2rad(1.5)), -np.deg2rad(8), np.deg2rad(8)))
     heading = yaw * distance / max(distance[-1], 1e-9)
     steps = np.diff(distance)
     middle = (heading[1:] + heading[:-1]) / 2
     x = np.concatenate([[0.0], np.cumsum(steps * np.cos(middle))])
     y = np.concatenate([[0.0], np.cumsum(steps * np.sin(middle))])
     return np.stack([x, y, heading], axis=1)[::_SUBSTEPS]
+
+
+def _cruising_speed(rng: np.random.Generator) -> float:
+    """Metres a second along a street, behind others as well as alone."""
+    return float(np.clip(rng.normal(6.0, 2.5), 2.0, 13.0))
+
+
+def _turning_speed(radius: float, rng: np.random.Generator) -> float:
+    """Metres a second round a turn of ``radius`` metres."""
+    return float(np.sqrt(rng.uniform(*_LATERAL) * radius))
 
 
 def draw_grid_yaw(trajectory: NDArray[np.float64], rng: np.random.Generator) -> float:
@@ -83,11 +98,19 @@ def draw_grid_yaw(trajectory: NDArray[np.float64], rng: np.random.Generator) -> 
     turned, third = float(yaw[-1]), max(1, len(yaw) // 3)
     if np.abs(yaw).max() <= TURN_YAW:
         return 0.0
-    if abs(yaw[third]) < _STRAIGHT or abs(turned - yaw[-1 - third]) < _STRAIGHT:
-        street = 0.0 if abs(yaw[third]) < _STRAIGHT else turned
+    if _straight(trajectory[: third + 1]):
+        street = 0.0
+    elif _straight(trajectory[-1 - third :]):
+        street = turned
     else:
         street = -float(np.sign(turned)) * rng.uniform(0.0, np.clip(np.pi / 2 - abs(turned), 0.0, _BEFORE))
     return nearest_axis(street - float(yaw[len(yaw) // 2]))
+
+
+def _straight(rows: NDArray[np.float64]) -> bool:
+    """Whether a piece ``[n, 3]`` of a trajectory leads straight on: who crawls round a bend does not."""
+    turned, travelled = abs(rows[-1, 2] - rows[0, 2]), np.hypot(*(rows[-1, :2] - rows[0, :2]))
+    return bool(turned < _STRAIGHT and turned * _BEND <= travelled)
 
 
 def draw_drive(
@@ -95,10 +118,10 @@ def draw_drive(
 ) -> NDArray[np.float64]:
     """A drive that goes on from a trajectory: float64 ``[frames, 3]``, its first rows ``start`` ``[t, 3]``.
 
-    Segments of 2 to 5 s, each with a radius and a speed to reach at up to 1.5 m/s^2: straight on (65 %; 3 to 13 m/s) or
-    a turn by a right angle (radius 8 to 14 m; 3 to 7 m/s), after which the next one goes straight. A turn in which
-    ``start`` breaks off is finished first: streets run along ``street`` (radians, relative to the first frame) and
-    across.
+    Segments of 2 to 5 s, each with a radius and a speed to reach at up to 1.5 m/s^2: straight on (65 %) or a turn by a
+    right angle (radius 8 to 14 m), after which the next one goes straight; speeds as in ``draw_trajectory``. A turn in
+    which ``start`` breaks off is finished first: streets run along ``street`` (radians, relative to the first frame)
+    and across.
     """
     if frames <= len(start):
         return start[:frames]
@@ -112,18 +135,20 @@ def draw_drive(
         ahead = float(np.remainder(sign * (street - yaw), np.pi / 2))  # to the next street, the way it turns
         if _STRAIGHT < ahead < np.pi / 2 - _STRAIGHT:
             travel = float(np.hypot(start[-1, 0], start[-1, 1]))
-            curvature = sign * float(np.clip(abs(yaw) / travel, 1 / 14.0, 1 / 7.0))
+            curvature = sign * float(np.clip(abs(yaw) / travel, 1 / 14.0, 1 / 6.0))
             left = ahead / abs(curvature)
+            wanted = _turning_speed(1 / abs(curvature), rng)  # who braked in the turn does not crawl on
     for _ in range(frames - len(start)):
         for _ in range(_SUBSTEPS):
             if left <= 0:
                 turned = not turned and bool(rng.random() < _TURNS)
                 if turned:
-                    radius, wanted = rng.uniform(8.0, 14.0), rng.uniform(3.0, 7.0)
+                    radius = rng.uniform(8.0, 14.0)
+                    wanted = _turning_speed(radius, rng)
                     curvature = float(rng.choice((-1, 1))) / radius
                     left = (np.pi / 2 - np.sign(curvature) * nearest_axis(yaw - street)) * radius  # metres
                 else:
-                    wanted = rng.uniform(3.0, 13.0)
+                    wanted = _cruising_speed(rng)
                     left = wanted * rng.uniform(*_SEGMENT)
                     curvature = (rng.normal(0.0, _WANDER) - nearest_axis(yaw - street)) / left
             speed += float(np.clip(wanted - speed, -_ACCELERATION * dt, _ACCELERATION * dt))

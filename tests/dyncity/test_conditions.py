@@ -30,6 +30,20 @@ def test_a_drawn_trajectory_carries_out_its_command(index: int, command: str) ->
     assert (steps <= 15.0 / 5.0 + 1e-9).all(), "nobody drives faster than 15 m/s"
 
 
+@given(st.integers(0, 10_000), st.sampled_from(["left", "right"]))
+def test_nobody_takes_a_turn_faster_than_passengers_put_up_with(index: int, command: str) -> None:
+    trajectory = draw_trajectory(command, 8, 5.0, stream(3, index, Purpose.CONDITIONS))
+    x, y, yaw = 5.0 * (trajectory[1] - trajectory[0])
+    assert abs(np.hypot(x, y) * yaw) < 3.6  # 3, and a tenth of a second of speeding up
+
+
+@pytest.mark.parametrize("command", ["left", "right"])
+def test_a_clip_too_short_to_turn_in_is_refused(command: str) -> None:
+    with pytest.raises(InputError, match=f"{command!r} in a clip of 0.20 s; use a clip of at least 0.4 s"):
+        draw_trajectory(command, 2, 5.0, stream(0, 0, Purpose.CONDITIONS))
+    assert command_from_trajectory(draw_trajectory(command, 3, 5.0, stream(0, 0, Purpose.CONDITIONS))) == command
+
+
 @given(st.integers(0, 1000), st.sampled_from(COMMANDS))
 def test_poses_and_trajectory_are_inverses(index: int, command: str) -> None:
     trajectory = draw_trajectory(command, 16, 10.0, stream(0, index, Purpose.CONDITIONS))
@@ -96,6 +110,14 @@ def test_a_turn_that_begins_or_ends_straight_shows_its_street(sign: int) -> None
     assert draw_grid_yaw(enters, rng) == pytest.approx(nearest_axis(-yaw[4]))
     leaves = np.stack([np.arange(8.0), np.zeros(8), yaw[-1] - yaw[::-1]], axis=1)
     assert draw_grid_yaw(leaves, rng) == pytest.approx(nearest_axis(yaw[-1] - leaves[4, 2]))
+
+
+def test_who_crawls_round_a_bend_does_not_drive_straight_on() -> None:
+    yaw = np.array([0, 0.3, 0.5, 0.6, 0.65, 0.68, 0.69, 0.70])
+    way = np.concatenate([[0], np.cumsum(np.diff(yaw) * 8)])  # metres, at a radius of 8
+    braking = np.stack([way, np.zeros(8), yaw], axis=1)
+    drawn = [draw_grid_yaw(braking, np.random.default_rng(seed)) for seed in range(8)]
+    assert len(set(drawn)) == 8, "where the street lies is not known, so it is drawn"
 
 
 @given(st.integers(0, 100), st.sampled_from(["left", "right"]))
