@@ -104,7 +104,7 @@ def test_the_first_scenes_are_looked_at_and_all_of_them_where_it_is_strict(
     """A wall ahead: scenes that stand still fit it, those that drive do not."""
     source = LatentDiffusion(folder / "dit")
     maps = np.zeros((6, *source.config.clip_shape[:3]), bool)
-    maps[LAYOUT_CLASSES.index("building"), :, 16:18] = True  # from 3.2 m on: beyond the bonnet
+    maps[LAYOUT_CLASSES.index("building"), :, 15:18] = True  # from 2.4 m on: a hand beyond the bonnet
     layout = Layout(maps, np.array([name == "building" for name in LAYOUT_CLASSES]))
     plan = CorpusPlan("diffusion", source.config, 40, micro_batch=2, command="mixed", layout=layout)
     assert check_plan(plan, source) > 0
