@@ -14,7 +14,7 @@ from dyncity.anchoring import clip_of, ego_windows
 from dyncity.datasets.corpus import Corpus, open_corpus
 from dyncity.errors import InputError
 from dyncity.metrics.adherence import Adherence, Rows
-from dyncity.metrics.likeness import Portrait, likeness, likeness_by_class
+from dyncity.metrics.likeness import Portrait, likeness, likeness_by_class, likeness_by_command
 from dyncity.object_storage import ObjectPath
 from dyncity.scene import OccupancyScene
 
@@ -46,10 +46,11 @@ def evaluate_conditions(
 
 @dataclass(frozen=True, slots=True)
 class Likeness:
-    """What ``evaluate_samples`` finds: rows by set of scenes, and by class."""
+    """What ``evaluate_samples`` finds: rows by set of scenes, by class, and by command and class."""
 
     sets: dict[str, Rows]
     classes: dict[str, Rows]
+    commands: dict[str, Rows]
 
 
 def evaluate_samples(
@@ -101,7 +102,14 @@ def evaluate_samples(
     rows = {name: portrait.rows() for name, portrait in portraits.items()}
     rows["samples"] |= likeness(*of)
     rows["other real"] |= likeness(of[2], of[1], of[2])
-    return Likeness(rows, likeness_by_class(*of))
+    return Likeness(rows, likeness_by_class(*of), likeness_by_command(*of[:2]))
+
+
+def farthest_apart(commands: dict[str, Rows], errors: float = 3.0, most: int = 12) -> dict[str, Rows]:
+    """The rows of ``likeness_by_command`` that are at least so many standard errors apart, so many of them at most."""
+    apart = commands.get("standard errors apart", {})
+    names = [name for name, value in apart.items() if abs(value) >= errors][:most]
+    return {column: {name: rows[name] for name in names} for column, rows in commands.items()} if names else {}
 
 
 def _one_place(folder: Path | ObjectPath, real: Path | ObjectPath) -> bool:

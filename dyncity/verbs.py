@@ -198,7 +198,7 @@ def evaluate(
       dyncity evaluate conditions corpus --json conditions.json
       dyncity evaluate samples corpus --real city --scenes 256
     """
-    from dyncity.evaluation import evaluate_conditions, evaluate_samples, write_values
+    from dyncity.evaluation import evaluate_conditions, evaluate_samples, farthest_apart, write_values
     from dyncity.terminal import ProgressLine, show_columns, show_table
 
     if json is not None:
@@ -220,7 +220,10 @@ def evaluate(
         show_columns(found.sets, title=f"{corpus} beside {real}")
         if found.classes:
             show_columns(found.classes, title="classes seen from above")
-        values = {"corpus": str(corpus), "real": str(real), "sets": found.sets, "classes": found.classes}
+        if apart := farthest_apart(found.commands):
+            show_columns(apart, title="classes that chance does not keep apart, by command")
+        tables = {"sets": found.sets, "classes": found.classes, "commands": found.commands}
+        values = {"corpus": str(corpus), "real": str(real), **tables}
     else:
         raise InputError("KIND", f"found {kind!r}", "use conditions or samples")
     if json is not None:

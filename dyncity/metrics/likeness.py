@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from dyncity.conditions import COMMANDS
 from dyncity.metrics.adherence import Drive, Rows, drive, drive_rows
 from dyncity.metrics.distribution import jensen_shannon
 from dyncity.metrics.ego_path import ego_path
@@ -20,6 +21,7 @@ from dyncity.taxonomy import taxonomy
 
 _WALKERS = ("pedestrian", "person")
 _LEAST_SHARE = 1e-4  # of the columns of real scenes: of rarer classes chance says everything
+_LEAST_SCENES = 4  # of a command, of each set: of fewer nobody can tell chance
 
 
 @dataclass
@@ -40,11 +42,15 @@ class Portrait:
     _going: NDArray[np.int64] = field(default_factory=lambda: np.zeros(2, np.int64))
     _patches: list[NDArray[np.uint8]] = field(default_factory=list)
     _pieces: list[NDArray[np.int64]] = field(default_factory=list)
+    _seen: dict[str, list[NDArray[np.float64]]] = field(default_factory=dict)
 
     def add(self, scene: OccupancyScene) -> None:
         """Measure a scene."""
         self.counts += np.bincount(scene.semantics.reshape(-1), minlength=256)
         self._patches.append(known_patches(scene))
+        if scene.conditions.command is not None and self._patches[-1].size:
+            seen = np.bincount(self._patches[-1].reshape(-1), minlength=len(taxonomy(self.labels)))
+            self._seen.setdefault(scene.conditions.command, []).append(seen / seen.sum())
         self._pieces.append(pieces(scene.semantics[scene.frames // 2], len(taxonomy(self.labels))))
         self._paths.append(ego_path(scene))
         self._fits += [vehicle.fits for vehicle in vehicles_of(scene)]
@@ -62,6 +68,10 @@ class Portrait:
     def features(self) -> NDArray[np.float64]:
         """``[n, 128]`` the features of FID_bev."""
         return features_of(self.patches, len(taxonomy(self.labels)))
+
+    def seen_under(self, command: str) -> NDArray[np.float64]:
+        """``[n, k]`` shares of each class among the columns seen from above, a row for each scene of a command."""
+        return np.array(self._seen.get(command, [])).reshape(-1, len(taxonomy(self.labels)))
 
     @property
     def pieces(self) -> NDArray[np.float64]:
@@ -156,3 +166,25 @@ def likeness_by_class(some: Portrait, real: Portrait, other: Portrait) -> dict[s
         chance = frechet_distance(others, reference)
         columns["FID_bev / real to real"] |= _ratio(label, frechet_distance(own, reference), chance)
     return columns
+
+
+def likeness_by_command(some: Portrait, real: Portrait) -> dict[str, Rows]:
+    """Columns of values by command and class, "forward: crosswalk": shares of the columns seen from above of the scenes
+    of a command, and how many standard errors over scenes they are apart, the farthest first.
+
+    Too little of a class under one command and too much under another cancel in all other rows. No columns where no
+    command has four scenes with known columns in both sets.
+    """
+    values: dict[str, tuple[float, float, float]] = {}
+    for command in COMMANDS:
+        ours, theirs = some.seen_under(command), real.seen_under(command)
+        if min(len(ours), len(theirs)) < _LEAST_SCENES:
+            continue
+        error = np.sqrt(ours.var(axis=0, ddof=1) / len(ours) + theirs.var(axis=0, ddof=1) / len(theirs))
+        for index, label in enumerate(taxonomy(real.labels).classes):
+            mine, wanted = float(ours[:, index].mean()), float(theirs[:, index].mean())
+            if wanted >= _LEAST_SHARE and error[index] > 0:
+                values[f"{command}: {label}"] = 100 * mine, 100 * wanted, (mine - wanted) / float(error[index])
+    order = sorted(values, key=lambda name: -abs(values[name][2]))
+    columns = ("samples, %", "real, %", "standard errors apart")
+    return {column: {name: values[name][k] for name in order} for k, column in enumerate(columns)} if values else {}

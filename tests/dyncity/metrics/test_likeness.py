@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dyncity.metrics.fid_bev import FEATURES, PATCH, features_of, frechet_distance, patch_features
-from dyncity.metrics.likeness import likeness, likeness_by_class, portrait_of
+from dyncity.metrics.likeness import likeness, likeness_by_class, likeness_by_command, portrait_of
 from dyncity.metrics.vehicles import mean_speed, share_that_fits
 from dyncity.scene import UNKNOWN, OccupancyScene
 from dyncity.taxonomy import NATIVE
@@ -46,6 +46,23 @@ def test_a_class_that_is_missing_stands_out(real: list[OccupancyScene], other_re
     assert ratios["building"] == pytest.approx(1, abs=0.01)
     assert set(found["other real, %"]) == set(ratios)
     assert "trailer" not in ratios  # there is none: chance would say everything
+
+
+def test_a_class_that_is_missing_under_one_command_stands_out(
+    real: list[OccupancyScene], other_real: list[OccupancyScene]
+) -> None:
+    bare = [without_cars(s) if s.conditions.command == "forward" else s for s in other_real]
+    assert {s.conditions.command for s in real} == {"static", "forward", "left", "right"}
+    found = likeness_by_command(portrait_of(bare), portrait_of(real))
+    apart = found["standard errors apart"]
+    assert found["samples, %"]["forward: car"] == 0
+    assert found["real, %"]["forward: car"] > 0.5
+    assert found["samples, %"]["left: car"] > 0.5
+    assert next(iter(apart)) == "forward: car"
+    assert apart["forward: car"] < -3
+    assert [abs(v) for v in apart.values()] == sorted((abs(v) for v in apart.values()), reverse=True)
+    assert "forward: trailer" not in apart
+    assert likeness_by_command(portrait_of(bare[:8]), portrait_of(real)) == {}, "two scenes of a command say nothing"
 
 
 def test_scenes_without_vehicles_have_no_rows_of_them(real: list[OccupancyScene]) -> None:
