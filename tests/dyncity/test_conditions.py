@@ -39,7 +39,7 @@ def test_nobody_takes_a_turn_faster_than_passengers_put_up_with(index: int, comm
 
 @pytest.mark.parametrize("command", ["left", "right"])
 def test_a_clip_too_short_to_turn_in_is_refused(command: str) -> None:
-    with pytest.raises(InputError, match=f"{command!r} in a clip of 0.20 s; use a clip of at least 0.4 s"):
+    with pytest.raises(InputError, match=f"{command!r} in a clip of 0.20 s; use a clip of at least 0.3 s"):
         draw_trajectory(command, 2, 5.0, stream(0, 0, Purpose.CONDITIONS))
     assert command_from_trajectory(draw_trajectory(command, 3, 5.0, stream(0, 0, Purpose.CONDITIONS))) == command
 
