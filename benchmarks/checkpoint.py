@@ -26,8 +26,7 @@ from dyncity.checkpoint import load_checkpoint, shipped_checkpoint
 from dyncity.conditions import COMMANDS, Conditions
 from dyncity.config import Config
 from dyncity.datasets.corpus import open_corpus
-from dyncity.evaluation import farthest_apart
-from dyncity.metrics.likeness import Portrait, likeness, likeness_by_class, likeness_by_command
+from dyncity.metrics.likeness import Portrait, farthest_apart, likeness, likeness_by_class, likeness_by_command
 from dyncity.metrics.neighbours import COPY, bev_maps, nearest, repeated
 from dyncity.models.vae import HexPlaneVAE
 from dyncity.scene import OccupancyScene, SceneSpec
@@ -196,9 +195,8 @@ def main() -> None:
         show("classes that chance does not keep apart, by command", apart, {})
     if options.json:
         values = {"checkpoint": str(options.checkpoint), "scenes": options.scenes, "reconstruction": rows}
-        options.json.write_text(
-            json.dumps(values | {"sets": columns, "classes": classes, "commands": commands}, indent=2) + "\n"
-        )
+        values |= {"sets": columns, "classes": classes, "commands": commands}
+        options.json.write_text(json.dumps(values, indent=2) + "\n")
 
 
 if __name__ == "__main__":

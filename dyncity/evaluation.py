@@ -105,13 +105,6 @@ def evaluate_samples(
     return Likeness(rows, likeness_by_class(*of), likeness_by_command(*of[:2]))
 
 
-def farthest_apart(commands: dict[str, Rows], errors: float = 3.0, most: int = 12) -> dict[str, Rows]:
-    """The rows of ``likeness_by_command`` that are at least so many standard errors apart, so many of them at most."""
-    apart = commands.get("standard errors apart", {})
-    names = [name for name, value in apart.items() if abs(value) >= errors][:most]
-    return {column: {name: rows[name] for name in names} for column, rows in commands.items()} if names else {}
-
-
 def _one_place(folder: Path | ObjectPath, real: Path | ObjectPath) -> bool:
     """Whether two corpora are one, links followed: its scenes are as like each other as they can be."""
     if isinstance(folder, Path) and isinstance(real, Path):

@@ -48,13 +48,14 @@ def draw_trajectory(command: Command, frames: int, frame_rate: float, rng: np.ra
     if command == "static":
         return np.zeros((frames, 3))
     duration = (frames - 1) / frame_rate
-    turns, radius = command != "forward", rng.uniform(6.0, 12.0)
+    turns = command != "forward"
     if turns and duration < _LEAST_TURN - 1e-9:
         raise InputError(
             "--command",
             f"{command!r} in a clip of {duration:.2f} s",
             f"use a clip of at least {_LEAST_TURN:g} s to turn in, or another command",
         )
+    radius = rng.uniform(6.0, 12.0)  # of a turn; drawn in any case
     speed = _turning_speed(radius, rng) if turns else _cruising_speed(rng)
     acceleration = rng.normal(-0.4, 0.9) if turns else rng.normal(0.2, 0.7)
     time = np.linspace(0.0, duration, (frames - 1) * _SUBSTEPS + 1)

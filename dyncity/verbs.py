@@ -198,7 +198,8 @@ def evaluate(
       dyncity evaluate conditions corpus --json conditions.json
       dyncity evaluate samples corpus --real city --scenes 256
     """
-    from dyncity.evaluation import evaluate_conditions, evaluate_samples, farthest_apart, write_values
+    from dyncity.evaluation import evaluate_conditions, evaluate_samples, write_values
+    from dyncity.metrics.likeness import farthest_apart
     from dyncity.terminal import ProgressLine, show_columns, show_table
 
     if json is not None:

@@ -21,6 +21,7 @@ from dyncity.taxonomy import taxonomy
 
 _WALKERS = ("pedestrian", "person")
 _LEAST_SHARE = 1e-4  # of the columns of real scenes: of rarer classes chance says everything
+_APART = "standard errors apart"
 _LEAST_SCENES = 4  # of a command, of each set: of fewer nobody can tell chance
 
 
@@ -47,10 +48,11 @@ class Portrait:
     def add(self, scene: OccupancyScene) -> None:
         """Measure a scene."""
         self.counts += np.bincount(scene.semantics.reshape(-1), minlength=256)
-        self._patches.append(known_patches(scene))
-        if scene.conditions.command is not None and self._patches[-1].size:
-            seen = np.bincount(self._patches[-1].reshape(-1), minlength=len(taxonomy(self.labels)))
-            self._seen.setdefault(scene.conditions.command, []).append(seen / seen.sum())
+        patches, command = known_patches(scene), scene.conditions.command
+        self._patches.append(patches)
+        if command is not None and patches.size:
+            seen = np.bincount(patches.reshape(-1), minlength=len(taxonomy(self.labels))) / patches.size
+            self._seen.setdefault(command, []).append(seen)
         self._pieces.append(pieces(scene.semantics[scene.frames // 2], len(taxonomy(self.labels))))
         self._paths.append(ego_path(scene))
         self._fits += [vehicle.fits for vehicle in vehicles_of(scene)]
@@ -186,5 +188,12 @@ def likeness_by_command(some: Portrait, real: Portrait) -> dict[str, Rows]:
             if wanted >= _LEAST_SHARE and error[index] > 0:
                 values[f"{command}: {label}"] = 100 * mine, 100 * wanted, (mine - wanted) / float(error[index])
     order = sorted(values, key=lambda name: -abs(values[name][2]))
-    columns = ("samples, %", "real, %", "standard errors apart")
+    columns = ("samples, %", "real, %", _APART)
     return {column: {name: values[name][k] for name in order} for k, column in enumerate(columns)} if values else {}
+
+
+def farthest_apart(commands: dict[str, Rows], errors: float = 3.0, most: int = 12) -> dict[str, Rows]:
+    """The rows of ``likeness_by_command`` that are at least so many standard errors apart, so many of them at most."""
+    apart = commands.get(_APART, {})
+    names = [name for name, value in apart.items() if abs(value) >= errors][:most]
+    return {column: {name: rows[name] for name in names} for column, rows in commands.items()} if names else {}

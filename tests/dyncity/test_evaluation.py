@@ -10,7 +10,7 @@ from conftest import written_corpus
 
 from dyncity.conditions import COMMANDS, Conditions
 from dyncity.errors import InputError
-from dyncity.evaluation import evaluate_samples, farthest_apart
+from dyncity.evaluation import evaluate_samples
 from dyncity.presets import tiny
 from dyncity.scene import OccupancyScene, SceneSpec
 from generators.procedural.city import ProceduralCity
@@ -41,14 +41,6 @@ def test_as_many_clips_of_each_set(corpus: Path, city: list[OccupancyScene], tmp
     told.clear()
     evaluate_samples(samples, corpus, scenes=1, report=lambda done, total: told.append((done, total)))
     assert told[-1] == (3, 3)
-
-
-def test_only_what_is_far_apart_is_shown() -> None:
-    rows = {"left: car": -9.0, "static: road": 4.0, "right: road": -2.9}
-    commands = {"real, %": dict.fromkeys(rows, 1.0), "standard errors apart": rows}
-    assert list(farthest_apart(commands)["real, %"]) == ["left: car", "static: road"]
-    assert farthest_apart(commands, most=1)["standard errors apart"] == {"left: car": -9.0}
-    assert farthest_apart(commands, errors=10) == farthest_apart({}) == {}
 
 
 def test_longer_real_scenes_are_cut_into_clips(corpus: Path, city: list[OccupancyScene], tmp_path: Path) -> None:

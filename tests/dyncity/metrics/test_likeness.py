@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dyncity.metrics.fid_bev import FEATURES, PATCH, features_of, frechet_distance, patch_features
-from dyncity.metrics.likeness import likeness, likeness_by_class, likeness_by_command, portrait_of
+from dyncity.metrics.likeness import farthest_apart, likeness, likeness_by_class, likeness_by_command, portrait_of
 from dyncity.metrics.vehicles import mean_speed, share_that_fits
 from dyncity.scene import UNKNOWN, OccupancyScene
 from dyncity.taxonomy import NATIVE
@@ -63,6 +63,14 @@ def test_a_class_that_is_missing_under_one_command_stands_out(
     assert [abs(v) for v in apart.values()] == sorted((abs(v) for v in apart.values()), reverse=True)
     assert "forward: trailer" not in apart
     assert likeness_by_command(portrait_of(bare[:8]), portrait_of(real)) == {}, "two scenes of a command say nothing"
+
+
+def test_only_what_is_far_apart_is_shown() -> None:
+    rows = {"left: car": -9.0, "static: road": 4.0, "right: road": -2.9}
+    commands = {"real, %": dict.fromkeys(rows, 1.0), "standard errors apart": rows}
+    assert list(farthest_apart(commands)["real, %"]) == ["left: car", "static: road"]
+    assert farthest_apart(commands, most=1)["standard errors apart"] == {"left: car": -9.0}
+    assert farthest_apart(commands, errors=10) == farthest_apart({}) == {}
 
 
 def test_scenes_without_vehicles_have_no_rows_of_them(real: list[OccupancyScene]) -> None:
