@@ -108,7 +108,9 @@ class ProgressLine:
 
     def line(self) -> str:
         """The progress as one line of text."""
-        seconds = time.monotonic() - self._start
+        now = time.monotonic()
+        # What comes in twenties, as steps do, is no slower for being between two of them.
+        seconds = (self._news if now - self._news < _LONG else now) - self._start
         parts = [f"{self.what}: {self.done}{f'/{self.total}' if self.total else ''} {self.unit}"]
         new = self.done - self._first
         if new > 0 and seconds > 0:
@@ -116,7 +118,7 @@ class ProgressLine:
             parts.append(f"{rate:.2f} {self.unit}/s" if rate >= 0.1 else f"{1 / rate:.0f} s each")
             if self.total > self.done:
                 parts.append(f"{_clock((self.total - self.done) / rate)} left")
-        parts.append(f"{_clock(time.monotonic() - self._begun)} so far")
+        parts.append(f"{_clock(now - self._begun)} so far")
         return ", ".join([*parts, *self._notes()])
 
     def _notes(self) -> list[str]:

@@ -27,6 +27,20 @@ def test_a_line_tells_rate_and_time_left_and_leaves_out_what_an_earlier_run_did(
     assert progress.line() == "train vae: 700/1000 steps, 10.00 steps/s, 30 s left, 10 s so far, loss 0.31"
 
 
+def test_the_time_left_does_not_grow_between_two_reports_and_does_when_nothing_comes(monkeypatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: now[0])
+    progress = ProgressLine("train dit", "steps", 1000)
+    progress.update(0)
+    now[0] += 20.0
+    progress.update(20)
+    for _ in range(3):
+        assert ", 1.00 steps/s, 16:20 min left, " in progress.line()
+        now[0] += 19.0
+    now[0] += 43.0
+    assert ", 0.17 steps/s, 98:00 min left, " in progress.line()
+
+
 def test_work_before_the_rest_is_counted_by_itself(monkeypatch) -> None:
     now = [100.0]
     monkeypatch.setattr(terminal.time, "monotonic", lambda: now[0])
@@ -35,7 +49,7 @@ def test_work_before_the_rest_is_counted_by_itself(monkeypatch) -> None:
     for done in range(1, 12):
         compared(done, 50)
         now[0] += 0.5
-    assert progress.line() == "compare: 11/50 shards, 1.82 shards/s, 21 s left, 6 s so far"
+    assert progress.line() == "compare: 11/50 shards, 2.00 shards/s, 20 s left, 6 s so far"
     progress.update(400, note="11/50 shards")
     now[0] += 10.0
     progress.update(500, note="12/50 shards")
