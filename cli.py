@@ -82,7 +82,8 @@ def generate(
     sampler: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help="diffusion: euler, heun; of DDPM ancestral, ddim, dpmpp_2m; else the checkpoint's."
+            metavar="NAME",
+            help="diffusion: euler, heun, ab2; of DDPM ancestral, ddim, dpmpp_2m; else the checkpoint's.",
         ),
     ] = None,
     steps: Annotated[

@@ -125,7 +125,7 @@ class SamplingConfig:
     """Drawing latents.
 
     Attributes:
-        sampler: for "ddpm": "ancestral" (published), "ddim", "dpmpp_2m"; for "flow": "euler", "heun".
+        sampler: for "ddpm": "ancestral" (published), "ddim", "dpmpp_2m"; for "flow": "euler", "heun", "ab2".
         steps: of the solver; "heun" evaluates the model twice a step.
         time_shift: of the noise levels of those steps (``dyncity.diffusion.flow.noise_levels``; flow alone); 1 is none.
         cfg_scale: classifier-free guidance u + s (c - u); 1 is none.
@@ -151,7 +151,7 @@ class SamplingConfig:
         attention: backend of the DiT, ``dyncity.models.attention``; "auto" is the fastest that is exact here.
     """
 
-    sampler: Literal["ancestral", "ddim", "dpmpp_2m", "euler", "heun"] = "ancestral"
+    sampler: Literal["ancestral", "ddim", "dpmpp_2m", "euler", "heun", "ab2"] = "ancestral"
     steps: int = 50
     time_shift: float = 1.0
     cfg_scale: float = 4.0
@@ -174,7 +174,7 @@ class SamplingConfig:
     attention: Literal["auto", "sdpa", "flash_attn", "fa4"] = "auto"
 
 
-SAMPLERS = {"ddpm": ("ancestral", "ddim", "dpmpp_2m"), "flow": ("euler", "heun")}
+SAMPLERS = {"ddpm": ("ancestral", "ddim", "dpmpp_2m"), "flow": ("euler", "heun", "ab2")}
 
 
 @dataclass(frozen=True, slots=True)

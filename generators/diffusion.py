@@ -14,10 +14,10 @@ from torch import Tensor
 from dyncity.anchoring import Pose, ego_windows, path_on_grid
 from dyncity.checkpoint import load_checkpoint
 from dyncity.conditions import COMMANDS, Conditions, Layout, command_from_trajectory, poses_from_trajectory
-from dyncity.config import Config, SamplingConfig
+from dyncity.config import SAMPLERS, Config, SamplingConfig
 from dyncity.contradictions import contradictions
 from dyncity.diffusion.ddpm import ancestral, ddim, dpmpp_2m, respaced_schedule
-from dyncity.diffusion.flow import euler, heun
+from dyncity.diffusion.flow import ab2, euler, heun
 from dyncity.diffusion.guidance import Denoiser, guided, weaker_selves
 from dyncity.diffusion.joining import Repeats, joined, known_cells
 from dyncity.drivable import check_drivable, check_within
@@ -338,14 +338,15 @@ class LatentDiffusion:
             return torch.from_numpy(drawn).to(noise.device)
 
         denoiser = self._denoiser(encoded, conditions)
-        if sampling.sampler in ("euler", "heun"):
+        if sampling.sampler in SAMPLERS["flow"]:
             known = repeats = None
             if encoded.given is not None and sampling.join_rounds:
                 known = known_cells(encoded.given, self._latent)
                 untold = self._denoiser(encoded.dropped(given=known.rows), conditions)
                 denoiser = joined(denoiser, untold, known, sampling.join_interval[1])
                 repeats = Repeats(known.rows, sampling.join_rounds, sampling.join_interval, fresh)
-            flow = partial(euler, repeats=repeats) if sampling.sampler == "euler" else heun
+            multistep = {"euler": euler, "ab2": ab2}.get(sampling.sampler)
+            flow = heun if multistep is None else partial(multistep, repeats=repeats)
             data = flow(denoiser, noise, sampling.steps, sampling.time_shift)
             return data if known is None else known.placed(data)
         schedule = respaced_schedule(sampling.steps)

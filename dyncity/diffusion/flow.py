@@ -40,18 +40,39 @@ def noise_levels(steps: int, shift: float) -> list[float]:
 @torch.inference_mode()
 def euler(denoiser: Denoiser, noise: Tensor, steps: int, shift: float = 1.0, repeats: Repeats | None = None) -> Tensor:
     """Integrate the flow from noise ``[b, c, h, w]`` at t = 1 to data at t = 0 in steps, some taken again."""
+    return _multistep(denoiser, noise, steps, shift, repeats, second_order=False)
 
-    def step(x: Tensor, now: float, after: float) -> Tensor:
-        return x + (after - now) * denoiser(x, torch.full((len(x),), now * TIME_SCALE, device=x.device))
+
+@torch.inference_mode()
+def ab2(denoiser: Denoiser, noise: Tensor, steps: int, shift: float = 1.0, repeats: Repeats | None = None) -> Tensor:
+    """As ``euler``, second order at the same cost: the velocity goes on changing as it did in the step before.
+
+    Adams and Bashforth's method of two steps (Hairer, Norsett, Wanner 1993, section III.1), for steps of any length.
+    Steps of Euler make samples too much alike: eleven with a shift of 3 leave 70 % of a variance of 100.
+    """
+    return _multistep(denoiser, noise, steps, shift, repeats, second_order=True)
+
+
+def _multistep(
+    denoiser: Denoiser, noise: Tensor, steps: int, shift: float, repeats: Repeats | None, second_order: bool
+) -> Tensor:
+    def velocity(x: Tensor, level: float) -> Tensor:
+        return denoiser(x, torch.full((len(x),), level * TIME_SCALE, device=x.device))
 
     x, drawn = noise, 0
+    was, earlier = None, 1.0  # the velocity of the step before, and its level
     for now, after in pairwise(noise_levels(steps, shift)):
-        x = step(x, now, after)
-        if repeats is None:
-            continue
-        for _ in range(repeats.after(now)):
-            again = step(noised_again(x, after, now, repeats.fresh(drawn)), now, after)
-            x, drawn = torch.where(repeats.rows[:, None, None, None], again, x), drawn + 1
+        there = ahead = velocity(x, now)
+        if second_order and was is not None:
+            ahead = there + (there - was) * ((after - now) / (2 * (now - earlier)))
+        x = x + (after - now) * ahead
+        if repeats is not None:
+            rows = repeats.rows[:, None, None, None]
+            for _ in range(repeats.after(now)):
+                again = noised_again(x, after, now, repeats.fresh(drawn))
+                new, drawn = velocity(again, now), drawn + 1
+                x, there = torch.where(rows, again + (after - now) * new, x), torch.where(rows, new, there)
+        was, earlier = there, now
     return x
 
 

@@ -227,7 +227,7 @@ def test_guidance_and_steps_change_the_scene(checkpoint: Path, source: LatentDif
         ({"skip_scale": float("inf")}, "skip_scale"),
         ({"skip_interval": (0.7, 1.2)}, "skip_interval"),
         ({"skip_block": 1}, r"skip_block: found 1 with dit.depth = 1; give 0 to 0"),
-        ({"sampler": "ddim"}, "use one of euler, heun"),
+        ({"sampler": "ddim"}, "use one of euler, heun, ab2"),
     ],
 )
 def test_settings_out_of_range_are_refused(checkpoint: Path, options: dict, message: str) -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from dyncity.diffusion.ddpm import add_noise, ancestral, ddim, dpmpp_2m, linear_schedule, respaced_schedule
-from dyncity.diffusion.flow import euler, heun
+from dyncity.diffusion.flow import ab2, euler, heun
 from dyncity.errors import InputError
 
 SPREAD, CENTRE = 0.3, 0.7
@@ -51,12 +51,14 @@ def solutions(steps: int) -> dict[str, Tensor]:
         "dpmpp_2m": dpmpp_2m(exact_noise, noise, schedule),
         "euler": euler(exact_velocity, noise, steps),
         "heun": heun(exact_velocity, noise, steps),
+        "ab2": ab2(exact_velocity, noise, steps),
         "euler, shifted": euler(exact_velocity, noise, steps, 2.0),
         "heun, shifted": heun(exact_velocity, noise, steps, 2.0),
+        "ab2, shifted": ab2(exact_velocity, noise, steps, 2.0),
     }
 
 
-@pytest.mark.parametrize("sampler", ["ancestral", "ddim", "dpmpp_2m", "euler", "heun"])
+@pytest.mark.parametrize("sampler", ["ancestral", "ddim", "dpmpp_2m", "euler", "heun", "ab2"])
 def test_every_sampler_finds_the_distribution_of_the_data(sampler: str) -> None:
     drawn = solutions(100)[sampler]
     assert abs(float(drawn.mean()) - CENTRE) < 0.03
@@ -65,7 +67,11 @@ def test_every_sampler_finds_the_distribution_of_the_data(sampler: str) -> None:
 
 def test_second_order_needs_fewer_steps() -> None:
     few, many = solutions(10), solutions(200)
-    for first, second, reference in (("euler", "heun", "heun"), ("ddim", "dpmpp_2m", "dpmpp_2m")):
+    for first, second, reference in (
+        ("euler", "heun", "heun"),
+        ("euler", "ab2", "heun"),
+        ("ddim", "dpmpp_2m", "dpmpp_2m"),
+    ):
         errors = [(few[name] - many[reference]).square().mean() for name in (first, second)]
         assert errors[1] < 0.5 * errors[0]
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dyncity.diffusion.flow import euler, heun
+from dyncity.diffusion.flow import ab2, euler, heun
 from dyncity.diffusion.joining import Repeats, joined, known_cells, noised_again
 from dyncity.hexplane import rollout_shape
 from dyncity.models.dit import TIME_SCALE
@@ -34,7 +34,7 @@ def test_cells_are_known_where_samples_are_given_whole_cells_and_nothing_else() 
     assert not known.cells[:, :, :, 4:].any()
 
 
-@pytest.mark.parametrize("solve", [euler, heun])
+@pytest.mark.parametrize("solve", [euler, heun, ab2])
 def test_known_cells_end_as_they_are_known_and_the_others_as_asked(solve) -> None:  # type: ignore[no-untyped-def]
     known = known_cells(given(torch.ones(6, 4)), LATENT)
     noise, levels = torch.randn_like(known.data), {"told": [], "untold": []}
@@ -64,7 +64,8 @@ def test_noise_that_is_put_back_is_that_of_the_level() -> None:
     assert abs(float(again.std()) - now) < 0.01
 
 
-def test_steps_are_taken_again_for_their_samples_at_their_levels_alone() -> None:
+@pytest.mark.parametrize("solve", [euler, ab2])
+def test_steps_are_taken_again_for_their_samples_at_their_levels_alone(solve) -> None:  # type: ignore[no-untyped-def]
     data = torch.randn(2, 3, 4, 4)
     noise, calls = torch.randn_like(data), []
 
@@ -76,17 +77,17 @@ def test_steps_are_taken_again_for_their_samples_at_their_levels_alone() -> None
         return torch.full_like(data, number)
 
     rows = torch.tensor([True, False])
-    found = euler(velocity, noise, 4, repeats=Repeats(rows, 3, (0.4, 0.8), fresh))
+    found = solve(velocity, noise, 4, repeats=Repeats(rows, 3, (0.4, 0.8), fresh))
     assert calls == [1.0, 0.75, 0.75, 0.75, 0.5, 0.5, 0.5, 0.25]
     torch.testing.assert_close(found, data, rtol=1e-4, atol=1e-4)
     calls.clear()
-    euler(velocity, noise, 4, repeats=Repeats(~rows & rows, 3, (0.4, 0.8), fresh))
+    solve(velocity, noise, 4, repeats=Repeats(~rows & rows, 3, (0.4, 0.8), fresh))
     assert calls == [1.0, 0.75, 0.5, 0.25]
 
     def drifting(x: Tensor, time: Tensor) -> Tensor:
         return x
 
-    changed = euler(drifting, noise, 4, repeats=Repeats(rows, 2, (0.4, 0.8), fresh))
-    plain = euler(drifting, noise, 4)
+    changed = solve(drifting, noise, 4, repeats=Repeats(rows, 2, (0.4, 0.8), fresh))
+    plain = solve(drifting, noise, 4)
     torch.testing.assert_close(changed[1], plain[1], rtol=0, atol=0)
     assert not torch.allclose(changed[0], plain[0])
