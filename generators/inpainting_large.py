@@ -29,8 +29,7 @@ from generators.edited_corpus import (
 )
 from generators.ego_space import clear_of_movers
 from generators.outpainting import tile_starts
-
-Tile = tuple[slice, slice, slice]
+from generators.street_tiles import Tile, street_tile, tile_at
 
 
 class LargeInpainting:
@@ -83,7 +82,7 @@ class LargeInpainting:
         sources = [scene_to_edit(self.corpus, spec) for spec in specs]
         holes = [self._hole(source) for source in sources]
         volumes = [np.where(h, UNKNOWN, s.semantics).astype(np.uint8) for h, s in zip(holes, sources, strict=True)]
-        tiles = [self._tiles(hole) for hole in holes]
+        tiles = [self._tiles(volume, hole) for volume, hole in zip(volumes, holes, strict=True)]
         count = max(map(len, tiles))
         seeds = [stream(s.seed, s.index, Purpose.LATENT_NOISE).integers(2**62, size=count) for s in specs]
         for number in range(count):
@@ -108,16 +107,21 @@ class LargeInpainting:
             raise InputError(self.region.where, f"covers everything of scene {source.scene_id}", LEAVE_SOME)
         return hole
 
-    def _tiles(self, hole: NDArray[np.bool_]) -> list[Tile]:
-        """Windows of the clip's size that hold a region, which lies in their middle where it is no larger than one."""
+    def _tiles(self, volume: NDArray[np.uint8], hole: NDArray[np.bool_]) -> list[Tile]:
+        """The tile that lies best of those that hold a region, or several that cover one larger than a tile."""
+        grid, made = self.diffusion.config.clip_grid, np.asarray(hole.any(axis=(0, 3)))
+        if not made.any():
+            return [tile_at(0, 0, grid.shape)]
+        if one := street_tile(volume, made, grid, self.config.taxonomy):
+            return [one]
         starts = []
-        for axis, tile in zip((1, 2), self.diffusion.config.clip_grid.shape, strict=False):
-            covered = np.flatnonzero(hole.any(axis=tuple({0, 1, 2, 3} - {axis})))
-            first, end = (covered[0], covered[-1] + 1) if len(covered) else (0, 1)
-            span = max(tile, int(end - first))
-            begin = min(max(0, int(first + end - span) // 2), hole.shape[axis] - span)
-            starts.append([slice(begin + start, begin + start + tile) for start in tile_starts(span, tile)])
-        return [(slice(None), x, y) for x, y in product(*starts)]
+        covered = (np.asarray(made.any(axis=1)), np.asarray(made.any(axis=0)))
+        for columns, tile in zip(covered, grid.shape, strict=False):
+            first, last = np.flatnonzero(columns)[[0, -1]]
+            span = max(tile, int(last + 1 - first))
+            begin = min(max(0, int(first + last + 1 - span) // 2), len(columns) - span)
+            starts.append([begin + start for start in tile_starts(span, tile)])
+        return [tile_at(x, y, grid.shape) for x, y in product(*starts)]
 
     def _cleared(self, source: OccupancyScene, volume: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The volume without movers in the space of the ego."""
