@@ -31,6 +31,7 @@ from dyncity.metrics.registration import step_agreements
 from dyncity.metrics.vehicles import movers_going_on
 from dyncity.scene import UNKNOWN, OccupancyScene, SceneSpec
 from dyncity.taxonomy import taxonomy
+from generators.base import SceneGenerator
 from generators.diffusion import LatentDiffusion
 from generators.long_scenes import LongScenes
 from generators.procedural.city import ProceduralCity
@@ -42,7 +43,7 @@ def specs(count: int, seed: int = 3003) -> list[SceneSpec]:
     return [SceneSpec(i, seed, Conditions(COMMANDS[i % 4])) for i in range(count)]  # type: ignore[arg-type]
 
 
-def generated(source: LatentDiffusion | LongScenes, wanted: list[SceneSpec]) -> list[OccupancyScene]:
+def generated(source: SceneGenerator, wanted: list[SceneSpec]) -> list[OccupancyScene]:
     """The scenes of some specs, in micro-batches."""
     scenes: list[OccupancyScene] = []
     for first in range(0, len(wanted), source.micro_batch):

@@ -20,12 +20,11 @@ from rich.table import Table
 from torch import Tensor
 
 from dyncity.checkpoint import load_checkpoint, shipped_checkpoint
-from dyncity.conditions import COMMANDS
+from dyncity.config import SamplingConfig
 from dyncity.config_file import override
 from dyncity.diffusion.flow import ab2, euler, heun
 from dyncity.diffusion.guidance import guided, weaker_selves
-from dyncity.hexplane import rollout_mask
-from dyncity.models.conditioning import encode_conditions
+from dyncity.models.dit import DiT
 from dyncity.training.latents import Latents, open_latents
 
 GROUPS = ((0, 4), (4, 16), (16, 48), (48, 128))
@@ -43,26 +42,15 @@ def components(rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return mean, centred.T @ (vectors.flip(1)[:, :count] / values.flip(0)[:count].sqrt())
 
 
-def sampled(checkpoint: Path, overrides: list[str], sampler: str, latents: Latents, clips: np.ndarray) -> Tensor:
+def sampled(dit: DiT, settings: SamplingConfig, sampler: str, latents: Latents, clips: list[int]) -> Tensor:
     """Normalised latents ``[n, d]``, sampled under the conditions of some clips."""
-    loaded = load_checkpoint(checkpoint)
-    config = override(loaded.config, overrides)
-    assert loaded.dit is not None
     found, generator = [], torch.Generator().manual_seed(0)
     for first in range(0, len(clips), _BATCH):
         some = clips[first : first + _BATCH]
-        encoded = encode_conditions(
-            [COMMANDS[c] for c in latents.command[some]],
-            list(latents.trajectory[some]),
-            config.clip.frames,
-            config.clip_grid,
-            config.vae.downsample[1:3],
-            latents.grid_yaw[some].tolist(),
-        )
         noise = torch.randn(len(some), *latents.rollout.shape[1:], generator=generator)
-        settings = config.sampling
         with torch.inference_mode():
-            denoiser = guided(loaded.dit, encoded, settings.cfg_scale, settings.cfg_interval, weaker_selves(settings))
+            conditions = latents.conditions(some)
+            denoiser = guided(dit, conditions, settings.cfg_scale, settings.cfg_interval, weaker_selves(settings))
             found.append(SOLVERS[sampler](denoiser, noise, settings.steps, settings.time_shift).flatten(1))
     return torch.cat(found)
 
@@ -77,7 +65,9 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(2)
     latents, loaded = open_latents(options.latents), load_checkpoint(options.checkpoint)
+    assert loaded.dit is not None
     assert loaded.scale is not None
+    settings = override(loaded.config, options.set).sampling
     mean, std = loaded.scale.maps(loaded.config.latent_shape)
 
     def rows(clips: np.ndarray) -> Tensor:
@@ -87,19 +77,18 @@ def main() -> None:
     fitted = np.arange(int(_FITTED * count))
     others, asked = np.arange(len(fitted), count - options.clips), np.arange(count - options.clips, count)
     centre, directions = components(rows(fitted[-_MOST:]), GROUPS[-1][1])
-    mask = rollout_mask(loaded.config.latent_shape).expand(1, latents.rollout.shape[1], -1, -1).flatten()
     across = torch.cat([(rows(part) - centre) @ directions for part in np.array_split(others, 20)]).var(0)
     table = Table(
         "sampler", *(f"{low + 1} to {high}" for low, high in GROUPS), title="variance over that of real clips"
     )
 
     def add(name: str, found: Tensor) -> None:
-        ratio = (((found - centre) * mask) @ directions).var(0) / across
+        ratio = ((found - centre) @ directions).var(0) / across
         table.add_row(name, *(f"{float(ratio[low:high].mean()):.2f}" for low, high in GROUPS))
 
     add("real", rows(asked))
     for sampler in options.samplers:
-        add(sampler, sampled(options.checkpoint, options.set, sampler, latents, asked))
+        add(sampler, sampled(loaded.dit, settings, sampler, latents, asked.tolist()))
     Console().print(table)
 
 

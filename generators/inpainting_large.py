@@ -32,6 +32,18 @@ from generators.outpainting import tile_starts
 from generators.street_tiles import Tile, street_tile, tile_at
 
 
+def tiles_around(made: NDArray[np.bool_], shape: tuple[int, ...]) -> list[Tile]:
+    """Tiles as large as ``shape`` that cover columns ``[x, y]``: one with them in its middle, or several next to it."""
+    starts = []
+    covered = (np.asarray(made.any(axis=1)), np.asarray(made.any(axis=0)))
+    for columns, tile in zip(covered, shape, strict=False):
+        first, last = np.flatnonzero(columns)[[0, -1]]
+        span = max(tile, int(last + 1 - first))
+        begin = min(max(0, int(first + last + 1 - span) // 2), len(columns) - span)
+        starts.append([begin + start for start in tile_starts(span, tile)])
+    return [tile_at(x, y, shape) for x, y in product(*starts)]
+
+
 class LargeInpainting:
     """Inpainting of scenes that are fixed to the world, as ``--outpaint`` makes them; implements ``SceneGenerator``.
 
@@ -114,14 +126,7 @@ class LargeInpainting:
             return [tile_at(0, 0, grid.shape)]
         if one := street_tile(volume, made, grid, self.config.taxonomy):
             return [one]
-        starts = []
-        covered = (np.asarray(made.any(axis=1)), np.asarray(made.any(axis=0)))
-        for columns, tile in zip(covered, grid.shape, strict=False):
-            first, last = np.flatnonzero(columns)[[0, -1]]
-            span = max(tile, int(last + 1 - first))
-            begin = min(max(0, int(first + last + 1 - span) // 2), len(columns) - span)
-            starts.append([begin + start for start in tile_starts(span, tile)])
-        return [tile_at(x, y, grid.shape) for x, y in product(*starts)]
+        return tiles_around(made, grid.shape)
 
     def _cleared(self, source: OccupancyScene, volume: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The volume without movers in the space of the ego."""

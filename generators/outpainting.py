@@ -25,6 +25,7 @@ from dyncity.scene import UNKNOWN, OccupancyScene, SceneSpec
 from dyncity.seeding import Purpose, stream
 from generators.diffusion import LatentDiffusion
 from generators.edited_corpus import check_fits, corpus_fingerprint, corpus_to_edit, scene_to_edit, source_facts
+from generators.street_tiles import tile_at
 
 _LARGEST_STEP = 0.75  # of a tile: at least a quarter of it is known when it is made
 _LARGEST_SIDE = 4096  # voxels
@@ -142,7 +143,7 @@ class Outpainting:
         tiles = list(product(tile_starts(self.grid.shape[0], nx), tile_starts(self.grid.shape[1], ny)))
         seeds = [stream(s.seed, s.index, Purpose.LATENT_NOISE).integers(2**62, size=len(tiles)) for s in specs]
         for number, (x, y) in enumerate(sorted(tiles, key=self._distance)):
-            window = (slice(None), slice(x, x + nx), slice(y, y + ny))
+            window = tile_at(x, y, (nx, ny))
             if not any((volume[window] == UNKNOWN).any() for volume in volumes):
                 continue
             drawn = [SceneSpec(s.index, int(k[number])) for s, k in zip(specs, seeds, strict=True)]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dyncity.checkpoint import build_dit, load_checkpoint, save_checkpoint, start_from, vae_digest
-from dyncity.conditions import COMMANDS, LAYOUT_CLASSES
+from dyncity.conditions import LAYOUT_CLASSES
 from dyncity.config import Config
 from dyncity.config_file import to_dict
 from dyncity.diffusion.ddpm import TRAINED_STEPS, add_noise, ddpm_losses, linear_schedule
@@ -21,7 +21,7 @@ from dyncity.errors import InputError
 from dyncity.hexplane import PLANES, planes_of, rollout_mask
 from dyncity.layout import encode_layout
 from dyncity.models.attention import resolve_backend
-from dyncity.models.conditioning import ConditionBatch, encode_conditions
+from dyncity.models.conditioning import ConditionBatch
 from dyncity.models.dit import TIME_SCALE, DiT
 from dyncity.models.given import normalised_given
 from dyncity.seeding import Purpose, stream
@@ -171,14 +171,7 @@ def fit_dit(
             if config.dit.objective == "flow"
             else torch.tensor([int(s.integers(TRAINED_STEPS)) for s in streams])
         )
-        conditions = encode_conditions(
-            [COMMANDS[c] for c in latents.command[numbers]],
-            list(latents.trajectory[numbers]),
-            config.clip.frames,
-            config.clip_grid,
-            config.vae.downsample[1:3],
-            latents.grid_yaw[numbers].tolist(),
-        )
+        conditions = latents.conditions(numbers)
         movers = torch.zeros(len(numbers), 1, 1, 1)
         if drop and config.dit.mover_weight and latents.movers is not None:
             added = torch.from_numpy(latents.movers[numbers].astype(np.float32))

@@ -34,6 +34,7 @@ from dyncity.errors import InputError
 from dyncity.folder_kind import LATENTS, not_wanted
 from dyncity.hexplane import PLANES, rollout, rollout_shape
 from dyncity.layout import layout_cells, layout_channels, layout_of
+from dyncity.models.conditioning import ConditionBatch, encode_conditions
 from dyncity.models.given import encode_given
 from dyncity.noted_digest import note_digest, sha256_of
 from dyncity.places import check_outside_corpora
@@ -64,6 +65,17 @@ class Latents:
     held: list[int]
     vae_sha256: str
     plan: dict[str, Any]
+
+    def conditions(self, numbers: list[int]) -> ConditionBatch:
+        """The commands and trajectories of some clips."""
+        return encode_conditions(
+            [COMMANDS[c] for c in self.command[numbers]],
+            list(self.trajectory[numbers]),
+            self.config.clip.frames,
+            self.config.clip_grid,
+            self.config.vae.downsample[1:3],
+            self.grid_yaw[numbers].tolist(),
+        )
 
 
 def encode_corpus(
