@@ -24,6 +24,7 @@ from dyncity.checkpoint import shipped_checkpoint
 from dyncity.conditions import COMMANDS, LAYOUT_CLASSES, Conditions, Layout
 from dyncity.layout import layout_of
 from dyncity.metrics.adherence import mover_rows, poses_continuous, seam_rows, seams
+from dyncity.metrics.borders import border_agreement
 from dyncity.metrics.distribution import class_histogram
 from dyncity.metrics.fid_bev import frechet_distance, patch_features
 from dyncity.metrics.layout_adherence import layout_iou
@@ -32,6 +33,7 @@ from dyncity.metrics.vehicles import movers_going_on
 from dyncity.scene import UNKNOWN, OccupancyScene, SceneSpec
 from dyncity.taxonomy import taxonomy
 from generators.base import SceneGenerator
+from generators.best_joined import best_joined
 from generators.diffusion import LatentDiffusion
 from generators.long_scenes import LongScenes
 from generators.procedural.city import ProceduralCity
@@ -167,29 +169,21 @@ def inpainted(source: LatentDiffusion, worlds: list[OccupancyScene], wanted: lis
         before.append(fixed)
         rows.append(asked(spec, world, given=np.where(hole, UNKNOWN, fixed).astype(np.uint8)))
     volumes: list[NDArray[np.uint8]] = []
+    first_draws: list[NDArray[np.uint8]] = []
     for first in range(0, len(rows), source.micro_batch):
         batch = rows[first : first + source.micro_batch]
-        volumes += source.volumes(batch, [source.conditions(spec) for spec in batch])
+        asked_for = [source.conditions(spec) for spec in batch]
+        first_draws += source.volumes(batch, asked_for)
+        volumes += best_joined(source, batch, asked_for, [hole] * len(batch))
     same = [border_agreement(v, hole) for v in volumes]
     others = [np.where(hole, b, a) for a, b in zip(before, before[1:] + before[:1], strict=True)]
     return {
         "neighbours alike across the border": float(np.mean(same)),
+        "in one draw": float(np.mean([border_agreement(v, hole) for v in first_draws])),
         "real": float(np.mean([border_agreement(v, hole) for v in before])),
         "with another scene's inside": float(np.mean([border_agreement(v, hole) for v in others])),
         "voxels outside that changed": float(sum((v != b)[~hole].sum() for v, b in zip(volumes, before, strict=True))),
     }
-
-
-def border_agreement(volume: NDArray[np.uint8], hole: NDArray[np.bool_]) -> float:
-    """Share of pairs of neighbours along x or y, one in the hole and one not, not both free, of the same class."""
-    same = pairs = 0
-    for axis in (1, 2):
-        a, b = np.delete(volume, -1, axis), np.delete(volume, 0, axis)
-        across = np.delete(hole, -1, axis) != np.delete(hole, 0, axis)
-        counted = across & ((a != 0) | (b != 0))
-        pairs += int(counted.sum())
-        same += int((a == b)[counted].sum())
-    return same / pairs
 
 
 def main() -> None:

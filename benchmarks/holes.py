@@ -4,23 +4,26 @@
     python benchmarks/holes.py wide [CHECKPOINT] [--sizes 16 24 40]
 
 Of pairs of neighbours across the border of a hole, not both free, the share that is of one class: before the edit, and
-after it with the hole in the middle of the tile, and with a street there (``generators/street_tiles.py``).
+after it with the hole in the middle of the tile, with a street there (``generators/street_tiles.py``), and with the
+best of several draws (``sampling.join_draws``) of that.
 """
 
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from conditions import border_agreement, generated
+from conditions import generated
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
 from dyncity.checkpoint import load_checkpoint, shipped_checkpoint
 from dyncity.datasets.corpus import open_corpus
+from dyncity.metrics.borders import border_agreement
 from dyncity.regions import Prism, Region
 from dyncity.scene import OccupancyScene, SceneSpec
 from generators.inpainting_large import LargeInpainting, tiles_around
@@ -54,14 +57,17 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(2)
     corpus, sampling = open_corpus(options.corpus), load_checkpoint(options.checkpoint).config.sampling
-    table = Table("metres", "before", "hole in the middle", "street in the middle", title="neighbours of one class, %")
+    once = replace(sampling, join_draws=1)
+    best = f"best of {sampling.join_draws}"
+    kinds = ((HoleInTheMiddle, once), (LargeInpainting, once), (LargeInpainting, sampling))
+    table = Table("metres", "before", "hole in the middle", "street in the middle", best, title="of one class, %")
     for metres in options.sizes:
-        columns: list[list[float]] = [[], [], []]
+        columns: list[list[float]] = [[] for _ in range(4)]
         for place in PLACES:
             region = square(place, metres)
             columns[0] += agreements(list(corpus.scenes()), region)
-            for kind, column in ((HoleInTheMiddle, columns[1]), (LargeInpainting, columns[2])):
-                editor = kind(options.checkpoint, sampling, options.corpus, region)
+            for (kind, drawn), column in zip(kinds, columns[1:], strict=True):
+                editor = kind(options.checkpoint, drawn, options.corpus, region)
                 column += agreements(generated(editor, [SceneSpec(i, 1) for i in range(editor.scenes)]), region)
         table.add_row(f"{metres:g}", *(f"{100 * np.mean(column):.1f}" for column in columns))
     Console().print(table)

@@ -137,6 +137,8 @@ class SamplingConfig:
         join_rounds, join_interval: a sample that holds given cells (``dyncity.diffusion.joining``; flow alone) is told
             of them above these noise levels, and finds them in place from there on; steps of "euler" at levels within
             are taken so many times. 0 rounds: it is told throughout.
+        join_draws: an edit draws what is in a hole so many times and keeps what joins best what is around it
+            (``generators.best_joined``).
         micro_batch: scenes drawn together.
         smallest_vehicle: length, width, height, metres; pieces of vehicles that are less than that in one of the three
             are taken out of what is decoded, and so are lumps of several. Zeros keep them.
@@ -164,6 +166,7 @@ class SamplingConfig:
     skip_interval: tuple[float, float] = (0.0, 1.0)
     join_rounds: int = 0
     join_interval: tuple[float, float] = (0.0, 1.0)
+    join_draws: int = 1
     micro_batch: int = 1
     smallest_vehicle: tuple[float, float, float] = (0.0, 0.0, 0.0)
     whole_vehicles: bool = True

@@ -62,6 +62,7 @@ def tiny() -> Config:
             skip_interval=(0.5, 1.0),
             join_rounds=3,
             join_interval=(0.3, 0.85),
+            join_draws=4,
             micro_batch=8,
             smallest_vehicle=(3.9, 1.5, 1.2),
             smallest_piece=8,

@@ -26,6 +26,7 @@ class Purpose(IntEnum):
     CHUNK = 12
     SENSOR = 13
     CLIP_ORDER = 14
+    JOIN_DRAWS = 15
 
 
 def check_seed(seed: int) -> int:

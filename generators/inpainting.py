@@ -24,6 +24,7 @@ from dyncity.regions import Region
 from dyncity.scene import UNKNOWN, OccupancyScene, SceneSpec
 from dyncity.seeding import Purpose, stream
 from dyncity.taxonomy import taxonomy
+from generators.best_joined import best_joined
 from generators.diffusion import LatentDiffusion
 from generators.edited_corpus import (
     LEAVE_SOME,
@@ -114,7 +115,8 @@ class Inpainting:
             drawn = [SceneSpec(s.index, int(k[clip])) if clip else s for s, k in zip(specs, seeds, strict=True)]
             asked = [edit.asked(number) for edit, number in zip(edits, here, strict=True)]
             routes = [edit.route(number) for edit, number in zip(edits, here, strict=True)]
-            made = self.diffusion.volumes(drawn, asked, routes)
+            holes = [edit.hole(number) for edit, number in zip(edits, here, strict=True)]
+            made = best_joined(self.diffusion, drawn, asked, holes, routes)
             for edit, conditions, volume, fact in zip(edits, asked, made, facts, strict=True):
                 if clip < len(edit.starts):
                     edit.paste(clip, volume)
@@ -152,10 +154,13 @@ class _Edit:
             found = f"covers everything of {which}scene {source.scene_id}"
             raise InputError(region.where, found, LEAVE_SOME)
 
+    def hole(self, clip: int) -> NDArray[np.bool_]:
+        """bool ``[t, x, y, z]``: the region on a clip's grid."""
+        return self.region.mask_of_part(self._clip(clip, self.source.semantics), self.starts[clip])
+
     def asked(self, clip: int) -> Conditions:
         """The path of a clip, and what is known of it: all but the region, and that as far as it is made."""
-        start, made = self.starts[clip], self._made(clip)
-        hole = self.region.mask_of_part(self._clip(clip, self.source.semantics), start)
+        made, hole = self._made(clip), self.hole(clip)
         world = self._clip(clip, self.semantics)
         given = np.where(hole, UNKNOWN, world.semantics).astype(np.uint8)
         if made:

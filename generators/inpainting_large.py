@@ -17,6 +17,7 @@ from dyncity.object_storage import ObjectPath
 from dyncity.regions import Region
 from dyncity.scene import UNKNOWN, OccupancyScene, SceneSpec
 from dyncity.seeding import Purpose, stream
+from generators.best_joined import best_joined
 from generators.diffusion import LatentDiffusion
 from generators.edited_corpus import (
     LEAVE_SOME,
@@ -102,7 +103,8 @@ class LargeInpainting:
             here = [places[min(number, len(places) - 1)] for places in tiles]
             drawn = [SceneSpec(s.index, int(k[number])) for s, k in zip(specs, seeds, strict=True)]
             asked = [Conditions(given=volume[tile].copy()) for volume, tile in zip(volumes, here, strict=True)]
-            filled = self.diffusion.volumes(drawn, asked)
+            open_ = [np.asarray(conditions.given == UNKNOWN) for conditions in asked]
+            filled = best_joined(self.diffusion, drawn, asked, open_)
             for volume, places, new in zip(volumes, tiles, filled, strict=True):
                 if number < len(places):
                     volume[places[number]] = new

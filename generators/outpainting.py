@@ -23,6 +23,7 @@ from dyncity.grid import GridSpec
 from dyncity.object_storage import ObjectPath
 from dyncity.scene import UNKNOWN, OccupancyScene, SceneSpec
 from dyncity.seeding import Purpose, stream
+from generators.best_joined import best_joined
 from generators.diffusion import LatentDiffusion
 from generators.edited_corpus import check_fits, corpus_fingerprint, corpus_to_edit, scene_to_edit, source_facts
 from generators.street_tiles import tile_at
@@ -138,16 +139,18 @@ class Outpainting:
     def generate(self, specs: list[SceneSpec]) -> list[OccupancyScene]:
         """One enlarged scene a spec; a tile of all of them at a time, from the known ones outwards."""
         sources = [scene_to_edit(self.corpus, spec) for spec in specs]
-        volumes = [self._begun(source) for source in sources]
+        volumes = [self.begun(source) for source in sources]
         nx, ny, _ = self.diffusion.config.clip_grid.shape
         tiles = list(product(tile_starts(self.grid.shape[0], nx), tile_starts(self.grid.shape[1], ny)))
         seeds = [stream(s.seed, s.index, Purpose.LATENT_NOISE).integers(2**62, size=len(tiles)) for s in specs]
-        for number, (x, y) in enumerate(sorted(tiles, key=self._distance)):
+        for number, (x, y) in enumerate(sorted(tiles, key=self.distance)):
             window = tile_at(x, y, (nx, ny))
             if not any((volume[window] == UNKNOWN).any() for volume in volumes):
                 continue
             drawn = [SceneSpec(s.index, int(k[number])) for s, k in zip(specs, seeds, strict=True)]
-            made = self.diffusion.volumes(drawn, [Conditions(given=volume[window].copy()) for volume in volumes])
+            given = [volume[window].copy() for volume in volumes]
+            asked = [Conditions(given=known) for known in given]
+            made = best_joined(self.diffusion, drawn, asked, [known == UNKNOWN for known in given])
             for volume, tile in zip(volumes, made, strict=True):
                 volume[window] = tile
         return [
@@ -170,13 +173,13 @@ class Outpainting:
             for spec, source, volume in zip(specs, sources, volumes, strict=True)
         ]  # fmt: skip
 
-    def _distance(self, tile: tuple[int, int]) -> float:
+    def distance(self, tile: tuple[int, int]) -> float:
         """From the centre of a tile to that of what is known at first, voxels."""
         shape = self.diffusion.config.clip_grid.shape
         known = [p + n / 2 for p, n in zip(self._place, self._base.shape[:2], strict=True)]
         return math.hypot(*(t + n / 2 - k for t, n, k in zip(tile, shape[:2], known, strict=True)))
 
-    def _begun(self, source: OccupancyScene) -> NDArray[np.uint8]:
+    def begun(self, source: OccupancyScene) -> NDArray[np.uint8]:
         """uint8 ``[t, x, y, z]`` on the large grid: what is known of a scene, 255 around it."""
         known = source if source.anchor is not None else anchored(source, self._base)
         volume = np.full((source.frames, *self.grid.shape), UNKNOWN, np.uint8)

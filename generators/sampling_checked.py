@@ -27,6 +27,8 @@ def check_sampling(sampling: SamplingConfig, objective: str) -> SamplingConfig:
         raise InputError("sampling.cfg_scale_layout", found, "give a scale from 0 to 100, 0 is cfg_scale")
     if not 0 <= sampling.join_rounds <= 100:
         raise InputError("sampling.join_rounds", f"found {sampling.join_rounds}", "give 0 to 100")
+    if not 1 <= sampling.join_draws <= 100:
+        raise InputError("sampling.join_draws", f"found {sampling.join_draws}", "give 1 to 100")
     for name in ("cfg_interval", "coarse_interval", "skip_interval", "join_interval"):
         low, high = getattr(sampling, name)
         if not 0.0 <= low <= high <= 1.0:
