@@ -62,7 +62,9 @@ def main() -> None:
     sampling = load_checkpoint(options.checkpoint).config.sampling
     table = Table("", "neighbours of one class, %")
     for draws in sorted({1, sampling.join_draws}):
-        editor = Outpainting(options.checkpoint, replace(sampling, join_draws=draws, micro_batch=4), options.corpus, MARGINS)
+        editor = Outpainting(
+            options.checkpoint, replace(sampling, join_draws=draws, micro_batch=4), options.corpus, MARGINS
+        )
         tiles = [tiles_of(editor, source) for source in editor.corpus.scenes()]
         if draws == 1:
             table.add_row("real", across(list(open_corpus(options.real).scenes()), tiles))

@@ -102,8 +102,7 @@ class LatentDiffusion:
             "weaker_selves": "; ".join(
                 f"{w.part}: {w.scale} in {w.interval[0]} to {w.interval[1]}" for w in self._weaker
             ),
-            "joining": f"{self.sampling.join_rounds} in {' to '.join(map(str, self.sampling.join_interval))}, "
-            f"best of {self.sampling.join_draws}",
+            "joining": f"{self.sampling.join_rounds} in {' to '.join(map(str, self.sampling.join_interval))}",
             "smallest_vehicle": " x ".join(map(str, self.sampling.smallest_vehicle)),
             "whole_vehicles": self.sampling.whole_vehicles,
             "smallest_piece": self.sampling.smallest_piece,

@@ -84,8 +84,13 @@ class Inpainting:
         return len(self.corpus.scene_ids)
 
     def fingerprint(self) -> dict[str, str | int | float]:
-        """What decides the bytes besides the specs: the checkpoint, the corpus, the region."""
-        return {**self.diffusion.fingerprint(), **corpus_fingerprint(self.corpus), "region": repr(self.region)}
+        """What decides the bytes besides the specs: the checkpoint, the corpus, the region, the draws of it."""
+        return {
+            **self.diffusion.fingerprint(),
+            **corpus_fingerprint(self.corpus),
+            "region": repr(self.region),
+            "join_draws": self.diffusion.sampling.join_draws,
+        }
 
     def check(self) -> None:
         """Raise InputError where the region covers nothing of the first scenes (``check_covers``)."""

@@ -133,8 +133,13 @@ class Outpainting:
         return len(self.corpus.scene_ids)
 
     def fingerprint(self) -> dict[str, str | int | float]:
-        """What decides the bytes besides the specs: the checkpoint, the corpus, the margins."""
-        return {**self.diffusion.fingerprint(), **corpus_fingerprint(self.corpus), "outpaint": str(self.margins)}
+        """What decides the bytes besides the specs: the checkpoint, the corpus, the margins, the draws of a tile."""
+        return {
+            **self.diffusion.fingerprint(),
+            **corpus_fingerprint(self.corpus),
+            "outpaint": str(self.margins),
+            "join_draws": self.diffusion.sampling.join_draws,
+        }
 
     def generate(self, specs: list[SceneSpec]) -> list[OccupancyScene]:
         """One enlarged scene a spec; a tile of all of them at a time, from the known ones outwards."""

@@ -13,9 +13,12 @@ from small_models import small_config
 from dyncity.conditions import Conditions
 from dyncity.errors import InputError
 from dyncity.metrics.borders import border_agreement
+from dyncity.regions import Prism, Region
 from dyncity.scene import UNKNOWN, SceneSpec
 from generators.best_joined import best_joined
 from generators.diffusion import LatentDiffusion
+from generators.inpainting import Inpainting
+from generators.outpainting import Margins, Outpainting
 
 SPECS = [SceneSpec(0, 1), SceneSpec(1, 1), SceneSpec(2, 1)]
 
@@ -66,3 +69,17 @@ def test_a_scene_does_not_depend_on_what_is_drawn_for_others(small_models: Path)
 def test_a_number_of_draws_out_of_range_is_refused(small_models: Path, count: int) -> None:
     with pytest.raises(InputError, match=rf"sampling.join_draws: found {count}; give 1 to 100"):
         drawing(small_models, count)
+
+
+def test_another_number_of_draws_is_another_edit(small_models: Path) -> None:
+    """A run must not go on from one that drew less; scenes that are no edits are the same whatever it is."""
+    region = Region((Prism(np.array([[0, 0], [9, 0], [9, 9]], float), (-np.inf, np.inf)),))
+    made = [
+        [
+            Inpainting(small_models / "dit", settings, small_models / "ego", region).fingerprint(),
+            Outpainting(small_models / "dit", settings, small_models / "ego", Margins(ahead=4.0)).fingerprint(),
+            LatentDiffusion(small_models / "dit", settings).fingerprint(),
+        ]
+        for settings in (replace(small_config().sampling, join_draws=count) for count in (1, 4))
+    ]
+    assert [before == after for before, after in zip(*made, strict=True)] == [False, False, True]
