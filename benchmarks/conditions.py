@@ -35,6 +35,7 @@ from dyncity.taxonomy import taxonomy
 from generators.base import SceneGenerator
 from generators.best_joined import best_joined
 from generators.diffusion import LatentDiffusion
+from generators.inpainting import known_around
 from generators.long_scenes import LongScenes
 from generators.procedural.city import ProceduralCity
 
@@ -158,16 +159,18 @@ def from_frame(
 
 
 def inpainted(source: LatentDiffusion, worlds: list[OccupancyScene], wanted: list[SceneSpec]) -> Row:
-    """A hole ahead on the left: pairs of neighbours across its border that are of one class, against real ones."""
+    """A hole ahead on the left of scenes as the ego sees them: pairs of neighbours across its border that are of one
+    class, against real ones.
+    """
     config = source.config
     hole = np.zeros(config.clip_shape, bool)
     x, y = config.clip_shape[1:3]
     hole[:, x // 2 : x // 2 + x // 4, y // 2 : y // 2 + y // 4] = True
     rows, before = [], []
     for spec, world in zip(wanted, worlds, strict=True):
-        fixed = anchored(world, config.clip_grid).semantics
+        fixed = anchored(ego_windows(world, config.grid), config.clip_grid).semantics
         before.append(fixed)
-        rows.append(asked(spec, world, given=np.where(hole, UNKNOWN, fixed).astype(np.uint8)))
+        rows.append(asked(spec, world, given=known_around(fixed, hole, config.taxonomy)))
     volumes: list[NDArray[np.uint8]] = []
     first_draws: list[NDArray[np.uint8]] = []
     for first in range(0, len(rows), source.micro_batch):
@@ -176,13 +179,14 @@ def inpainted(source: LatentDiffusion, worlds: list[OccupancyScene], wanted: lis
         first_draws += source.volumes(batch, asked_for)
         volumes += best_joined(source, batch, asked_for, [hole] * len(batch))
     same = [border_agreement(v, hole) for v in volumes]
+    changed = [(v != b) & (b != UNKNOWN) & ~hole for v, b in zip(volumes, before, strict=True)]
     others = [np.where(hole, b, a) for a, b in zip(before, before[1:] + before[:1], strict=True)]
     return {
         "neighbours alike across the border": float(np.mean(same)),
         "in one draw": float(np.mean([border_agreement(v, hole) for v in first_draws])),
         "real": float(np.mean([border_agreement(v, hole) for v in before])),
         "with another scene's inside": float(np.mean([border_agreement(v, hole) for v in others])),
-        "voxels outside that changed": float(sum((v != b)[~hole].sum() for v, b in zip(volumes, before, strict=True))),
+        "voxels outside that changed": float(np.sum(changed)),
     }
 
 

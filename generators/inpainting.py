@@ -49,6 +49,22 @@ def clip_starts(first: int, end: int, frames: int, length: int) -> list[int]:
     return starts
 
 
+def known_around(world: NDArray[np.uint8], hole: NDArray[np.bool_], labels: str) -> NDArray[np.uint8]:
+    """What is given of a clip that was seen through moving windows: all outside the hole, at any time if it was once.
+
+    Where the window is elsewhere nobody looks, so what moved there is taken for free space in those frames. Cells
+    that were given in some frames alone would keep the sampler from joining both sides (``dyncity.diffusion.joining``).
+
+    Args:
+        world: ``[t, x, y, z]`` class ids fixed to the world, what stands completed (``anchored``); 255 unknown.
+        hole: bool ``[t, x, y, z]``, what is open.
+        labels: the label space.
+    """
+    seen = ((world != UNKNOWN) & ~hole).any(axis=0)
+    known = np.where((world == UNKNOWN) & seen, taxonomy(labels).free, world)
+    return np.where(hole, UNKNOWN, known).astype(np.uint8)
+
+
 class Inpainting:
     """Keeps what is outside a region, voxel for voxel, and generates what is inside; implements ``SceneGenerator``.
 
@@ -167,9 +183,9 @@ class _Edit:
         """The path of a clip, and what is known of it: all but the region, and that as far as it is made."""
         made, hole = self._made(clip), self.hole(clip)
         world = self._clip(clip, self.semantics)
-        given = np.where(hole, UNKNOWN, world.semantics).astype(np.uint8)
+        still_open = hole & (np.arange(len(hole)) >= made)[:, None, None, None]
+        given = known_around(world.semantics, still_open, self.config.taxonomy)
         if made:
-            given[:made] = world.semantics[:made]
             last, space = world.semantics[made - 1], taxonomy(self.config.taxonomy)
             stands = ~np.isin(last, [space.free, UNKNOWN, *space.movers]) | parked(world.semantics[:made], space.name)
             given[made:] = np.where(hole[made:] & stands, last, given[made:])

@@ -8,13 +8,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
 from small_models import make_city, small_config
 
-from dyncity.anchoring import ego_windows
-from dyncity.conditions import nearest_axis, poses_from_trajectory, turned, yaw_between
+from dyncity.anchoring import anchored, ego_windows
+from dyncity.checkpoint import load_checkpoint
+from dyncity.conditions import COMMANDS, Conditions, nearest_axis, poses_from_trajectory, turned, yaw_between
 from dyncity.config import SamplingConfig
 from dyncity.datasets.corpus import open_corpus
+from dyncity.diffusion.joining import known_cells
 from dyncity.errors import InputError
+from dyncity.models.given import encode_given
 from dyncity.regions import Prism, Region
 from dyncity.scene import UNKNOWN, SceneSpec
 from dyncity.taxonomy import NATIVE
@@ -22,11 +30,12 @@ from exporters.parquet import ParquetExporter
 from generators import sources
 from generators.corpus import make_corpus
 from generators.from_frame import FromFrame
-from generators.inpainting import Inpainting, clip_starts
+from generators.inpainting import Inpainting, clip_starts, known_around
 from generators.inpainting_large import LargeInpainting
 from generators.long_scenes import long_scenes
 from generators.outpainting import Margins, Outpainting
 from generators.plan import CorpusPlan
+from generators.procedural.city import ProceduralCity
 
 HALF = Region((Prism(np.array([[-50, 0], [50, 0], [50, 50], [-50, 50]], float), (-np.inf, np.inf)),))
 
@@ -53,6 +62,37 @@ def test_outside_the_region_every_voxel_stays(folder: Path) -> None:
         assert scene.provenance["source"] == source_id
     other = editor.generate([SceneSpec(0, 2), SceneSpec(1, 2)])[0]
     assert (other.semantics != edited[0].semantics).any()
+
+
+@given(
+    arrays(np.uint8, (3, 2, 2, 2), elements=st.sampled_from([0, 1, 17, UNKNOWN])),
+    arrays(np.bool_, (3, 2, 2, 2)),
+)
+def test_what_is_seen_once_is_known_in_all_frames(world: NDArray[np.uint8], hole: NDArray[np.bool_]) -> None:
+    given = known_around(world, hole, "native")
+    seen = (world != UNKNOWN) & ~hole
+    assert (given[hole] == UNKNOWN).all()
+    np.testing.assert_array_equal(given[seen], world[seen])
+    elsewhere = ~hole & ~seen
+    np.testing.assert_array_equal(
+        given[elsewhere] == NATIVE.free, np.broadcast_to(seen.any(axis=0), seen.shape)[elsewhere]
+    )
+    assert np.isin(given[elsewhere], [NATIVE.free, UNKNOWN]).all()
+
+
+def test_the_window_of_an_ego_that_moves_leaves_no_cell_known_in_part(folder: Path) -> None:
+    """Else the sampler could not join both sides of a hole, as it did in scenes that stand alone."""
+    config = small_config()
+    scenes = ProceduralCity(config).generate([SceneSpec(i, 3, Conditions(c)) for i, c in enumerate(COMMANDS)])
+    parts = []
+    for scene in scenes:
+        world = anchored(scene, config.clip_grid).semantics
+        assert ((world != UNKNOWN).any(axis=0) != (world != UNKNOWN).all(axis=0)).any() or scene is scenes[0]
+        hole = np.zeros(world.shape, bool)
+        hole[:, 4:8, 4:8] = True
+        parts.append(torch.from_numpy(known_around(world, hole, "native")))
+    given = encode_given(load_checkpoint(folder / "dit").vae, torch.stack(parts))
+    assert known_cells(given, config.latent_shape).rows.all()
 
 
 NOWHERE = replace(HALF, prisms=(Prism(HALF.prisms[0].points + 500.0, (0.0, 1.0)),))
