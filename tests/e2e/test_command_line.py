@@ -374,7 +374,7 @@ def test_a_driver_of_ray_that_is_told_to_end_twice_says_how_to_go_on(start, tmp_
     wait_for(lambda: raylet_of(process.pid) is None)  # in the middle of the end of Ray, which takes two seconds
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=300)
-    assert "SIGTERM received" not in errors and "Traceback" not in errors, errors
+    assert not re.search("SIGTERM received|Traceback", errors), errors
     assert errors.strip().splitlines()[-1].startswith("ended; go on with: dyncity generate"), errors
     assert process.returncode == 143
     assert {path.name for path in out.iterdir()} == {"config.json", "manifest.json", "shards"}
