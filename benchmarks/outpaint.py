@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
-from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -26,18 +25,16 @@ from dyncity.checkpoint import load_checkpoint, shipped_checkpoint
 from dyncity.datasets.corpus import open_corpus
 from dyncity.metrics.borders import border_pairs
 from dyncity.scene import UNKNOWN, OccupancyScene, SceneSpec
-from generators.outpainting import Margins, Outpainting, tile_starts
+from generators.outpainting import Margins, Outpainting
 
 MARGINS = Margins(65, 65, 65, 65)
 
 
 def tiles_of(editor: Outpainting, source: OccupancyScene) -> NDArray[np.int64]:
     """``[x, y]``: the number of the tile that made each column, 0 for those that were known."""
-    side = editor.diffusion.config.clip_grid.shape[:2]
-    tiles = product(*(tile_starts(whole, tile) for whole, tile in zip(editor.grid.shape, side, strict=False)))
     made = np.where((editor.begun(source) == UNKNOWN).any(axis=(0, 3)), -1, 0)
-    for number, (x, y) in enumerate(sorted(tiles, key=editor.distance), start=1):
-        window = made[x : x + side[0], y : y + side[1]]
+    for number, (_, x, y) in enumerate(editor.tiles(), start=1):
+        window = made[x, y]
         window[window < 0] = number
     return made
 

@@ -26,7 +26,7 @@ from dyncity.seeding import Purpose, stream
 from generators.best_joined import best_joined
 from generators.diffusion import LatentDiffusion
 from generators.edited_corpus import check_fits, corpus_fingerprint, corpus_to_edit, scene_to_edit, source_facts
-from generators.street_tiles import tile_at
+from generators.street_tiles import Tile, tile_at
 
 _LARGEST_STEP = 0.75  # of a tile: at least a quarter of it is known when it is made
 _LARGEST_SIDE = 4096  # voxels
@@ -145,11 +145,9 @@ class Outpainting:
         """One enlarged scene a spec; a tile of all of them at a time, from the known ones outwards."""
         sources = [scene_to_edit(self.corpus, spec) for spec in specs]
         volumes = [self.begun(source) for source in sources]
-        nx, ny, _ = self.diffusion.config.clip_grid.shape
-        tiles = list(product(tile_starts(self.grid.shape[0], nx), tile_starts(self.grid.shape[1], ny)))
+        tiles = self.tiles()
         seeds = [stream(s.seed, s.index, Purpose.LATENT_NOISE).integers(2**62, size=len(tiles)) for s in specs]
-        for number, (x, y) in enumerate(sorted(tiles, key=self.distance)):
-            window = tile_at(x, y, (nx, ny))
+        for number, window in enumerate(tiles):
             if not any((volume[window] == UNKNOWN).any() for volume in volumes):
                 continue
             drawn = [SceneSpec(s.index, int(k[number])) for s, k in zip(specs, seeds, strict=True)]
@@ -178,7 +176,13 @@ class Outpainting:
             for spec, source, volume in zip(specs, sources, volumes, strict=True)
         ]  # fmt: skip
 
-    def distance(self, tile: tuple[int, int]) -> float:
+    def tiles(self) -> list[Tile]:
+        """The windows that cover the large grid, in the order in which they are made."""
+        nx, ny, _ = self.diffusion.config.clip_grid.shape
+        starts = product(tile_starts(self.grid.shape[0], nx), tile_starts(self.grid.shape[1], ny))
+        return [tile_at(x, y, (nx, ny)) for x, y in sorted(starts, key=self._distance)]
+
+    def _distance(self, tile: tuple[int, int]) -> float:
         """From the centre of a tile to that of what is known at first, voxels."""
         shape = self.diffusion.config.clip_grid.shape
         known = [p + n / 2 for p, n in zip(self._place, self._base.shape[:2], strict=True)]
