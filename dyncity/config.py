@@ -146,6 +146,8 @@ class SamplingConfig:
             to the world whose voxels are half a metre tall or taller.
         smallest_piece: voxels; smaller pieces of buildings, fences, vegetation and ground are taken out of a clip
             fixed to the world. 0 keeps them.
+        widest_gap: metres; gaps up to so wide in walls and sidewalks, where nobody could have meant them, are closed in
+            clips fixed to the world (``generators.whole_walls``). 0 closes none.
         upright: movers, poles, trunks and signs that float reach down to the ground, in clips fixed to the world
             whose voxels are half a metre tall or taller; and there trees have trunks and crowns.
         draw_asked: agents of a layout that are not decoded at their place are drawn there.
@@ -171,6 +173,7 @@ class SamplingConfig:
     smallest_vehicle: tuple[float, float, float] = (0.0, 0.0, 0.0)
     whole_vehicles: bool = True
     smallest_piece: int = 0
+    widest_gap: float = 0.0
     upright: bool = True
     draw_asked: bool = True
     precision: Literal["float32", "bfloat16"] = "float32"

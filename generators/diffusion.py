@@ -11,20 +11,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dyncity.anchoring import Pose, ego_windows, path_on_grid
+from dyncity.anchoring import ego_windows, path_on_grid
 from dyncity.checkpoint import load_checkpoint
 from dyncity.conditions import COMMANDS, Conditions, Layout, command_from_trajectory, poses_from_trajectory
 from dyncity.config import SAMPLERS, Config, SamplingConfig
 from dyncity.contradictions import contradictions
 from dyncity.diffusion.ddpm import ancestral, ddim, dpmpp_2m, respaced_schedule
 from dyncity.diffusion.flow import ab2, euler, heun
-from dyncity.diffusion.guidance import Denoiser, guided, weaker_selves
+from dyncity.diffusion.guidance import Denoiser, guided, guided_within, weaker_selves
 from dyncity.diffusion.joining import Repeats, joined, known_cells
 from dyncity.drivable import check_drivable, check_within
 from dyncity.errors import InputError
 from dyncity.fetched_checkpoint import fetched
 from dyncity.hexplane import planes_of, rollout_shape
-from dyncity.layout import MOVING, encode_layout, layout_cells, layout_channels
+from dyncity.layout import encode_layout, layout_cells, layout_channels
 from dyncity.models.attention import resolve_backend
 from dyncity.models.conditioning import NO_ROUTE, ConditionBatch, Route, encode_conditions
 from dyncity.models.given import encode_given, normalised_given
@@ -34,20 +34,9 @@ from dyncity.seeding import Purpose, stream
 from dyncity.taxonomy import taxonomy
 from dyncity.trajectories import draw_grid_yaw, draw_trajectory
 from generators.asked_agents import columns_held, with_asked
-from generators.ego_space import clear_of_movers, ego_columns
-from generators.fragments import without_fragments
-from generators.going_on import going_on, not_lost
-from generators.laid_out import without_strangers
-from generators.lasting_vehicles import lasting_vehicles
-from generators.one_kind import one_kind
+from generators.mending import leaving_the_ego, mended
 from generators.sampling_checked import check_sampling
-from generators.specks import without_specks
-from generators.standing_movers import standing_movers
-from generators.standing_still import standing_still, with_given
-from generators.two_wheels import without_flashes_on_two_wheels
-from generators.upright import upright
-from generators.whole_trees import whole_trees
-from generators.whole_vehicles import whole_vehicles
+from generators.standing_still import with_given
 
 # How often each command occurs where none is asked for.
 _COMMAND_SHARES = {"static": 0.15, "forward": 0.45, "left": 0.2, "right": 0.2}
@@ -106,6 +95,7 @@ class LatentDiffusion:
             "smallest_vehicle": " x ".join(map(str, self.sampling.smallest_vehicle)),
             "whole_vehicles": self.sampling.whole_vehicles,
             "smallest_piece": self.sampling.smallest_piece,
+            "widest_gap": self.sampling.widest_gap,
             "upright": self.sampling.upright,
             "draw_asked": self.sampling.draw_asked,
             "sampler": f"{self.config.dit.objective}, {self.sampling.sampler}",
@@ -199,7 +189,7 @@ class LatentDiffusion:
         if not self.sampling.draw_asked or asked.layout is None:
             return volume
         drawn = with_asked(volume, asked.layout, self.config.clip_grid, self.config.taxonomy, asked.given)
-        return with_given(self._leaving_the_ego(drawn, asked, route), asked.given)
+        return with_given(leaving_the_ego(drawn, asked, route, self.config), asked.given)
 
     def facts(self, conditions: Conditions) -> dict[str, int]:
         """What a scene's provenance says of its conditions: how many voxels were given, how much contradicts itself."""
@@ -248,52 +238,8 @@ class LatentDiffusion:
             self.vae.decode({p: plane[i : i + 1] for p, plane in planes.items()})[0].cpu().numpy()
             for i in range(len(specs))
         ]
-        return [self._mended(volume, c, way, shared) for volume, c, way in zip(volumes, conditions, ways, strict=True)]
-
-    def _mended(self, volume: NDArray[np.uint8], asked: Conditions, route: Route, shared: int) -> NDArray[np.uint8]:
-        """A decoded volume with given voxels, vehicles whole, of one class each, lasting, and going on, from the
-        ``shared`` frames too, without strangers to the layout; what stands does not flicker and has no specks, nobody
-        is in the space of the ego, and nothing floats.
-        """
-        grid, labels = self.config.clip_grid, self.config.taxonomy
-        whole = with_given(volume, asked.given)
-        if self.anchor is not None:
-            whole = standing_movers(whole, grid, labels)
-            if self.sampling.whole_vehicles:  # of crumbs too, which are no vehicles to what follows
-                whole = without_flashes_on_two_wheels(whole_vehicles(whole, grid, labels, asked.given), grid, labels)
-        whole = without_fragments(whole, grid, labels, self.sampling.smallest_vehicle)
-        whole = one_kind(whole, grid, labels)
-        asks_where = asked.layout is not None and asked.layout.given[MOVING]
-        if self.anchor is not None and not asks_where:
-            path = self._path(asked, route)
-            taken = None if path is None else ego_columns(path, grid)[len(route[0]) :]
-            if shared:
-                whole = going_on(whole, asked.given, shared, grid, labels, taken)
-            whole = not_lost(whole, asked.given, grid, labels, taken)
-        if self.anchor is not None:
-            whole = lasting_vehicles(whole, grid, labels)
-        whole = without_strangers(whole, asked.layout, labels)
-        if self.anchor is None:
-            return with_given(whole, asked.given)
-        whole = without_specks(standing_still(whole, labels, asked.given), labels, self.sampling.smallest_piece)
-        if self.sampling.upright:
-            whole = upright(whole_trees(whole, grid, labels), grid, labels)
-        return with_given(self._leaving_the_ego(whole, asked, route), asked.given)
-
-    def _leaving_the_ego(self, volume: NDArray[np.uint8], asked: Conditions, route: Route) -> NDArray[np.uint8]:
-        """A volume with nobody in the space of the ego, on a grid fixed to the world and where a path is known."""
-        path = self._path(asked, route)
-        if path is None:
-            return volume
-        return clear_of_movers(volume, path, len(route[0]), self.config.clip_grid, self.config.taxonomy)
-
-    def _path(self, asked: Conditions, route: Route) -> list[Pose] | None:
-        """The ego on a grid fixed to the world, in the clip and, where that is known, before and behind it."""
-        if self.anchor is None or asked.trajectory is None:
-            return None
-        before, after = route
-        drive = np.concatenate([before, asked.trajectory, after])
-        return path_on_grid(drive, len(before) + self.anchor, asked.grid_yaw)
+        made = zip(volumes, conditions, ways, strict=True)
+        return [mended(volume, asked, way, shared, config) for volume, asked, way in made]
 
     def _denoiser(self, encoded: ConditionBatch, conditions: list[Conditions]) -> Denoiser:
         """The DiT under guidance; scenes with a layout obey more by more of it, and without weaker selves."""
@@ -345,8 +291,11 @@ class LatentDiffusion:
                 untold = self._denoiser(encoded.dropped(given=known.rows), conditions)
                 denoiser = joined(denoiser, untold, known, sampling.join_interval[1])
                 repeats = Repeats(known.rows, sampling.join_rounds, sampling.join_interval, fresh)
-            multistep = {"euler": euler, "ab2": ab2}.get(sampling.sampler)
-            flow = heun if multistep is None else partial(multistep, repeats=repeats)
+            flow = {
+                "euler": partial(euler, repeats=repeats),
+                "heun": heun,
+                "ab2": partial(ab2, repeats=repeats, intervals=guided_within(sampling)),
+            }[sampling.sampler]
             data = flow(denoiser, noise, sampling.steps, sampling.time_shift)
             return data if known is None else known.placed(data)
         schedule = respaced_schedule(sampling.steps)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -40,39 +41,64 @@ def noise_levels(steps: int, shift: float) -> list[float]:
 @torch.inference_mode()
 def euler(denoiser: Denoiser, noise: Tensor, steps: int, shift: float = 1.0, repeats: Repeats | None = None) -> Tensor:
     """Integrate the flow from noise ``[b, c, h, w]`` at t = 1 to data at t = 0 in steps, some taken again."""
-    return _multistep(denoiser, noise, steps, shift, repeats, second_order=False)
+    return _multistep(denoiser, noise, steps, shift, repeats, second_order=False, intervals=())
 
 
 @torch.inference_mode()
-def ab2(denoiser: Denoiser, noise: Tensor, steps: int, shift: float = 1.0, repeats: Repeats | None = None) -> Tensor:
+def ab2(
+    denoiser: Denoiser,
+    noise: Tensor,
+    steps: int,
+    shift: float = 1.0,
+    repeats: Repeats | None = None,
+    intervals: Sequence[tuple[float, float]] = (),
+) -> Tensor:
     """As ``euler``, second order at the same cost: the velocity goes on changing as it did in the step before.
 
     Adams and Bashforth's method of two steps (Hairer, Norsett, Wanner 1993, section III.1), for steps of any length.
-    Steps of Euler make samples too much alike: eleven with a shift of 3 leave 70 % of a variance of 100.
+    Steps of Euler make samples too much alike: eleven with a shift of 3 leave 70 % of a variance of 100. The last step
+    is one of Euler, and so ends at the data that the network expects.
+
+    Args:
+        denoiser, noise, steps, shift, repeats: as for ``euler``.
+        intervals: noise levels between which something guides the denoiser; its velocity jumps where one begins or
+            ends, and the step after that is one of Euler. So are all of samples whose steps are taken again: the step
+            before is not on their way.
     """
-    return _multistep(denoiser, noise, steps, shift, repeats, second_order=True)
+    return _multistep(denoiser, noise, steps, shift, repeats, second_order=True, intervals=intervals)
 
 
 def _multistep(
-    denoiser: Denoiser, noise: Tensor, steps: int, shift: float, repeats: Repeats | None, second_order: bool
+    denoiser: Denoiser,
+    noise: Tensor,
+    steps: int,
+    shift: float,
+    repeats: Repeats | None,
+    *,
+    second_order: bool,
+    intervals: Sequence[tuple[float, float]],
 ) -> Tensor:
     def velocity(x: Tensor, level: float) -> Tensor:
         return denoiser(x, torch.full((len(x),), level * TIME_SCALE, device=x.device))
 
+    def jumps(earlier: float, now: float) -> bool:
+        return any((low <= earlier <= high) != (low <= now <= high) for low, high in intervals)
+
     x, drawn = noise, 0
     was, earlier = None, 1.0  # the velocity of the step before, and its level
     for now, after in pairwise(noise_levels(steps, shift)):
-        there = ahead = velocity(x, now)
-        if second_order and was is not None:
-            ahead = there + (there - was) * ((after - now) / (2 * (now - earlier)))
-        x = x + (after - now) * ahead
+        here = ahead = velocity(x, now)
+        if second_order and was is not None and after > 0 and not jumps(earlier, now):
+            ahead = here + (here - was) * ((after - now) / (2 * (now - earlier)))
         if repeats is not None:
-            rows = repeats.rows[:, None, None, None]
+            again = repeats.rows[:, None, None, None]
+            x = x + (after - now) * torch.where(again, here, ahead)
             for _ in range(repeats.after(now)):
-                again = noised_again(x, after, now, repeats.fresh(drawn))
-                new, drawn = velocity(again, now), drawn + 1
-                x, there = torch.where(rows, again + (after - now) * new, x), torch.where(rows, new, there)
-        was, earlier = there, now
+                back = noised_again(x, after, now, repeats.fresh(drawn))
+                x, drawn = torch.where(again, back + (after - now) * velocity(back, now), x), drawn + 1
+        else:
+            x = x + (after - now) * ahead
+        was, earlier = here, now
     return x
 
 

@@ -37,6 +37,12 @@ def weaker_selves(sampling: SamplingConfig) -> tuple[WeakerSelf, ...]:
     return tuple(one for one in (coarse, skipped) if one.scale)
 
 
+def guided_within(sampling: SamplingConfig) -> tuple[tuple[float, float], ...]:
+    """The noise levels between which something guides by the settings, each (lowest, highest)."""
+    conditions = (sampling.cfg_interval,) if max(sampling.cfg_scale, sampling.cfg_scale_layout) != 1.0 else ()
+    return (*conditions, *(one.interval for one in weaker_selves(sampling)))
+
+
 def guided(
     model: DiT,
     conditions: ConditionBatch,

@@ -18,6 +18,7 @@ from dyncity.taxonomy import NATIVE
 from generators.diffusion import LatentDiffusion
 from generators.going_on import going_on, not_lost
 from generators.long_scenes import LongScenes
+from generators.mending import mended
 from generators.procedural.city import ProceduralCity
 
 GRID = GridSpec((48, 40, 4), (0.8, 0.8, 0.8), (0.0, 0.0, 0.0), 5.0)
@@ -243,7 +244,7 @@ def test_only_clips_that_continue_one_have_movers_that_go_on(diffusion: LatentDi
     maps[LAYOUT_CLASSES.index("vehicle")] = (volume == CAR).any(axis=-1)
     asked = Conditions(given=known, layout=Layout(maps, maps.any(axis=(1, 2, 3))))
     for conditions, shared, rear in ((free, 3, 10), (free, 0, 9), (asked, 3, 9)):
-        made = diffusion._mended(volume, conditions, NO_ROUTE, shared)
+        made = mended(volume, conditions, NO_ROUTE, shared, diffusion.config)
         assert np.flatnonzero((made[3] == CAR).any(axis=(1, 2))).tolist() == list(range(rear, rear + 5))
 
 
