@@ -329,8 +329,9 @@ def _execution(
     workers: str | None, gpus_per_worker: float, address: str, stuck_after: float, **folder: bool
 ) -> dict[str, Any]:
     """How a corpus is made, as ``make_corpus`` takes it; ``folder``: resume, overwrite."""
+    asked = workers is not None or address != "local" or gpus_per_worker > 0
     return {
-        "workers": worker_range(workers, os.cpu_count() or 1, address),
+        "workers": worker_range(workers, os.cpu_count() or 1, address) if asked else None,
         "gpus_per_worker": gpus_per_worker,
         "address": address,
         "stuck_after": stuck_after,

@@ -36,7 +36,9 @@ MadeColumns = Annotated[str, typer.Option("--columns", metavar="A,B", help="More
 PerShard = Annotated[int | None, typer.Option(metavar="N", help="Scenes of a shard; by default a few seconds of work.")]
 Workers = Annotated[
     str | None,
-    typer.Option(metavar="N|MIN:MAX", help="Worker processes, by default by the cores; 0: this one, without Ray."),
+    typer.Option(
+        metavar="N|MIN:MAX", help="Worker processes, else one a core, none for a few scenes; 0: none, no Ray."
+    ),
 ]
 Gpus = Annotated[float, typer.Option("--gpus-per-worker", metavar="G", help="GPUs of a worker; 0: CPU.")]
 StuckAfter = Annotated[

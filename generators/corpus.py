@@ -10,9 +10,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, replace
 from itertools import accumulate, islice, takewhile
@@ -38,8 +36,9 @@ from generators.corpus_folder import OpenFolder, open_folder
 from generators.corpus_prefix import OpenPrefix, open_prefix
 from generators.journal import is_device_lost
 from generators.ledger import Report, open_ledger
-from generators.plan import CorpusPlan, ShardRange
+from generators.plan import CorpusPlan
 from generators.shard_worker import BuildGenerator, ShardWorker
+from generators.this_process import made_here, threads_for, workers_for
 
 __all__ = ["CorpusPlan", "CorpusResult", "make_corpus", "on_worker", "ray_session"]
 
@@ -88,7 +87,7 @@ def make_corpus(
     exporter: SceneExporter,
     out: Path | ObjectPath,
     *,
-    workers: tuple[int, int] = (0, 0),
+    workers: tuple[int, int] | None = (0, 0),
     gpus_per_worker: float = 0.0,
     address: str = "local",
     stuck_after: float = STUCK_AFTER,
@@ -106,7 +105,8 @@ def make_corpus(
         build_generator: builds the source of scenes; called in each worker, so it has to be picklable.
         exporter: writes the shards; picklable too.
         out: the folder, on a file system that all workers see, or a place in object storage.
-        workers: fewest and most worker processes; (0, 0): this process, without Ray.
+        workers: fewest and most worker processes; (0, 0): this process, without Ray; None: one a core, or threads of
+            this process for so little that Ray would take longer to start.
         gpus_per_worker: GPUs that Ray sets aside for each worker.
         address: "local" for a Ray of its own, "auto" or HOST:PORT for a running cluster.
         stuck_after: seconds after which a worker process that is still at the same micro-batch, or at writing the same
@@ -163,11 +163,11 @@ def _opened(
     return open_folder(plan, Path(out).absolute(), **options)
 
 
-def check_execution(workers: tuple[int, int], gpus_per_worker: float, stuck_after: float) -> None:
+def check_execution(workers: tuple[int, int] | None, gpus_per_worker: float, stuck_after: float) -> None:
     """Raise InputError unless there can be so many workers with so many GPUs and so much patience."""
-    least, most = workers
-    if workers != (0, 0) and not 1 <= least <= most:
-        raise InputError("--workers", f"found {least}:{most}", "give N or MIN:MAX with 1 <= MIN <= MAX")
+    if workers and workers != (0, 0) and not 1 <= workers[0] <= workers[1]:
+        found = f"found {workers[0]}:{workers[1]}"
+        raise InputError("--workers", found, "give N or MIN:MAX with 1 <= MIN <= MAX")
     if not 0 <= gpus_per_worker < float("inf"):
         raise InputError("--gpus-per-worker", f"found {gpus_per_worker}", "give a number from 0")
     if not 0 <= stuck_after < float("inf"):
@@ -177,7 +177,7 @@ def check_execution(workers: tuple[int, int], gpus_per_worker: float, stuck_afte
 def make_shards(
     made_of: dict[str, Any],
     numbers: Sequence[int],
-    workers: tuple[int, int],
+    workers: tuple[int, int] | None,
     gpus_per_worker: float,
     address: str,
     stuck_after: float,
@@ -189,26 +189,11 @@ def make_shards(
         numbers: of the shards to make.
         workers, gpus_per_worker, address, stuck_after: as for ``make_corpus``.
     """
-    if workers == (0, 0):
-        return _here(ShardWorker(**made_of), map(made_of["plan"].shards.__getitem__, numbers))
+    of_ray = workers_for(workers, made_of["plan"], numbers)
+    if of_ray == (0, 0):
+        return made_here(made_of, numbers, threads_for(numbers) if workers is None else 1)
     made_of = made_of | {"stuck_after": stuck_after or None}
-    return _on_ray(made_of, numbers, workers, gpus_per_worker, address)
-
-
-def _here(worker: ShardWorker, shards: Iterable[ShardRange]) -> Generator[tuple[int, ShardRecord]]:
-    """In this process: one is compressed and written while the next is sampled."""
-    with ThreadPoolExecutor(2) as pool:
-        try:
-            waiting: deque[tuple[int, Future[ShardRecord]]] = deque()
-            for shard in shards:
-                waiting.append((shard.number, pool.submit(worker.make, shard)))
-                if len(waiting) == 2:
-                    number, made = waiting.popleft()
-                    yield number, made.result()
-            for number, made in waiting:
-                yield number, made.result()
-        finally:
-            worker.stop()
+    return _on_ray(made_of, numbers, of_ray, gpus_per_worker, address)
 
 
 class _ShardActor:

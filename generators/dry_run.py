@@ -12,6 +12,7 @@ from exporters.base import SceneExporter
 from generators.cost import Prices, run_cost
 from generators.plan import CorpusPlan
 from generators.shard_worker import BuildGenerator, reason
+from generators.this_process import workers_for
 
 Rows = dict[str, str | int | float]
 
@@ -20,7 +21,7 @@ def dry_run(
     plan: CorpusPlan,
     build_generator: BuildGenerator,
     exporter: SceneExporter,
-    workers: tuple[int, int] = (0, 0),
+    workers: tuple[int, int] | None = (0, 0),
     gpus_per_worker: float = 0.0,
     prices: Prices | None = None,
 ) -> Rows:
@@ -36,7 +37,7 @@ def dry_run(
     Raises:
         InputError: the generator cannot be built or refuses the request; a price of what workers do not have.
     """
-    prices = prices or Prices()
+    prices, workers = prices or Prices(), workers_for(workers, plan, range(len(plan.shards)))
     hourly = prices.of_worker(plan.threads, gpus_per_worker)
     wanted = min(plan.micro_batch, plan.num_scenes)
     rows: Rows = {

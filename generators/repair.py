@@ -38,7 +38,7 @@ from generators.ledger import Report
 from generators.plan import CorpusPlan, difference
 from generators.shard_worker import BuildGenerator
 
-Execution = tuple[tuple[int, int], float, str, float]  # workers, GPUs a worker, address of the cluster, patience
+Execution = tuple[tuple[int, int] | None, float, str, float]  # workers, GPUs a worker, address of the cluster, patience
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ def repair_corpus(
     out: Path | ObjectPath,
     *,
     fingerprint: dict[str, Any] | None = None,
-    workers: tuple[int, int] = (0, 0),
+    workers: tuple[int, int] | None = (0, 0),
     gpus_per_worker: float = 0.0,
     address: str = "local",
     stuck_after: float = STUCK_AFTER,

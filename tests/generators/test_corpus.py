@@ -184,6 +184,34 @@ def test_progress_counts_to_the_end_and_never_beyond(tmp_path):
     assert any(done % 8 for done, _, _ in seen[:-1])  # it moves within a shard too
 
 
+def test_a_few_scenes_are_made_without_ray_unless_workers_are_asked_for(tmp_path, monkeypatch):
+    def on_ray(made_of, numbers, workers, *_):
+        raise ConnectionError(f"{workers[0]} to {workers[1]} workers for {len(numbers)} shards")
+        yield
+
+    monkeypatch.setattr("generators.corpus._on_ray", on_ray)
+    few, cores = small_plan(16), os.cpu_count()
+    with pytest.raises(ConnectionError, match=f"{cores} to {cores} workers for 3 shards"):
+        make(tmp_path / "out", workers=None)
+    assert make(tmp_path / "few", few, workers=None).written == 16
+    with pytest.raises(ConnectionError, match="1 to 1 workers for 2 shards"):
+        make(tmp_path / "asked", few, workers=(1, 1))
+    with pytest.raises(InputError, match="shard 1"):
+        make(tmp_path / "out", exporter=Picky(range(8, 16), error=MemoryError))
+    assert make(tmp_path / "out", workers=None, resume=True).written == 19  # what is left is few
+
+
+@pytest.mark.parametrize("cores", [1, 2, 5])
+def test_threads_that_make_shards_of_a_few_scenes_change_nothing(tmp_path, monkeypatch, cores):
+    built, plan = [], small_plan(16, scenes_per_shard=4)
+    build = lambda: built.append(NumberedScenes()) or built[-1]  # noqa: E731
+    monkeypatch.setattr("os.cpu_count", lambda: cores)
+    make(tmp_path / "some", plan, build, workers=None)
+    assert len(built) == min(cores, 4)
+    make(tmp_path / "one", plan)
+    assert contents(tmp_path / "some") == contents(tmp_path / "one")
+
+
 def test_a_shard_is_written_while_the_next_one_is_sampled(tmp_path):
     class Sampler(NumberedScenes):
         def generate(self, specs):
