@@ -11,6 +11,7 @@ as real clips; below, samples are too much alike; "real" is how far off so few r
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +24,12 @@ from dyncity.checkpoint import load_checkpoint, shipped_checkpoint
 from dyncity.config import SamplingConfig
 from dyncity.config_file import override
 from dyncity.diffusion.flow import ab2, euler, heun
-from dyncity.diffusion.guidance import guided, weaker_selves
+from dyncity.diffusion.guidance import guided, guided_within, weaker_selves
 from dyncity.models.dit import DiT
 from dyncity.training.latents import Latents, open_latents
 
 GROUPS = ((0, 4), (4, 16), (16, 48), (48, 128))
-SOLVERS = {"euler": euler, "heun": heun, "ab2": ab2}
+SOLVERS = ("euler", "heun", "ab2")
 _FITTED = 0.6
 _MOST = 3000  # clips that components are fitted to
 _BATCH = 16
@@ -45,13 +46,14 @@ def components(rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
 def sampled(dit: DiT, settings: SamplingConfig, sampler: str, latents: Latents, clips: list[int]) -> Tensor:
     """Normalised latents ``[n, d]``, sampled under the conditions of some clips."""
     found, generator = [], torch.Generator().manual_seed(0)
+    solve = {"euler": euler, "heun": heun, "ab2": partial(ab2, intervals=guided_within(settings))}[sampler]
     for first in range(0, len(clips), _BATCH):
         some = clips[first : first + _BATCH]
         noise = torch.randn(len(some), *latents.rollout.shape[1:], generator=generator)
         with torch.inference_mode():
             conditions = latents.conditions(some)
             denoiser = guided(dit, conditions, settings.cfg_scale, settings.cfg_interval, weaker_selves(settings))
-            found.append(SOLVERS[sampler](denoiser, noise, settings.steps, settings.time_shift).flatten(1))
+            found.append(solve(denoiser, noise, settings.steps, settings.time_shift).flatten(1))
     return torch.cat(found)
 
 
