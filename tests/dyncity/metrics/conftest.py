@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from dyncity.conditions import COMMANDS, Conditions
+from dyncity.metrics.likeness import Portrait, portrait_of
 from dyncity.presets import tiny
 from dyncity.scene import OccupancyScene, SceneSpec
 from generators.procedural.city import ProceduralCity
@@ -26,3 +27,13 @@ def real() -> list[OccupancyScene]:
 def other_real() -> list[OccupancyScene]:
     """Sixteen more, of another seed."""
     return _city(2002)
+
+
+@pytest.fixture(scope="session")
+def truth(real: list[OccupancyScene]) -> Portrait:
+    return portrait_of(real)
+
+
+@pytest.fixture(scope="session")
+def other(other_real: list[OccupancyScene]) -> Portrait:
+    return portrait_of(other_real)

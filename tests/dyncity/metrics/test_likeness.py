@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from dyncity.metrics.fid_bev import FEATURES, PATCH, features_of, frechet_distance, patch_features
-from dyncity.metrics.likeness import farthest_apart, likeness, likeness_by_class, likeness_by_command, portrait_of
+from dyncity.metrics.likeness import (
+    Portrait,
+    farthest_apart,
+    likeness,
+    likeness_by_class,
+    likeness_by_command,
+    portrait_of,
+)
 from dyncity.metrics.vehicles import mean_speed, share_that_fits
 from dyncity.scene import UNKNOWN, OccupancyScene
 from dyncity.taxonomy import NATIVE
@@ -34,8 +41,7 @@ def test_rows_are_those_of_the_metrics(real: list[OccupancyScene], other_real: l
     assert likeness(truth, truth, other)["FID_bev"] == pytest.approx(0, abs=1e-6)
 
 
-def test_a_class_that_is_missing_stands_out(real: list[OccupancyScene], other_real: list[OccupancyScene]) -> None:
-    truth, other = portrait_of(real), portrait_of(other_real)
+def test_a_class_that_is_missing_stands_out(truth: Portrait, other: Portrait, other_real: list[OccupancyScene]) -> None:
     bare = portrait_of([without_cars(scene) for scene in other_real])
     found = likeness_by_class(bare, truth, other)
     ratios = found["FID_bev / real to real"]
@@ -49,11 +55,11 @@ def test_a_class_that_is_missing_stands_out(real: list[OccupancyScene], other_re
 
 
 def test_a_class_that_is_missing_under_one_command_stands_out(
-    real: list[OccupancyScene], other_real: list[OccupancyScene]
+    truth: Portrait, real: list[OccupancyScene], other_real: list[OccupancyScene]
 ) -> None:
     bare = [without_cars(s) if s.conditions.command == "forward" else s for s in other_real]
     assert {s.conditions.command for s in real} == {"static", "forward", "left", "right"}
-    found = likeness_by_command(portrait_of(bare), portrait_of(real))
+    found = likeness_by_command(portrait_of(bare), truth)
     apart = found["standard errors apart"]
     assert found["samples, %"]["forward: car"] == 0
     assert found["real, %"]["forward: car"] > 0.5
@@ -62,7 +68,7 @@ def test_a_class_that_is_missing_under_one_command_stands_out(
     assert apart["forward: car"] < -3
     assert [abs(v) for v in apart.values()] == sorted((abs(v) for v in apart.values()), reverse=True)
     assert "forward: trailer" not in apart
-    assert likeness_by_command(portrait_of(bare[:8]), portrait_of(real)) == {}, "two scenes of a command say nothing"
+    assert likeness_by_command(portrait_of(bare[:8]), truth) == {}, "two scenes of a command say nothing"
 
 
 def test_only_what_is_far_apart_is_shown() -> None:
