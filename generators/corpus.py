@@ -191,7 +191,7 @@ def make_shards(
     """
     of_ray = workers_for(workers, made_of["plan"], numbers)
     if of_ray == (0, 0):
-        return made_here(made_of, numbers, threads_for(numbers) if workers is None else 1)
+        return made_here(made_of, numbers, threads_for(made_of["plan"], numbers) if workers is None else 1)
     made_of = made_of | {"stuck_after": stuck_after or None}
     return _on_ray(made_of, numbers, of_ray, gpus_per_worker, address)
 

@@ -26,12 +26,12 @@ def workers_for(workers: tuple[int, int] | None, plan: CorpusPlan, numbers: Sequ
     return (0, 0) if few else (cores, cores)
 
 
-def threads_for(numbers: Sequence[int]) -> int:
-    """How many threads make so many shards where that was left open: one a core, one for a GPU."""
+def threads_for(plan: CorpusPlan, numbers: Sequence[int]) -> int:
+    """How many threads make some shards of a plan where that was left open: as the cores allow, one for a GPU."""
     torch = sys.modules.get("torch")  # set only where the generator uses it
     if torch is not None and torch.cuda.is_available():
         return 1
-    return max(1, min(os.cpu_count() or 1, len(numbers)))
+    return max(1, min((os.cpu_count() or 1) // plan.threads, len(numbers)))
 
 
 def made_here(made_of: dict[str, Any], numbers: Sequence[int], threads: int = 1) -> Generator[tuple[int, ShardRecord]]:

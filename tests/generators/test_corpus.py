@@ -201,13 +201,13 @@ def test_a_few_scenes_are_made_without_ray_unless_workers_are_asked_for(tmp_path
     assert make(tmp_path / "out", workers=None, resume=True).written == 19  # what is left is few
 
 
-@pytest.mark.parametrize("cores", [1, 2, 5])
-def test_threads_that_make_shards_of_a_few_scenes_change_nothing(tmp_path, monkeypatch, cores):
-    built, plan = [], small_plan(16, scenes_per_shard=4)
+@pytest.mark.parametrize(("cores", "threads", "expected"), [(1, 1, 1), (2, 1, 2), (5, 1, 4), (5, 2, 2), (2, 4, 1)])
+def test_threads_that_make_shards_of_a_few_scenes_change_nothing(tmp_path, monkeypatch, cores, threads, expected):
+    built, plan = [], small_plan(16, scenes_per_shard=4, threads=threads)
     build = lambda: built.append(NumberedScenes()) or built[-1]  # noqa: E731
     monkeypatch.setattr("os.cpu_count", lambda: cores)
     make(tmp_path / "some", plan, build, workers=None)
-    assert len(built) == min(cores, 4)
+    assert len(built) == expected
     make(tmp_path / "one", plan)
     assert contents(tmp_path / "some") == contents(tmp_path / "one")
 
