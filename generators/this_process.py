@@ -22,8 +22,9 @@ def workers_for(workers: tuple[int, int] | None, plan: CorpusPlan, numbers: Sequ
     if workers is not None:
         return workers
     cores = os.cpu_count() or 1
-    few = sum(-(-plan.shards[number].scenes // plan.micro_batch) for number in numbers) <= _FEW
-    return (0, 0) if few else (cores, cores)
+    # No shard has less than one, so more shards than these are not few, however many there are.
+    batches = (-(-plan.shards[number].scenes // plan.micro_batch) for number in numbers[: _FEW + 1])
+    return (0, 0) if sum(batches) <= _FEW else (cores, cores)
 
 
 def threads_for(plan: CorpusPlan, numbers: Sequence[int]) -> int:
