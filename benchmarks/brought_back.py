@@ -32,10 +32,11 @@ from dyncity.diffusion.guidance import Denoiser, guided, weaker_selves
 from dyncity.hexplane import planes_of, rollout
 from dyncity.metrics.fid_bev import frechet_distance, patch_features
 from dyncity.metrics.pieces import pieces
-from dyncity.models.conditioning import NO_ROUTE, encode_conditions
+from dyncity.models.conditioning import NO_ROUTE
 from dyncity.models.dit import TIME_SCALE
 from dyncity.scene import OccupancyScene
 from dyncity.taxonomy import taxonomy
+from generators.diffusion import encoded_ways
 from generators.mending import mended
 from generators.procedural.city import ProceduralCity
 
@@ -63,7 +64,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("checkpoint", nargs="?", type=Path, default=shipped_checkpoint())
     parser.add_argument("--scenes", type=int, default=256)
-    parser.add_argument("--steps-left", nargs="+", type=int, default=[0, 4, 6, 8, 9, 10, 11])
+    parser.add_argument("--steps-left", nargs="+", type=int, help="by default none to all")
     parser.add_argument("--set", action="append", default=[], help="a setting of the checkpoint's configuration")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -77,7 +78,7 @@ def main() -> None:
     real = {seed: patch_features([city.generate([s])[0] for s in specs(options.scenes, seed)]) for seed in REAL_SEEDS}
     apart = float(np.mean([frechet_distance(a, b) for a, b in combinations(real.values(), 2)]))
     clips = [worlds.generate([spec])[0] for spec in specs(options.scenes, OTHER_SEED)]
-    levels = noise_levels(config.sampling.steps, config.sampling.time_shift)
+    levels = noise_levels(config.sampling.steps, config.sampling.time_shift)[::-1]  # by how many steps are left
     table, rows = Table("level", "FID_bev / real to real", *CLASSES, title="and pieces a frame"), []
 
     def add(level: str, scenes: list[OccupancyScene]) -> None:
@@ -88,19 +89,11 @@ def main() -> None:
         table.add_row(level, f"{ratio:.3f}", *(f"{count:.2f}" for count in counts))
 
     add("real, cut out", [ego_windows(clip, config.grid) for clip in clips])
-    for left in options.steps_left:
+    for left in options.steps_left or range(len(levels)):
         generator, scenes = torch.Generator().manual_seed(7), []
         for first in range(0, len(clips), _BATCH):
             some = clips[first : first + _BATCH]
-            encoded = encode_conditions(
-                [clip.conditions.command for clip in some],
-                [clip.conditions.trajectory for clip in some],
-                config.clip.frames,
-                config.clip_grid,
-                config.vae.downsample[1:3],
-                [clip.conditions.grid_yaw or 0.0 for clip in some],
-                [NO_ROUTE] * len(some),
-            )
+            encoded = encoded_ways([clip.conditions for clip in some], [NO_ROUTE] * len(some), config)
             denoiser = guided(
                 dit, encoded, config.sampling.cfg_scale, config.sampling.cfg_interval, weaker_selves(config.sampling)
             )
@@ -108,13 +101,13 @@ def main() -> None:
                 planes = [vae.encode(torch.from_numpy(clip.semantics)[None].long()).mean for clip in some]
                 data = (torch.cat([rollout(one) for one in planes]) - mean) / std
                 noise = torch.randn(data.shape, generator=generator)
-                latents = brought_back(denoiser, data, noise, levels[len(levels) - 1 - left :]) * std + mean
+                latents = brought_back(denoiser, data, noise, levels[left::-1]) * std + mean
                 decoded = planes_of(latents, config.latent_shape)
                 for row, clip in enumerate(some):
                     voxels = vae.decode({name: plane[row : row + 1] for name, plane in decoded.items()})[0].numpy()
                     whole = mended(voxels, clip.conditions, NO_ROUTE, 0, config)
                     scenes.append(ego_windows(replace(clip, semantics=whole, instances=None, boxes=None), config.grid))
-        add(f"{levels[len(levels) - 1 - left]:.3f}", scenes)
+        add(f"{levels[left]:.3f}", scenes)
     Console().print(table)
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1) + "\n")

@@ -218,16 +218,7 @@ class LatentDiffusion:
             [stream(s.seed, s.index, Purpose.LATENT_NOISE).standard_normal(shape, dtype=np.float32) for s in specs]
         )
         ways = [NO_ROUTE] * len(specs) if routes is None else routes
-        encoded = encode_conditions(
-            [c.command for c in conditions],
-            [c.trajectory for c in conditions],
-            config.clip.frames,
-            config.clip_grid,
-            config.vae.downsample[1:3],
-            [c.grid_yaw or 0.0 for c in conditions],
-            ways,
-        ).to(self.device)
-        encoded = replace(encoded, **self._maps(conditions))
+        encoded = replace(encoded_ways(conditions, ways, config).to(self.device), **self._maps(conditions))
         half = self.sampling.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
             rollouts = self._solve(encoded, conditions, torch.from_numpy(noise).to(self.device), specs).float()
@@ -336,6 +327,19 @@ class LatentDiffusion:
             },
         )
         return ego_windows(scene, config.grid) if fixed else scene
+
+
+def encoded_ways(conditions: list[Conditions], routes: list[Route], config: Config) -> ConditionBatch:
+    """The conditions of some clips that say where the ego goes; those that are maps are left out."""
+    return encode_conditions(
+        [c.command for c in conditions],
+        [c.trajectory for c in conditions],
+        config.clip.frames,
+        config.clip_grid,
+        config.vae.downsample[1:3],
+        [c.grid_yaw or 0.0 for c in conditions],
+        routes,
+    )
 
 
 def _check_finite(latents: Tensor, specs: list[SceneSpec]) -> None:

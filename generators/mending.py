@@ -53,7 +53,7 @@ def mended(
     whole = one_kind(whole, grid, labels)
     asks_where = asked.layout is not None and asked.layout.given[MOVING]
     if fixed and not asks_where:
-        path = ego_path(asked, route, config)
+        path = _ego_path(asked, route, config)
         taken = None if path is None else ego_columns(path, grid)[len(route[0]) :]
         if shared:
             whole = going_on(whole, asked.given, shared, grid, labels, taken)
@@ -75,13 +75,13 @@ def mended(
 
 def leaving_the_ego(volume: NDArray[np.uint8], asked: Conditions, route: Route, config: Config) -> NDArray[np.uint8]:
     """A volume with nobody in the space of the ego, on a grid fixed to the world and where a path is known."""
-    path = ego_path(asked, route, config)
+    path = _ego_path(asked, route, config)
     if path is None:
         return volume
     return clear_of_movers(volume, path, len(route[0]), config.clip_grid, config.taxonomy)
 
 
-def ego_path(asked: Conditions, route: Route, config: Config) -> list[Pose] | None:
+def _ego_path(asked: Conditions, route: Route, config: Config) -> list[Pose] | None:
     """The ego on a grid fixed to the world, in the clip and, where that is known, before and behind it."""
     if config.clip.planes != "world" or asked.trajectory is None:
         return None

@@ -39,7 +39,8 @@ def weaker_selves(sampling: SamplingConfig) -> tuple[WeakerSelf, ...]:
 
 def guided_within(sampling: SamplingConfig) -> tuple[tuple[float, float], ...]:
     """The noise levels between which something guides by the settings, each (lowest, highest)."""
-    conditions = (sampling.cfg_interval,) if max(sampling.cfg_scale, sampling.cfg_scale_layout) != 1.0 else ()
+    scales = {sampling.cfg_scale, max(sampling.cfg_scale, sampling.cfg_scale_layout)}
+    conditions = () if scales == {1.0} else (sampling.cfg_interval,)
     return (*conditions, *(one.interval for one in weaker_selves(sampling)))
 
 
