@@ -116,8 +116,7 @@ def main() -> None:
         samples = portrait_of(scenes)
         row = samples.rows() | likeness(samples, real, others)
         classes = likeness_by_class(samples, real, others)
-        torn, whole = (classes[name]["building"] for name in ("pieces a frame", "real pieces"))
-        row["pieces of buildings / real"] = torn / whole
+        row["pieces of buildings / real"] = classes["pieces / real"]["building"]
         count = evaluations(sampling, config.dit)
         guidance = f"{sampling.cfg_scale:g}" if sampling.cfg_scale != 1.0 else "none"
         if sampling.cfg_interval != (0.0, 1.0):

@@ -148,6 +148,8 @@ class SamplingConfig:
             fixed to the world. 0 keeps them.
         widest_gap: metres; gaps up to so wide in walls and sidewalks, where nobody could have meant them, are closed in
             clips fixed to the world (``generators.whole_walls``). 0 closes none.
+        longest_jog: metres; jogs up to so long, by one column, in edges of streets, lots and houses are taken out of
+            clips fixed to the world (``generators.straight_edges``). 0 keeps them.
         upright: movers, poles, trunks and signs that float reach down to the ground, in clips fixed to the world
             whose voxels are half a metre tall or taller; and there trees have trunks and crowns.
         draw_asked: agents of a layout that are not decoded at their place are drawn there.
@@ -174,6 +176,7 @@ class SamplingConfig:
     whole_vehicles: bool = True
     smallest_piece: int = 0
     widest_gap: float = 0.0
+    longest_jog: float = 0.0
     upright: bool = True
     draw_asked: bool = True
     precision: Literal["float32", "bfloat16"] = "float32"

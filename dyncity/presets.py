@@ -67,6 +67,7 @@ def tiny() -> Config:
             smallest_vehicle=(3.9, 1.5, 1.2),
             smallest_piece=8,
             widest_gap=1.6,
+            longest_jog=19.2,
         ),
         train_vae=TrainConfig(
             steps=4000, batch=2, lr=2e-3, ema=0.998, decoded_frames=2, eval_every=1000, checkpoint_every=500

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 _EVERY = 5.0  # seconds between lines where stdout is not a terminal
-_HEAD = 10  # characters of a line of a column's name
+_HEAD = 8  # characters of a line of a column's name
 _STARTING = "starting"
 _LONG = 60.0  # seconds without news after which they are told: a worker may hang
 

@@ -96,6 +96,7 @@ class LatentDiffusion:
             "whole_vehicles": self.sampling.whole_vehicles,
             "smallest_piece": self.sampling.smallest_piece,
             "widest_gap": self.sampling.widest_gap,
+            "longest_jog": self.sampling.longest_jog,
             "upright": self.sampling.upright,
             "draw_asked": self.sampling.draw_asked,
             "sampler": f"{self.config.dit.objective}, {self.sampling.sampler}",

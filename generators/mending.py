@@ -19,21 +19,22 @@ from generators.one_kind import one_kind
 from generators.specks import without_specks
 from generators.standing_movers import standing_movers
 from generators.standing_still import standing_still, with_given
+from generators.straight_edges import straight_edges
 from generators.two_wheels import without_flashes_on_two_wheels
 from generators.upright import upright
 from generators.whole_trees import whole_trees
 from generators.whole_vehicles import whole_vehicles
 from generators.whole_walls import whole_sidewalks, whole_walls
 
-_SIDEWALK, _BUILDING = map(LAYOUT_CLASSES.index, ("sidewalk", "building"))
+_ROAD, _SIDEWALK, _BUILDING = map(LAYOUT_CLASSES.index, ("road", "sidewalk", "building"))
 
 
 def mended(
     volume: NDArray[np.uint8], asked: Conditions, route: Route, shared: int, config: Config
 ) -> NDArray[np.uint8]:
     """A decoded volume with given voxels, vehicles whole, of one class each, lasting, and going on, from the
-    ``shared`` frames too, without strangers to the layout; what stands does not flicker, has no specks and no torn
-    walls, nobody is in the space of the ego, and nothing floats.
+    ``shared`` frames too, without strangers to the layout; what stands does not flicker, has no specks, no torn walls
+    and no jogs in its edges, nobody is in the space of the ego, and nothing floats.
 
     Args:
         volume: class ids ``[t, x, y, z]`` on the grid of clips.
@@ -68,6 +69,8 @@ def mended(
         whole = whole_walls(whole, grid, labels, sampling.widest_gap)
     if asked.layout is None or not asked.layout.given[_SIDEWALK]:
         whole = whole_sidewalks(whole, grid, labels, sampling.widest_gap)
+    if asked.layout is None or not asked.layout.given[[_ROAD, _SIDEWALK, _BUILDING]].any():
+        whole = straight_edges(whole, grid, labels, sampling.longest_jog)
     if sampling.upright:
         whole = upright(whole_trees(whole, grid, labels), grid, labels)
     return with_given(leaving_the_ego(whole, asked, route, config), asked.given)

@@ -43,6 +43,8 @@ def check_sampling(sampling: SamplingConfig, objective: str) -> SamplingConfig:
         raise InputError("sampling.smallest_vehicle", sizes, "give length, width and height, 0 to 100 metres")
     if not 0.0 <= sampling.widest_gap <= 10.0:
         raise InputError("sampling.widest_gap", f"found {sampling.widest_gap}", "give 0 to 10 metres")
+    if not 0.0 <= sampling.longest_jog <= 100.0:
+        raise InputError("sampling.longest_jog", f"found {sampling.longest_jog}", "give 0 to 100 metres")
     if not 0 <= sampling.smallest_piece <= 1000:
         raise InputError("sampling.smallest_piece", f"found {sampling.smallest_piece}", "give 0 to 1000 voxels")
     return sampling

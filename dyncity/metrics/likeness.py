@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from dyncity.conditions import COMMANDS
 from dyncity.metrics.adherence import Drive, Rows, drive, drive_rows
+from dyncity.metrics.corners import corners
 from dyncity.metrics.distribution import jensen_shannon
 from dyncity.metrics.ego_path import ego_path
 from dyncity.metrics.fid_bev import features_of, frechet_distance, known_patches
@@ -43,6 +44,7 @@ class Portrait:
     _going: NDArray[np.int64] = field(default_factory=lambda: np.zeros(2, np.int64))
     _patches: list[NDArray[np.uint8]] = field(default_factory=list)
     _pieces: list[NDArray[np.int64]] = field(default_factory=list)
+    _corners: list[NDArray[np.int64]] = field(default_factory=list)
     _seen: dict[str, list[NDArray[np.float64]]] = field(default_factory=dict)
 
     def add(self, scene: OccupancyScene) -> None:
@@ -53,7 +55,9 @@ class Portrait:
         if command is not None and patches.size:
             seen = np.bincount(patches.reshape(-1), minlength=len(taxonomy(self.labels))) / patches.size
             self._seen.setdefault(command, []).append(seen)
-        self._pieces.append(pieces(scene.semantics[scene.frames // 2], len(taxonomy(self.labels))))
+        middle = scene.semantics[scene.frames // 2]
+        self._pieces.append(pieces(middle, len(taxonomy(self.labels))))
+        self._corners.append(corners(middle, len(taxonomy(self.labels))))
         self._paths.append(ego_path(scene))
         self._fits += [vehicle.fits for vehicle in vehicles_of(scene)]
         if scene.frames > 1:
@@ -79,6 +83,11 @@ class Portrait:
     def pieces(self) -> NDArray[np.float64]:
         """``[k]`` connected pieces of each class, of the middle frame of a scene (``dyncity.metrics.pieces``)."""
         return np.mean(self._pieces, axis=0)
+
+    @property
+    def corners(self) -> NDArray[np.float64]:
+        """``[k]`` corners of the outlines of each class, of the middle frame (``dyncity.metrics.corners``)."""
+        return np.mean(self._corners, axis=0)
 
     @property
     def shares(self) -> NDArray[np.float64]:
@@ -146,24 +155,24 @@ def _ratio(name: str, value: float, reference: float) -> Rows:
 
 def likeness_by_class(some: Portrait, real: Portrait, other: Portrait) -> dict[str, Rows]:
     """Columns of values by class: shares of the columns seen from above, FID_bev of the patches that only tell the
-    class from the rest, and in how many pieces it lies.
+    class from the rest, pieces that it lies in and corners of its outlines, over those of ``real``.
 
-    A class that is missing, in the wrong places, of the wrong shape or torn stands out, where FID_bev of all has one
-    value. No columns where a set has no patch of known columns.
+    A class that is missing, in the wrong places, of the wrong shape, torn or jagged stands out, where FID_bev of all
+    has one value. No columns where a set has no patch of known columns.
     """
     if not _all_seen(some, real, other):
         return {}
     sets = {"samples, %": some.patches, "real, %": real.patches, "other real, %": other.patches}
-    counts = {"pieces a frame": some.pieces, "real pieces": real.pieces}
-    columns: dict[str, Rows] = {name: {} for name in (*sets, "FID_bev / real to real", *counts)}
+    outlines = {"pieces / real": (some.pieces, real.pieces), "corners / real": (some.corners, real.corners)}
+    columns: dict[str, Rows] = {name: {} for name in (*sets, "FID_bev / real to real", *outlines)}
     for index, label in enumerate(taxonomy(real.labels).classes):
         masks = [patches == index for patches in sets.values()]
         if masks[1].mean() < _LEAST_SHARE:
             continue
         for name, mask in zip(sets, masks, strict=True):
             columns[name][label] = 100 * float(mask.mean())
-        for name, count in counts.items():
-            columns[name][label] = float(count[index])
+        for name, (ours, theirs) in outlines.items():
+            columns[name] |= _ratio(label, float(ours[index]), float(theirs[index]))
         own, reference, others = (features_of(mask, 2) for mask in masks)
         chance = frechet_distance(others, reference)
         columns["FID_bev / real to real"] |= _ratio(label, frechet_distance(own, reference), chance)

@@ -87,7 +87,7 @@ def test_tables_are_plain_in_a_pipe_and_cells_are_not_markup(capsys) -> None:
 
 
 def test_columns_with_long_names_fit_eighty_characters(capsys: pytest.CaptureFixture[str]) -> None:
-    names = ("samples, %", "real, %", "other real, %", "FID_bev / real to real", "pieces a frame", "real pieces")
+    names = ("samples, %", "real, %", "other real, %", "FID_bev / real to real", "pieces / real", "corners / real")
     show_columns({name: {"construction_vehicle": 0.0484, "road": 23.63} for name in names})
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80
