@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dyncity.conditions import LAYOUT_CLASSES, Conditions
 from dyncity.grid import GridSpec
+from dyncity.layout import layout_of
+from dyncity.models.conditioning import NO_ROUTE
 from dyncity.presets import preset
 from dyncity.taxonomy import NATIVE
 from generators.base import SceneSpec
+from generators.mending import mended
 from generators.procedural.city import ProceduralCity
 from generators.straight_edges import straight_edges
 
@@ -103,6 +109,19 @@ def test_nobody_is_walled_in() -> None:
     mended = straightened(jagged)
     np.testing.assert_array_equal(mended[:, 16, 7], jagged[:, 16, 7])
     np.testing.assert_array_equal(mended[:, 17], street()[:, 17])
+
+
+@pytest.mark.parametrize("asked", [None, "road", "sidewalk", "building", "vegetation"])
+def test_decoded_clips_are_straightened_unless_a_layout_says_where_streets_are(asked: str | None) -> None:
+    config = preset("tiny")
+    straight = np.full((config.clip.frames, *config.clip_grid.shape), FREE, np.uint8)
+    straight[:, :, :40, 1], straight[:, :, 40:, 1] = ROAD, SIDEWALK
+    jagged = straight.copy()
+    jagged[:, 30:40, 40, 1] = ROAD
+    told = np.array([name == asked for name in LAYOUT_CLASSES])
+    layout = replace(layout_of(jagged, "native"), given=told) if asked else None
+    made = mended(jagged, Conditions(layout=layout), NO_ROUTE, 0, config)
+    np.testing.assert_array_equal(made, straight if asked in (None, "vegetation") else jagged)
 
 
 def test_the_procedural_city_is_nearly_unchanged() -> None:
